@@ -1,0 +1,101 @@
+"""Where everything the system writes lives: one folder, one map.
+
+Invariant: nothing outside `root` is ever written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class StatePaths:
+    """The map of a state directory (`Settings.state_dir`)."""
+
+    root: Path
+
+    @property
+    def clock(self) -> Path:
+        """The world's heartbeat (see `clock.py`)."""
+        return self.root / "world" / "clock.json"
+
+    @property
+    def world(self) -> Path:
+        """The simulator's checkpoint and its scenarios."""
+        return self.root / "world"
+
+    @property
+    def lake(self) -> Path:
+        """Delta tables, one folder a topic."""
+        return self.root / "lake"
+
+    @property
+    def stream_state(self) -> Path:
+        """SQLite: offsets, seen event ids and window tails of the stream."""
+        return self.root / "ingestion" / "stream_state.sqlite"
+
+    @property
+    def feature_tables(self) -> Path:
+        """Parquet that Feast's offline store reads, one folder a view."""
+        return self.root / "feature_tables"
+
+    @property
+    def feast_registry(self) -> Path:
+        """Feast's registry file."""
+        return self.root / "feast" / "registry.db"
+
+    @property
+    def online_store(self) -> Path:
+        """Feast's online store (SQLite, WAL)."""
+        return self.root / "feast" / "online.sqlite"
+
+    @property
+    def mlflow(self) -> Path:
+        """MLflow's database and artefacts."""
+        return self.root / "mlflow"
+
+    @property
+    def prefect(self) -> Path:
+        """Prefect's home: its database and settings."""
+        return self.root / "prefect"
+
+    @property
+    def bundles(self) -> Path:
+        """Verified model bundles, `<use case>/<version>/`, and the pointer `<use case>/current`."""
+        return self.root / "bundles"
+
+    @property
+    def kafka(self) -> Path:
+        """The broker's log directories and configuration."""
+        return self.root / "kafka"
+
+    @property
+    def batch(self) -> Path:
+        """Batch predictions, Parquet by use case and day."""
+        return self.root / "batch"
+
+    @property
+    def reports(self) -> Path:
+        """Monitoring reports (HTML) and their figures (JSON)."""
+        return self.root / "reports"
+
+    @property
+    def spool(self) -> Path:
+        """Prediction-log records that Kafka has not accepted yet."""
+        return self.root / "serving" / "spool"
+
+    @property
+    def logs(self) -> Path:
+        """One log a service."""
+        return self.root / "logs"
+
+    @property
+    def supervisor(self) -> Path:
+        """supervisord's rendered configuration, password and pid file."""
+        return self.root / "supervisor"
+
+    @property
+    def load_runs(self) -> Path:
+        """Run files and plots of `make load`."""
+        return self.root / "load"

@@ -1,0 +1,95 @@
+"""Every setting, in one typed and frozen value.
+
+Read once at the entry point (`load_settings()`) and passed down. Each field can be overridden by an environment
+variable or a line in `.env`: `WORKBOOK_` and the field's name in capitals. `docs/settings.md` documents them all
+and a test compares the two.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOOPBACK = "127.0.0.1"
+
+
+class Settings(BaseSettings):
+    """The whole configuration of one running system."""
+
+    model_config = SettingsConfigDict(env_prefix="WORKBOOK_", env_file=".env", frozen=True, extra="forbid")
+
+    state_dir: Path = Field(Path(".state"), description="Everything the system writes lives under this folder.")
+    port_offset: int = Field(
+        0, ge=0, le=20_000, description="Added to every port, so that two systems run side by side."
+    )
+    kafka_port: int = Field(9092, description="Kafka broker.")
+    kafka_controller_port: int = Field(9093, description="Kafka KRaft controller.")
+    mlflow_port: int = Field(5050, description="MLflow tracking server and registry.")
+    prefect_port: int = Field(4200, description="Prefect server.")
+    serving_port: int = Field(3000, description="BentoML real-time service.")
+    ingestion_metrics_port: int = Field(9101, description="Prometheus metrics of ingestion.")
+    world_metrics_port: int = Field(9102, description="Prometheus metrics of the world.")
+    flows_metrics_port: int = Field(
+        9103, description="Prometheus metrics of monitoring (served by the flows process)."
+    )
+    supervisor_port: int = Field(
+        9104, description="supervisord's control port (loopback, password in the state directory)."
+    )
+
+    seed: int = Field(7, description="Seed of the simulated world.")
+    speed: float = Field(1440.0, gt=0, le=100_000, description="Simulated seconds per real second.")
+    history_start: datetime = Field(
+        datetime(2025, 1, 6, tzinfo=UTC), description="First day of the generated history (UTC midnight)."
+    )
+    history_days: int = Field(90, ge=45, le=730, description="Days of generated history.")
+    customers: int = Field(5_000, ge=50, description="Card holders.")
+    terminals: int = Field(10_000, ge=50, description="Payment terminals.")
+    viewers: int = Field(5_000, ge=50, description="Viewers of the video platform.")
+    videos: int = Field(2_000, ge=100, description="Videos at the start of history.")
+
+    kafka_partitions: int = Field(4, ge=1, le=64, description="Partitions of every topic.")
+    kafka_heap_mb: int = Field(384, ge=256, description="Java heap of the broker.")
+
+    etl_every_hours: float = Field(48.0, gt=0, description="Simulated hours between two ETL runs.")
+    train_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two training runs.")
+    monitor_every_hours: float = Field(72.0, gt=0, description="Simulated hours between two monitoring runs.")
+    batch_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two batch scoring runs.")
+
+    ready_seconds: float = Field(90.0, gt=0, description="Deadline for a service to become healthy.")
+
+    @field_validator("history_start")
+    @classmethod
+    def _is_utc_midnight(cls, value: datetime) -> datetime:
+        value = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        if value != value.replace(hour=0, minute=0, second=0, microsecond=0):
+            raise ValueError("must be midnight UTC, for example 2025-01-06")
+        return value
+
+    @field_validator("state_dir")
+    @classmethod
+    def _is_absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    def port(self, name: str) -> int:
+        """The port of `kafka`, `kafka_controller`, `mlflow`, `prefect`, `serving`, … with the offset added."""
+        return int(getattr(self, f"{name}_port")) + self.port_offset
+
+    def url(self, name: str) -> str:
+        """The loopback address of an HTTP service, without a trailing slash."""
+        return f"http://{LOOPBACK}:{self.port(name)}"
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """The broker's `host:port`."""
+        return f"{LOOPBACK}:{self.port('kafka')}"
+
+
+PORT_NAMES = tuple(name.removesuffix("_port") for name in Settings.model_fields if name.endswith("_port"))
+
+
+def load_settings() -> Settings:
+    """The settings of this process: defaults, then `.env`, then the environment."""
+    return Settings()

@@ -1,0 +1,29 @@
+"""The use cases: what differs between them, in the same five files each.
+
+`events.py` (topics), `features.py` (declarations and request features), `labels.py` (when an outcome is known),
+`model.py` (candidates and their metrics) and `policy.py` (from score to decision).
+Invariant: nothing is imported here but numpy, msgspec and the shared foundation; the two cases never import each
+other.
+"""
+
+from reference_system.events import PREDICTIONS, Topic
+from reference_system.use_cases.fraud import events as fraud_events
+from reference_system.use_cases.fraud import features as fraud_features
+from reference_system.use_cases.recommendation import events as recommendation_events
+from reference_system.use_cases.recommendation import features as recommendation_features
+from reference_system.windows import View
+
+# Topics that the world produces; the prediction log comes from serving.
+EVENT_TOPICS: tuple[Topic, ...] = (*fraud_events.TOPICS, *recommendation_events.TOPICS)
+TOPICS: tuple[Topic, ...] = (*EVENT_TOPICS, PREDICTIONS)
+VIEWS: tuple[View, ...] = (*fraud_features.VIEWS, *recommendation_features.VIEWS)
+USE_CASES = ("fraud", "recommendation")
+
+
+def topic_named(name: str) -> Topic:
+    """The topic with that name.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    return {topic.name: topic for topic in TOPICS}[name]

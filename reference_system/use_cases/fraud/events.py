@@ -1,0 +1,38 @@
+"""What happens in the world of card payments."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from reference_system.events import Event, Id, Moment, Topic
+
+Amount = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
+
+
+class Transaction(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A card payment at a terminal."""
+
+    transaction_id: Id
+    customer_id: Id
+    terminal_id: Id
+    amount: Amount
+
+
+class ChargebackReported(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The customer disputed a payment: the label, late.
+
+    `event_timestamp` is the payment's moment, `created_timestamp` the moment from which we could know.
+    """
+
+    chargeback_id: Id
+    transaction_id: Id
+    customer_id: Id
+    terminal_id: Id
+    created_timestamp: Moment
+
+
+TRANSACTIONS = Topic(name="transactions", record=Transaction, key="customer_id", event_id="transaction_id")
+CHARGEBACKS = Topic(name="chargebacks", record=ChargebackReported, key="terminal_id", event_id="chargeback_id")
+TOPICS = (TRANSACTIONS, CHARGEBACKS)

@@ -1,0 +1,42 @@
+"""The candidates for the fraud score and how they are judged.
+
+In: feature rows in the order of `features.INPUTS`, labels 0 or 1. Out: a score in [0, 1].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_system.use_cases.fraud.features import INPUTS
+from reference_system.windows import Floats
+
+NAME = "fraud"
+SIGNATURE = INPUTS
+# Estimators by the names that `training/sklearn_estimators.py` knows; the first is the baseline.
+# Default gradient boosting is a trap on card data: it is compared, not assumed.
+CANDIDATES = ("logistic_regression", "random_forest")
+PRIMARY_METRIC = "average_precision"
+TRAIN_DAYS = 28
+TEST_DAYS = 7
+
+
+def card_precision_at(
+    scores: Floats, labels: Floats, customers: NDArray[np.int64], days: NDArray[np.int64], *, k: int
+) -> float:
+    """Mean over days of the share of truly compromised cards among the k cards with the highest scores.
+
+    A card's score on a day is the highest of its payments'; it is compromised if any of them is a fraud.
+    Shapes: all (n,). Source: Fraud Detection Handbook, chapter 4, "Card Precision@k".
+    """
+    precisions = []
+    for day in np.unique(days):
+        of_day = days == day
+        cards, inverse = np.unique(customers[of_day], return_inverse=True)
+        top = np.zeros(len(cards))
+        np.maximum.at(top, inverse, scores[of_day])
+        compromised = np.zeros(len(cards))
+        np.maximum.at(compromised, inverse, labels[of_day])
+        first = np.argsort(-top, kind="stable")[:k]
+        precisions.append(compromised[first].sum() / k)
+    return float(np.mean(precisions)) if precisions else 0.0

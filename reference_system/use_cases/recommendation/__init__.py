@@ -1,0 +1,1 @@
+"""Recommendation: choose the videos of a page; learn from what is watched."""
