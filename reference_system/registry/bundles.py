@@ -1,0 +1,273 @@
+"""Bundles: the files that serving loads, and the check that they are what training wrote.
+
+A bundle is a folder: `manifest.json`, `model.onnx`, `golden.npz` (rows with the scores that the model gave when it
+was written) and, for recommendation, `catalogue.npz`. The manifest holds the digest of each other file, `manifest.sha256` the manifest's own.
+
+In: a folder. Out: a `Bundle`, or `BundleRefused` with the reason.
+Invariant: nothing is loaded from a folder whose names, digests, inputs or golden scores differ from its manifest;
+the pointer `current` names a version whose bundle was verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_system.errors import BundleRefused
+from reference_system.registry.onnx_scorer import OnnxScorer
+from reference_system.windows import Floats
+
+UseCase = Literal["fraud", "recommendation"]
+MANIFEST = "manifest.json"
+MANIFEST_DIGEST = "manifest.sha256"
+MODEL = "model.onnx"
+GOLDEN = "golden.npz"
+CATALOGUE = "catalogue.npz"
+CURRENT = "current"
+# A registered version is a number; nothing else may become a path.
+_MAX_VERSION_DIGITS = 9
+_MAX_FILE_BYTES = 256 * 1024 * 1024
+_GOLDEN_TOLERANCE = 1e-5
+_EXPECTED_FILES: Mapping[str, frozenset[str]] = {
+    "fraud": frozenset({MODEL, GOLDEN}),
+    "recommendation": frozenset({MODEL, GOLDEN, CATALOGUE}),
+}
+
+
+class DataWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The event times `[start, end)` that a model was trained on."""
+
+    start: datetime
+    end: datetime
+
+
+class ReviewThresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The scores from which the fraud policy reviews and blocks."""
+
+    review: float
+    block: float
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a bundle says of itself."""
+
+    use_case: UseCase
+    model_version: str
+    estimator: str
+    inputs: tuple[str, ...]
+    created_timestamp: datetime
+    data_window: DataWindow
+    metrics: dict[str, float]
+    files: dict[str, str]
+    thresholds: ReviewThresholds | None = None
+    usual: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """What the recommender knows of the videos: row i of each array is video i.
+
+    Shapes: (n,), the neighbours (n, k) with -1 where a video has fewer; `popular` lists indices, most watched first.
+    """
+
+    video_ids: NDArray[np.str_]
+    categories: NDArray[np.int64]
+    durations: Floats
+    published: NDArray[np.int64]
+    neighbour_items: NDArray[np.int64]
+    neighbour_similarities: Floats
+    popular: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """Rows, shape (m, width), and the scores, shape (m,), that the model gave when the bundle was written."""
+
+    inputs: NDArray[np.float32]
+    scores: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """A verified model with everything that an answer needs."""
+
+    manifest: Manifest
+    scorer: OnnxScorer
+    catalogue: Catalogue | None
+    directory: Path
+
+
+def write_bundle(
+    directory: Path, manifest: Manifest, *, model: bytes, golden: Golden, catalogue: Catalogue | None = None
+) -> Path:
+    """Write a bundle whole or not at all; the manifest's `files` are filled in here.
+
+    Returns:
+        The folder. A folder that was there before is replaced.
+    """
+    contents = {MODEL: model, GOLDEN: _npz(inputs=golden.inputs, scores=golden.scores)}
+    if catalogue is not None:
+        contents[CATALOGUE] = _npz(**{name: getattr(catalogue, name) for name in Catalogue.__slots__})
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, files=digests)))
+    contents[MANIFEST_DIGEST] = hashlib.sha256(contents[MANIFEST]).hexdigest().encode()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    workplace = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    for name, content in contents.items():
+        (workplace / name).write_bytes(content)
+    if directory.exists():
+        shutil.rmtree(directory)
+    workplace.rename(directory)
+    return directory
+
+
+def load_bundle(directory: Path, *, use_case: str, inputs: tuple[str, ...]) -> Bundle:
+    """Verify a bundle and load it.
+
+    Args:
+        directory: the bundle's folder.
+        use_case: what the caller wants to serve with it.
+        inputs: the input names that the caller will give, in order.
+
+    Raises:
+        BundleRefused: with the file or field that is not as it must be.
+    """
+    manifest = _read_manifest(directory)
+    if manifest.use_case != use_case:
+        raise BundleRefused(f"{directory.name}: a bundle for {manifest.use_case}, wanted for {use_case}")
+    if manifest.inputs != inputs:
+        differ = sorted(set(manifest.inputs) ^ set(inputs)) or ["their order"]
+        raise BundleRefused(f"{directory.name}: its inputs are not the service's; what differs: {', '.join(differ)}")
+    contents = _verified_contents(directory, manifest)
+    scorer = OnnxScorer(contents[MODEL])
+    if scorer.width != len(inputs):
+        raise BundleRefused(
+            f"{directory.name}: the model takes {scorer.width} inputs, the manifest names {len(inputs)}"
+        )
+    _replay_golden(directory, scorer, contents[GOLDEN])
+    catalogue = _read_catalogue(directory, contents[CATALOGUE]) if CATALOGUE in contents else None
+    return Bundle(manifest=manifest, scorer=scorer, catalogue=catalogue, directory=directory)
+
+
+def version_folder(root: Path, use_case: str, version: str) -> Path:
+    """Where the bundle of a version lives.
+
+    Raises:
+        BundleRefused: if the version is not a plain number (and could name another place).
+    """
+    if not (version.isascii() and version.isdigit() and len(version) <= _MAX_VERSION_DIGITS):
+        raise BundleRefused(f"{use_case}: {version!r} is no model version")
+    return root / use_case / version
+
+
+def current_version(root: Path, use_case: str) -> str | None:
+    """The version that serving should load, or `None` before the first promotion."""
+    pointer = root / use_case / CURRENT
+    return pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
+
+
+def set_current(root: Path, use_case: str, version: str) -> None:
+    """Point serving at a version, atomically. Verify the bundle first."""
+    folder = version_folder(root, use_case, version)
+    if not folder.is_dir():
+        raise BundleRefused(f"{use_case}: version {version} has no bundle in {folder.parent}")
+    descriptor, name = tempfile.mkstemp(dir=folder.parent, prefix=".current.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(version)
+    Path(name).replace(folder.parent / CURRENT)
+
+
+def _npz(**arrays: object) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stub mistakes the names for an option
+    return buffer.getvalue()
+
+
+def _read_manifest(directory: Path) -> Manifest:
+    try:
+        content = (directory / MANIFEST).read_bytes()
+        digest = (directory / MANIFEST_DIGEST).read_bytes()
+    except OSError as error:
+        raise BundleRefused(f"{directory.name}: {MANIFEST} cannot be read: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest().encode() != digest:
+        raise BundleRefused(f"{directory.name}: {MANIFEST} does not have the digest that {MANIFEST_DIGEST} holds")
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise BundleRefused(f"{directory.name}: {MANIFEST}: {error}") from error
+    numbers = (*manifest.metrics.values(), *(manifest.usual or ()))
+    if not all(math.isfinite(number) for number in numbers):
+        raise BundleRefused(f"{directory.name}: {MANIFEST} holds a number that is not finite")
+    if manifest.use_case == "fraud" and (
+        manifest.thresholds is None or manifest.usual is None or len(manifest.usual) != len(manifest.inputs)
+    ):
+        raise BundleRefused(f"{directory.name}: a fraud bundle needs thresholds and one usual value for each input")
+    return manifest
+
+
+def _verified_contents(directory: Path, manifest: Manifest) -> dict[str, bytes]:
+    """The files' bytes, read once: what was verified is what is loaded."""
+    expected = _EXPECTED_FILES[manifest.use_case]
+    found = {path.name for path in directory.iterdir()} - {MANIFEST, MANIFEST_DIGEST}
+    for what, names in (("in the folder", found), ("in the manifest", set(manifest.files))):
+        if names != expected:
+            differ = ", ".join(sorted(names ^ expected))
+            raise BundleRefused(f"{directory.name}: the files {what} are not those of such a bundle: {differ}")
+    contents = {}
+    for name, digest in manifest.files.items():
+        path = directory / name
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
+            raise BundleRefused(f"{directory.name}: {name} is not a plain file of at most {_MAX_FILE_BYTES} bytes")
+        contents[name] = path.read_bytes()
+        actual = hashlib.sha256(contents[name]).hexdigest()
+        if actual != digest:
+            raise BundleRefused(
+                f"{directory.name}: {name} has digest {actual[:12]}…, the manifest says {digest[:12]}…"
+            )
+    return contents
+
+
+def _arrays(directory: Path, name: str, content: bytes, wanted: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {key: file[key] for key in wanted}
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise BundleRefused(f"{directory.name}: {name}: {error}") from error
+
+
+def _replay_golden(directory: Path, scorer: OnnxScorer, content: bytes) -> None:
+    golden = _arrays(directory, GOLDEN, content, ("inputs", "scores"))
+    rows = golden["inputs"].astype(np.float32)
+    if rows.ndim != 2 or not len(rows) or rows.shape[1] != scorer.width:  # noqa: PLR2004 - rows and columns
+        raise BundleRefused(f"{directory.name}: {GOLDEN} has no rows of {scorer.width} inputs")
+    difference = np.abs(scorer.score(rows) - golden["scores"].astype(np.float64))
+    if not np.all(difference <= _GOLDEN_TOLERANCE):
+        worst = float(np.max(np.nan_to_num(difference, nan=np.inf)))
+        raise BundleRefused(f"{directory.name}: golden rows score differently here, by up to {worst:.2g}")
+
+
+def _read_catalogue(directory: Path, content: bytes) -> Catalogue:
+    arrays = _arrays(directory, CATALOGUE, content, tuple(Catalogue.__slots__))
+    catalogue = Catalogue(**arrays)  # type: ignore[arg-type]  # the kinds are checked by what follows
+    count = len(catalogue.video_ids)
+    per_video = (catalogue.categories, catalogue.durations, catalogue.published, catalogue.neighbour_items)
+    if not count or any(len(array) != count for array in per_video):
+        raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one row for each of its {count} videos")
+    for name in ("neighbour_items", "popular"):
+        indices = arrays[name].astype(np.int64)
+        if indices.size and (indices.min() < -1 or indices.max() >= count):
+            raise BundleRefused(f"{directory.name}: {CATALOGUE}: {name} points outside the catalogue")
+    return catalogue
