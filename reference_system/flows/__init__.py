@@ -1,0 +1,1 @@
+"""Flows: where stages meet, on a schedule or on demand (Prefect)."""
