@@ -1,25 +1,39 @@
 """Every setting, in one typed and frozen value.
 
 Read once at the entry point (`load_settings()`) and passed down. Each field can be overridden by an environment
-variable or a line in `.env`: `WORKBOOK_` and the field's name in capitals. `docs/settings.md` documents them all
-and a test compares the two.
+variable or a line in the project's `.env`: `WORKBOOK_` and the field's name in capitals. `docs/settings.md`
+documents them all and a test compares the two.
+
+Invariant: the same settings wherever the command is called from; relative paths start at the project's folder.
 """
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reference_system.errors import SetupError
+
 LOOPBACK = "127.0.0.1"
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+ENV_PREFIX = "WORKBOOK_"
+
+# macOS listens there itself (AirPlay), and many tutorials do.
+FORBIDDEN_PORT = 5000
+_LAST_PORT = 65_535
 
 
 class Settings(BaseSettings):
     """The whole configuration of one running system."""
 
-    model_config = SettingsConfigDict(env_prefix="WORKBOOK_", env_file=".env", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_file=PROJECT_ROOT / ".env", frozen=True, extra="forbid"
+    )
 
     state_dir: Path = Field(Path(".state"), description="Everything the system writes lives under this folder.")
     port_offset: int = Field(
@@ -71,7 +85,24 @@ class Settings(BaseSettings):
     @field_validator("state_dir")
     @classmethod
     def _is_absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        path = PROJECT_ROOT / value.expanduser()
+        # Both have a meaning in supervisord's configuration, in different places differently.
+        if "%" in str(path) or ";" in str(path):
+            raise ValueError("the path of the state directory must not contain % or ;")
+        return path
+
+    @model_validator(mode="after")
+    def _ports_can_be_used(self) -> Self:
+        ports = {name: self.port(name) for name in PORT_NAMES}
+        for name, port in ports.items():
+            if not 0 < port <= _LAST_PORT:
+                raise ValueError(f"{name} would listen on port {port}, which does not exist")
+            if port == FORBIDDEN_PORT:
+                raise ValueError(f"{name} would listen on port {port}, which macOS keeps for itself")
+        for one, other in combinations(ports, 2):
+            if ports[one] == ports[other]:
+                raise ValueError(f"{one} and {other} would both listen on port {ports[one]}")
+        return self
 
     def port(self, name: str) -> int:
         """The port of `kafka`, `kafka_controller`, `mlflow`, `prefect`, `serving`, … with the offset added."""
@@ -91,5 +122,24 @@ PORT_NAMES = tuple(name.removesuffix("_port") for name in Settings.model_fields 
 
 
 def load_settings() -> Settings:
-    """The settings of this process: defaults, then `.env`, then the environment."""
-    return Settings()
+    """The settings of this process: defaults, then `.env`, then the environment.
+
+    Raises:
+        SetupError: naming the first variable that cannot be used, and why.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SetupError(_first_problem(error), next_command="cat docs/settings.md") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    """One line for one wrong setting, in the words of the person who set it."""
+    problem = error.errors()[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return f"the settings do not fit together: {message}"
+    name = str(problem["loc"][0])
+    if name not in Settings.model_fields:
+        return f"{name.upper()} in .env is no setting"
+    return f"{ENV_PREFIX}{name.upper()}={problem['input']}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,98 @@
+"""One live system for all end-to-end tests: a small world, brought up once, taken down at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from reference_system.paths import StatePaths
+from reference_system.settings import PROJECT_ROOT, Settings
+
+UP_SECONDS = 400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveSystem:
+    """The command line of a system with its own state directory and ports."""
+
+    settings: Settings
+    environment: dict[str, str]
+    interrupted: subprocess.CompletedProcess[str]  # the first `up`, ended by SIGTERM half-way
+    first_up: subprocess.CompletedProcess[str]
+
+    def workbook(self, *arguments: str, seconds: float = UP_SECONDS) -> subprocess.CompletedProcess[str]:
+        """Run a verb to its end."""
+        return run(self.environment, *arguments, seconds=seconds)
+
+    def status(self) -> dict[str, Any]:
+        """What `workbook status --json` prints."""
+        answer: dict[str, Any] = json.loads(self.workbook("status", "--json", seconds=60).stdout)
+        return answer
+
+    def states(self) -> dict[str, str]:
+        """State by service."""
+        return {service["name"]: service["state"] for service in self.status()["services"]}
+
+    def pids(self) -> dict[str, int]:
+        """Process id by service."""
+        return {service["name"]: service["pid"] for service in self.status()["services"]}
+
+
+def run(environment: dict[str, str], *arguments: str, seconds: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reference_system.cli", *arguments],
+        cwd=PROJECT_ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="session")
+def live(tmp_path_factory: pytest.TempPathFactory, port_offset: int) -> Iterator[LiveSystem]:
+    settings = Settings(
+        _env_file=None,
+        state_dir=tmp_path_factory.mktemp("live") / "state",
+        port_offset=port_offset,
+        customers=300,
+        terminals=600,
+        viewers=300,
+        videos=300,
+        history_days=60,
+        ready_seconds=180,
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("WORKBOOK_")}
+    for name in settings.model_fields_set:
+        environment[f"WORKBOOK_{name.upper()}"] = str(getattr(settings, name))
+    try:
+        interrupted = interrupted_up(settings, environment)
+        first_up = run(environment, "up", seconds=UP_SECONDS)
+        assert first_up.returncode == 0, first_up.stdout + first_up.stderr
+        yield LiveSystem(settings=settings, environment=environment, interrupted=interrupted, first_up=first_up)
+    finally:
+        run(environment, "down", seconds=120)
+
+
+def interrupted_up(settings: Settings, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """An `up` that is told to stop once the first services have begun."""
+    log = StatePaths(settings.state_dir).logs / "kafka.log"
+    command = [sys.executable, "-m", "reference_system.cli", "up"]
+    with subprocess.Popen(
+        command, cwd=PROJECT_ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while process.poll() is None and not log.exists():
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)

@@ -1,0 +1,140 @@
+"""A real supervisord over one real service: what `up` and `down` rely on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+
+import psutil
+import pytest
+
+from reference_system.errors import ServiceError
+from reference_system.settings import PORT_NAMES, Settings
+from reference_system.stack.kafka_jars import resolve_jars
+from reference_system.stack.ports import is_port_free
+from reference_system.stack.processes import marked_processes
+from reference_system.stack.services import service_named
+from reference_system.stack.state_dir import prepare_state_dir
+from reference_system.stack.status_report import service_states
+from reference_system.stack.supervisor_client import NotAnswering, Supervisor
+from reference_system.stack.supervisor_config import write_config
+from reference_system.stack.supervisor_daemon import (
+    end_everything,
+    end_orphans,
+    restart_service,
+    start_supervisor,
+    unexpected_ends,
+)
+
+SECONDS = 60
+
+
+@pytest.fixture
+def supervisor(settings: Settings) -> Iterator[Supervisor]:
+    resolve_jars()
+    prepare_state_dir(settings)
+    yield start_supervisor(settings)
+    end_everything(settings)
+    assert marked_processes(settings.state_dir) == []
+
+
+@pytest.fixture
+def kafka(settings: Settings, supervisor: Supervisor) -> int:
+    supervisor.start("kafka")
+    until(lambda: service_named(settings, "kafka").health.problem() is None)
+    return pid_of(supervisor, "kafka")
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def pid_of(supervisor: Supervisor, name: str) -> int:
+    pid = supervisor.process(name).pid
+    assert pid is not None
+    return pid
+
+
+def test_nothing_runs_before_it_is_asked_for(settings: Settings, supervisor: Supervisor) -> None:
+    assert {process.state for process in supervisor.processes().values()} == {"STOPPED"}
+    assert [found.service for found in marked_processes(settings.state_dir)] == ["supervisor"]
+
+
+def test_the_supervised_process_is_the_broker_itself(settings: Settings, kafka: int) -> None:
+    assert psutil.Process(kafka).name() == "java"
+    states = {state.name: state for state in service_states(settings)}
+    assert (states["kafka"].state, states["kafka"].pid) == ("healthy", kafka)
+    assert states["mlflow"].state == "stopped"
+
+
+def test_a_killed_service_is_started_again_and_reported(
+    settings: Settings, supervisor: Supervisor, kafka: int
+) -> None:
+    assert unexpected_ends(settings, supervisor) == []
+    os.kill(kafka, signal.SIGKILL)
+
+    until(lambda: supervisor.process("kafka").pid not in (None, kafka))
+    until(lambda: service_named(settings, "kafka").health.problem() is None)
+
+    (line,) = unexpected_ends(settings, supervisor)
+    assert line.startswith("kafka was killed by SIGKILL at ")
+
+
+def test_a_restart_that_was_asked_for_is_not_reported(settings: Settings, supervisor: Supervisor, kafka: int) -> None:
+    restart_service(settings, supervisor, service_named(settings, "kafka"))
+
+    assert pid_of(supervisor, "kafka") != kafka
+    assert unexpected_ends(settings, supervisor) == []
+
+
+def test_the_orphans_of_a_killed_supervisor_are_found_and_stopped(
+    settings: Settings, supervisor: Supervisor, kafka: int
+) -> None:
+    daemon = supervisor.pid()
+    os.kill(daemon, signal.SIGKILL)
+    until(lambda: not supervisor.is_alive())
+    assert psutil.pid_exists(kafka)
+
+    assert [(found.pid, found.service) for found in end_orphans(settings)] == [(kafka, "kafka")]
+
+    assert marked_processes(settings.state_dir) == []
+
+
+def test_down_stops_in_order_and_leaves_neither_process_nor_port(settings: Settings, kafka: int) -> None:
+    ended = end_everything(settings)
+
+    assert ended.services == ("kafka",)
+    assert ended.leftovers == ()
+    assert not psutil.pid_exists(kafka)
+    assert all(is_port_free(settings.port(name)) for name in PORT_NAMES)
+
+
+def test_a_supervisor_that_hangs_is_ended_all_the_same(settings: Settings, supervisor: Supervisor) -> None:
+    daemon = supervisor.pid()
+    os.kill(daemon, signal.SIGSTOP)
+
+    ended = end_everything(settings)
+
+    assert [found.pid for found in ended.leftovers] == [daemon]
+    assert marked_processes(settings.state_dir) == []
+
+
+def test_without_the_password_it_does_not_answer(settings: Settings, supervisor: Supervisor) -> None:
+    daemon = supervisor.pid()
+    write_config(settings)  # another password
+
+    with pytest.raises(NotAnswering):
+        Supervisor(settings).processes()
+    assert psutil.pid_exists(daemon)
+
+
+def test_a_service_that_it_does_not_know_is_an_error_with_the_next_command(supervisor: Supervisor) -> None:
+    with pytest.raises(ServiceError, match="another version started it") as caught:
+        supervisor.process("a-service-of-tomorrow")
+
+    assert caught.value.next_command == "make down"
