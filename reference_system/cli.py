@@ -26,7 +26,9 @@ from reference_system.commands import (
     run,
     scenario,
     schemas,
+    score_batch,
     status,
+    train,
     up,
 )
 from reference_system.errors import WorkbookError
@@ -86,6 +88,8 @@ app.add_typer(clean.app)
 app.add_typer(run.app)
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(etl.app)
+app.add_typer(train.app)
+app.add_typer(score_batch.app)
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(load.app)
 app.add_typer(design.app, name="design")

@@ -105,6 +105,12 @@ class WindowedView:
     asked_by: Rows | None = None
     tile: timedelta | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse windows that end inside a tile: values would change between two tile ends."""
+        edges = [edge for window in self.windows for edge in (window.width_micros, window.delay_micros)]
+        if self.tile_micros and any(edge % self.tile_micros for edge in edges):
+            raise ValueError(f"{self.name}: widths and delays must be whole tiles of {self.tile}")
+
     @property
     def columns(self) -> tuple[str, ...]:
         """The names of a row's values, sorted: the column order of a `Tail`."""
@@ -212,6 +218,8 @@ def extend(view: WindowedView, tail: Tail, times: Micros, values: Floats) -> Tai
         times: shape (m,), event times in microseconds, any order.
         values: shape (m, len(view.columns)).
     """
+    if not len(times):
+        return tail
     tile = view.tile_micros
     if tile:
         times = -(-times // tile) * tile

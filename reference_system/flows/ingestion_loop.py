@@ -18,7 +18,8 @@ from typing import Literal
 
 from reference_system.clock import Clock, wall_seconds
 from reference_system.events import Topic
-from reference_system.features.stream_state import Arrival, StreamState
+from reference_system.features.stream_state import StreamState
+from reference_system.features.stream_verdicts import Arrival
 from reference_system.ingestion.decode import Decoded, Record, decode_records
 from reference_system.ingestion.delta_sink import DeltaSink
 from reference_system.ingestion.kafka_consumer import EventSource, Place
@@ -81,11 +82,16 @@ class IngestionLoop:
             self.report()
         return len(records)
 
+    def positions(self) -> dict[Place, int]:
+        """For each partition the next offset to read; every sink has been given what lies before."""
+        return self._source.positions()
+
     def finish(self) -> None:
         """Commit what has gathered for the lake and report for the last time."""
         for topic in self._sink.pending():
             self._commit(topic)
-        self.report()
+        self._metrics.show(self._state.totals(), self._source.lag())
+        self._source.show_last_progress(self._state.next_offsets())
 
     def report(self) -> None:
         """Bring the metrics and the offsets that Kafka shows up to date."""

@@ -1,7 +1,8 @@
 """Bundles: the files that serving loads, and the check that they are what training wrote.
 
 A bundle is a folder: `manifest.json`, `model.onnx`, `golden.npz` (rows with the scores that the model gave when it
-was written) and, for recommendation, `catalogue.npz`. The manifest holds the digest of each other file, `manifest.sha256` the manifest's own.
+was written) and, for recommendation, `catalogue.npz`. The manifest holds the digest of each other file,
+`manifest.sha256` its own.
 
 In: a folder. Out: a `Bundle`, or `BundleRefused` with the reason.
 Invariant: nothing is loaded from a folder whose names, digests, inputs or golden scores differ from its manifest;

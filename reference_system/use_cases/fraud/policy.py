@@ -11,12 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from reference_system.windows import Floats
 
 Decision = Literal["approve", "review", "block"]
 # Reviews that the staff can handle in a day, and the share of genuine payments that may be refused. Stripe states
 # 0.1 % for the latter (stripe.com/blog/how-we-built-it-stripe-radar).
 ALERTS_PER_DAY = 100
+# A small world has fewer payments than the staff could review: then this share of them is the budget.
+MAX_ALERT_SHARE = 0.02
 BLOCKED_GENUINE_SHARE = 0.001
 # Without features there is no score: amounts above this are reviewed, the rest approved.
 DEGRADED_REVIEW_AMOUNT = 200.0
@@ -29,6 +33,26 @@ class Thresholds:
 
     review: float
     block: float
+
+
+def set_thresholds(scores: Floats, labels: Floats, *, days: float) -> Thresholds:
+    """The lowest thresholds that keep both budgets.
+
+    Args:
+        scores: shape (n,), of the payments of some days.
+        labels: shape (n,), 1 for a fraud; at least one is 0.
+        days: how many days they are.
+    """
+    alerts = int(min(ALERTS_PER_DAY * days, MAX_ALERT_SHARE * len(scores)))
+    genuine = scores[labels == 0]
+    block = _lowest_threshold(genuine, int(BLOCKED_GENUINE_SHARE * len(genuine)))
+    return Thresholds(review=min(_lowest_threshold(scores, alerts), block), block=block)
+
+
+def _lowest_threshold(scores: Floats, most: int) -> float:
+    """The lowest threshold that at most `most` of the scores reach: just above the next one below them."""
+    below = np.sort(scores)[::-1][min(most, len(scores) - 1)]
+    return float(np.nextafter(below, np.inf))
 
 
 def decide(score: float, thresholds: Thresholds) -> Decision:

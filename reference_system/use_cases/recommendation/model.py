@@ -5,6 +5,7 @@ In: what a viewer watched lately, the catalogue, popularity. Out: an ordered pag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,15 +17,21 @@ from reference_system.windows import Floats
 
 NAME = "recommendation"
 SIGNATURE = INPUTS
-# The first is the baseline of the ranker; popularity is the baseline of the whole.
+# Estimators by the names that `training/sklearn_estimators.py` knows; the first is the simple one.
 CANDIDATES = ("logistic_regression", "gradient_boosting")
 PRIMARY_METRIC = "ndcg@10"
+# What would rank without a model: recent popularity and popularity. A first model must beat both.
+BASELINES = ("video_watch_count_1d", "video_watch_count_30d")
+PAGE_LENGTH = 10
 TRAIN_DAYS = 21
 TEST_DAYS = 7
 CANDIDATE_COUNT = 300
 NEIGHBOURS = 50
 
 Ids = NDArray[np.int64]
+# What was reached, and what could be. Over many viewers both are added up before they are divided: the estimate with
+# weights then has a small variance (it is self-normalised).
+Share = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +114,20 @@ def ndcg_at(ranked: Sequence[int], relevant: set[int], *, k: int) -> float:
 
     Source: Järvelin and Kekäläinen, Cumulated gain-based evaluation of IR techniques, TOIS 2002.
     """
-    gain = sum(1.0 / np.log2(i + 2) for i, item in enumerate(ranked[:k]) if item in relevant)
-    ideal = sum(1.0 / np.log2(i + 2) for i in range(min(k, len(relevant))))
-    return float(gain / ideal)
+    gain, ideal = gain_at(ranked, dict.fromkeys(relevant, 1.0), k=k)
+    return gain / ideal
+
+
+def weight_at(ranked: Sequence[int], relevant: Mapping[int, float], *, k: int) -> Share:
+    """The weight of the relevant videos among the first k, and of all of them: recall@k of weighted videos."""
+    return sum(relevant.get(item, 0.0) for item in ranked[:k]), sum(relevant.values())
+
+
+def gain_at(ranked: Sequence[int], relevant: Mapping[int, float], *, k: int) -> Share:
+    """The discounted gain of the first k, and that of the ideal order: ndcg@k of weighted videos."""
+    ideal = sorted(relevant.values(), reverse=True)
+    return _discounted([relevant.get(item, 0.0) for item in ranked[:k]]), _discounted(ideal[:k])
+
+
+def _discounted(weights: Sequence[float]) -> float:
+    return sum(weight / math.log2(rank) for rank, weight in enumerate(weights, start=2))

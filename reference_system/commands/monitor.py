@@ -1,0 +1,60 @@
+"""`workbook monitor`: look now, or show what the last look found.
+
+In: nothing. Out: the verdict, where the page is, and the next command.
+Invariant: it runs in this process, with or without a Prefect server; the scheduled runs use the same flow.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Drift, performance and freshness.", no_args_is_help=True)
+
+
+@app.command("run")
+def run(*, as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False) -> None:
+    """Look at the system now and write a report."""
+    from reference_system.settings import load_settings
+    from reference_system.stack.environment import child_environment
+
+    # Before MLflow and Prefect are imported: they read their switches and deadlines at import.
+    os.environ.update(child_environment(load_settings()))
+    from reference_system.flows import prefect_monitor
+
+    log = logging.getLogger(prefect_monitor.__name__)
+    log.addHandler(logging.StreamHandler(sys.stderr))
+    log.setLevel(logging.WARNING if as_json else logging.INFO)
+    log.propagate = False
+    summary = prefect_monitor.monitor.fn()
+    if as_json:
+        typer.echo(json.dumps(summary))
+    else:
+        typer.echo(f"{summary['level']}: {summary['verdict']}")
+        typer.echo(f"report: {summary['report']}")
+
+
+@app.command("report")
+def report(*, open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False) -> None:
+    """Say what the latest report found and where it is."""
+    from reference_system.errors import StateError
+    from reference_system.monitoring.report import read_latest
+    from reference_system.paths import StatePaths
+    from reference_system.settings import load_settings
+
+    folder = StatePaths(load_settings().state_dir).reports
+    latest = read_latest(folder)
+    if latest is None:
+        raise StateError("no monitoring report yet", next_command="workbook monitor run")
+    page = folder / "latest.html"
+    typer.echo(f"{latest.as_of:%Y-%m-%d %H:%M} (event time), {latest.level}: {latest.verdict}")
+    for finding in latest.findings:
+        typer.echo(f"next: {finding.next_command}")
+    typer.echo(f"report: {page}")
+    if open_page:
+        typer.launch(page.as_uri())

@@ -1,0 +1,216 @@
+"""The event lake: one Delta table per topic.
+
+In: events (or Arrow columns of generated history). Out: the same rows, by event time.
+Invariant: a commit is all or nothing and carries the Kafka offsets that it reaches, so what a crash repeats can be
+recognised: `committed_offsets` tells the sink what the lake already holds, and `append` refuses to go back.
+
+A table has the record's fields, `event_day` (its partitions: the UTC day of `event_timestamp`) and where the event
+came from, `kafka_partition` and `kafka_offset` (-1 for generated history).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+from reference_system.errors import StateError
+from reference_system.events import Event, Topic
+
+EVENT_DAY = "event_day"
+NO_OFFSET = -1
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+_PLAIN_TYPES = {
+    msgspec.inspect.DateTimeType: _TIMESTAMP,
+    msgspec.inspect.BoolType: pa.bool_(),
+    msgspec.inspect.IntType: pa.int64(),
+    msgspec.inspect.FloatType: pa.float64(),
+    msgspec.inspect.StrType: pa.string(),
+}
+# Offsets are looked up by partition number: the bound of `Settings.kafka_partitions`.
+_MAX_PARTITIONS = 64
+# Readers finish within minutes, so what compaction replaced may go after an hour (real time, not event time).
+_RETENTION_HOURS = 1
+_CONFIGURATION = {
+    "delta.deletedFileRetentionDuration": f"interval {_RETENTION_HOURS} hours",
+    "delta.logRetentionDuration": f"interval {_RETENTION_HOURS} hours",
+    # Opening a table replays its log since the last checkpoint: at the default of 100 a commit costs three times more.
+    "delta.checkpointInterval": "20",
+}
+
+
+def _arrow_type(kind: msgspec.inspect.Type) -> pa.DataType:
+    """The column type of a field's type; an optional field has the type of its value."""
+    match kind:
+        case msgspec.inspect.LiteralType(values=values):
+            return pa.int64() if isinstance(values[0], int) else pa.string()
+        case msgspec.inspect.ListType(item_type=item):
+            return pa.list_(_arrow_type(item))
+        case msgspec.inspect.UnionType(types=(value, msgspec.inspect.NoneType())):
+            return _arrow_type(value)
+    return _PLAIN_TYPES[type(kind)]
+
+
+@cache
+def arrow_schema(topic: Topic) -> pa.Schema:
+    """The lake's columns for a topic, derived from the declaration of its record."""
+    record = msgspec.inspect.type_info(topic.record)
+    if not isinstance(record, msgspec.inspect.StructType):
+        raise TypeError(f"{topic.name}: a record is a msgspec Struct, not {record}")
+    return pa.schema(
+        [
+            *(pa.field(field.name, _arrow_type(field.type)) for field in record.fields),
+            pa.field(EVENT_DAY, pa.string()),
+            pa.field("kafka_partition", pa.int32()),
+            pa.field("kafka_offset", pa.int64()),
+        ]
+    )
+
+
+def to_table(topic: Topic, events: Sequence[Event], partitions: Sequence[int], offsets: Sequence[int]) -> pa.Table:
+    """The lake's rows for consumed events; the three sequences have one element for each event."""
+    schema = arrow_schema(topic)
+    columns = {
+        name: pa.array([getattr(event, name) for event in events], schema.field(name).type)
+        for name in topic.record.__struct_fields__
+    }
+    return _with_origin(topic, columns, np.asarray(partitions, np.int32), np.asarray(offsets, np.int64))
+
+
+def history_table(topic: Topic, columns: Mapping[str, object]) -> pa.Table:
+    """The lake's rows for generated history, without an object per event.
+
+    Args:
+        topic: whose record the columns belong to.
+        columns: one array (Arrow, numpy or list) for each field of the record; times as microseconds since the
+            epoch (int64), datetime64[us] or aware datetimes.
+    """
+    schema = arrow_schema(topic)
+    arrays = {}
+    for name in topic.record.__struct_fields__:
+        values = columns[name]
+        kind = schema.field(name).type
+        arrays[name] = values.cast(kind) if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
+    count = len(arrays["event_timestamp"])
+    return _with_origin(topic, arrays, np.full(count, NO_OFFSET, np.int32), np.full(count, NO_OFFSET, np.int64))
+
+
+def _with_origin(topic: Topic, columns: dict[str, object], partitions: object, offsets: object) -> pa.Table:
+    origin = {
+        # Through date32: strftime on timestamps is several times slower.
+        EVENT_DAY: pc.cast(pc.cast(columns["event_timestamp"], pa.date32()), pa.string()),
+        "kafka_partition": partitions,
+        "kafka_offset": offsets,
+    }
+    return pa.table({**columns, **origin}, schema=arrow_schema(topic))
+
+
+def append(lake: Path, topic: Topic, table: pa.Table, *, versions: Mapping[int, int]) -> None:
+    """Add rows in one atomic commit.
+
+    Args:
+        lake: the lake's folder.
+        topic: whose table it is.
+        table: rows in the shape of `arrow_schema`.
+        versions: for each Kafka partition in this commit the last offset that it covers (empty for history).
+
+    Raises:
+        StateError: if a version was committed before: Delta itself would accept the rows a second time.
+    """
+    delta = _open_or_create(lake, topic)
+    for partition, offset in versions.items():
+        before = delta.transaction_version(_writer(topic, partition))
+        if before is not None and offset <= before:
+            raise StateError(
+                f"the lake holds {topic.name}-{partition} up to {before}: a commit up to {offset} would repeat rows"
+            )
+    transactions = [Transaction(_writer(topic, partition), offset) for partition, offset in versions.items()]
+    write_deltalake(
+        delta, table, mode="append", commit_properties=CommitProperties(app_transactions=transactions or None)
+    )
+
+
+def committed_offsets(lake: Path, topic: Topic) -> dict[int, int]:
+    """The last committed offset of each Kafka partition that has one."""
+    if not DeltaTable.is_deltatable(str(_path(lake, topic))):
+        return {}
+    delta = DeltaTable(_path(lake, topic))
+    found = {number: delta.transaction_version(_writer(topic, number)) for number in range(_MAX_PARTITIONS)}
+    return {number: version for number, version in found.items() if version is not None}
+
+
+def read(
+    lake: Path,
+    topic: Topic,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.RecordBatchReader:
+    """The rows with `event_timestamp` in [start, end), in no particular order; only the days asked for are opened.
+
+    A table that does not exist yet reads as an empty one. The reader can be consumed once (DuckDB, pyarrow).
+    """
+    names = list(columns) if columns is not None else arrow_schema(topic).names
+    schema = pa.schema([arrow_schema(topic).field(name) for name in names])
+    if not DeltaTable.is_deltatable(str(_path(lake, topic))):
+        return pa.RecordBatchReader.from_batches(schema, [])
+    dataset = DeltaTable(_path(lake, topic)).to_pyarrow_dataset(schema=arrow_schema(topic))
+    day, moment = ds.field(EVENT_DAY), ds.field("event_timestamp")
+    wanted = ds.scalar(True)
+    if start is not None:
+        wanted &= (day >= _day(start)) & (moment >= pa.scalar(start, _TIMESTAMP))
+    if end is not None:
+        wanted &= (day <= _day(end)) & (moment < pa.scalar(end, _TIMESTAMP))
+    return dataset.scanner(columns=names, filter=wanted).to_reader()
+
+
+def compact(lake: Path, topic: Topic) -> int:
+    """Merge the stream's small files, a day each, and delete what nobody reads any more.
+
+    Returns:
+        The number of files that were merged into larger ones.
+    """
+    if not DeltaTable.is_deltatable(str(_path(lake, topic))):
+        return 0
+    delta = DeltaTable(_path(lake, topic))
+    removed = int(delta.optimize.compact()["numFilesRemoved"])
+    delta.vacuum(retention_hours=_RETENTION_HOURS, dry_run=False)
+    delta.create_checkpoint()
+    delta.cleanup_metadata()
+    return removed
+
+
+def _open_or_create(lake: Path, topic: Topic) -> DeltaTable:
+    path = _path(lake, topic)
+    if not DeltaTable.is_deltatable(str(path)):
+        path.mkdir(parents=True, exist_ok=True)
+        DeltaTable.create(
+            path,
+            arrow_schema(topic),
+            mode="ignore",
+            partition_by=EVENT_DAY,
+            name=topic.name,
+            configuration=_CONFIGURATION,
+        )
+    return DeltaTable(path)
+
+
+def _path(lake: Path, topic: Topic) -> Path:
+    return lake / topic.name
+
+
+def _writer(topic: Topic, partition: int) -> str:
+    return f"{topic.name}-{partition}"
+
+
+def _day(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d}"

@@ -1,0 +1,1 @@
+"""The folder that the `feast` command is pointed at: its configuration and its definitions."""

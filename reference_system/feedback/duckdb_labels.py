@@ -1,0 +1,128 @@
+"""The label join: what was predicted, beside what turned out to be true.
+
+In: the prediction log, payments, chargebacks, pages and watches, in the lake. Out: one row for each payment that was
+scored, one for each video that was shown, with its label.
+Invariant: only rows whose label is mature at `as_of` come out, and nothing that was created after `as_of` is used.
+
+Answers that nothing happened upon (load tests, a person's trial) have no payment and no page: the join drops them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from reference_system.delta_lake import read
+from reference_system.events import PREDICTIONS
+from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+from reference_system.use_cases.fraud.labels import LABEL_DELAY
+from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
+from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
+from reference_system.windows import micros
+
+# A request and its event may lie on two sides of midnight.
+_SLACK = timedelta(hours=1)
+_MICRO = timedelta(microseconds=1)
+
+# An answer may be logged twice (the caller asked again): the first one is what was acted upon.
+_ANSWERS = """
+    SELECT * FROM predictions
+    WHERE use_case = '{use_case}' AND epoch_us(created_timestamp) <= {as_of}
+    QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY created_timestamp, prediction_id) = 1
+"""
+_PAYMENTS = """
+    WITH answers AS ({answers}),
+    frauds AS (
+        SELECT transaction_id, min(created_timestamp) AS created_timestamp FROM chargebacks
+        WHERE epoch_us(created_timestamp) <= {as_of} GROUP BY transaction_id
+    )
+    SELECT answers.prediction_id, paid.transaction_id, paid.customer_id, paid.event_timestamp,
+        answers.created_timestamp, answers.model_version, answers.scores[1] AS score, answers.decision,
+        answers.degraded, (frauds.transaction_id IS NOT NULL)::TINYINT AS label,
+        frauds.created_timestamp AS label_created_timestamp
+    FROM answers
+    JOIN transactions AS paid ON paid.transaction_id = answers.request_id
+    LEFT JOIN frauds ON frauds.transaction_id = paid.transaction_id
+    WHERE epoch_us(paid.event_timestamp) >= {start}
+        AND epoch_us(paid.event_timestamp) < least({end}, {as_of} - {delay} + 1)
+    ORDER BY paid.event_timestamp, paid.transaction_id
+"""
+_PAGES = """
+    WITH answers AS ({answers}),
+    shown AS (
+        SELECT impression_id, event_timestamp, policy, unnest(video_ids) AS video_id,
+            generate_subscripts(video_ids, 1) AS position
+        FROM impressions
+        WHERE epoch_us(event_timestamp) >= {start}
+            AND epoch_us(event_timestamp) < least({end}, {as_of} - {delay} + 1)
+    ),
+    watched AS (
+        SELECT impression_id, video_id, min(event_timestamp) AS event_timestamp FROM watches
+        WHERE completion >= {completion} AND epoch_us(event_timestamp) <= {as_of}
+        GROUP BY impression_id, video_id
+    )
+    SELECT answers.prediction_id, shown.impression_id, shown.event_timestamp, shown.policy AS model_version,
+        shown.position, shown.video_id, answers.scores[list_position(answers.items, shown.video_id)] AS score,
+        coalesce(epoch_us(watched.event_timestamp) - epoch_us(shown.event_timestamp) <= {delay}, false)::TINYINT
+            AS label
+    FROM shown
+    LEFT JOIN answers ON answers.request_id = shown.impression_id
+    LEFT JOIN watched USING (impression_id, video_id)
+    ORDER BY shown.event_timestamp, shown.impression_id, shown.position
+"""
+
+
+def payment_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime) -> pa.Table:
+    """Scored payments of [start, end) whose label is mature.
+
+    Returns:
+        `prediction_id, transaction_id, customer_id, event_timestamp, created_timestamp, model_version, score` (null
+        where a rule answered), `decision, degraded, label` (1 is fraud), `label_created_timestamp`.
+    """
+    with duckdb.connect(config={"threads": 2}) as duck:
+        columns = ("prediction_id", "request_id", "use_case", "model_version", "scores", "decision", "degraded")
+        answers = ("created_timestamp", *columns)
+        duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
+        paid = ("transaction_id", "customer_id", "event_timestamp")
+        duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=end, columns=paid))
+        # A chargeback's event time is its payment's.
+        reported = ("transaction_id", "created_timestamp")
+        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=end, columns=reported))
+        return duck.sql(
+            _PAYMENTS.format(
+                answers=_ANSWERS.format(use_case="fraud", as_of=micros(as_of)),
+                as_of=micros(as_of),
+                start=micros(start),
+                end=micros(end),
+                delay=LABEL_DELAY // _MICRO,
+            )
+        ).to_arrow_table()
+
+
+def page_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime) -> pa.Table:
+    """Videos shown in [start, end) whose attribution window has passed.
+
+    Returns:
+        `prediction_id` (null where no model answered), `impression_id, event_timestamp, model_version` (the policy
+        that chose the page), `position, video_id, score` (null as above), `label` (1 is watched).
+    """
+    with duckdb.connect(config={"threads": 2}) as duck:
+        answers = ("created_timestamp", "prediction_id", "request_id", "use_case", "items", "scores")
+        duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
+        pages = ("impression_id", "event_timestamp", "video_ids", "policy")
+        duck.register("impressions", read(lake, IMPRESSIONS, start=start, end=end, columns=pages))
+        seen = ("impression_id", "video_id", "completion", "event_timestamp")
+        duck.register("watches", read(lake, WATCHES, start=start, end=end + ATTRIBUTION + _SLACK, columns=seen))
+        return duck.sql(
+            _PAGES.format(
+                answers=_ANSWERS.format(use_case="recommendation", as_of=micros(as_of)),
+                as_of=micros(as_of),
+                start=micros(start),
+                end=micros(end),
+                delay=ATTRIBUTION // _MICRO,
+                completion=MIN_COMPLETION,
+            )
+        ).to_arrow_table()

@@ -1,0 +1,212 @@
+"""ETL: lake → feature tables → online store, for a range of days.
+
+In: the lake, and the mark of the last run. Out: feature tables day by day, snapshots, a newer mark.
+Invariant: days are computed whole and replaced whole, so any range can be computed again at any time (a backfill),
+and two runs at once wait for each other.
+
+What must be computed again? The lake gets an event a few seconds after it happened, and ingestion takes events that
+are up to a day late into its windows. So a run ends a little before now, and the next begins a day before that end.
+Labels need no more than that: a chargeback comes up to seven days late, but its windows are shifted by as much, so
+it only touches moments after it was known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import msgspec
+from prefect import Task, flow, get_run_logger, task
+from prefect.context import FlowRunContext
+
+from reference_system import delta_lake
+from reference_system.clock import SimulatedClock
+from reference_system.errors import StateError
+from reference_system.features import feast_store
+from reference_system.features.duckdb_history import feature_rows
+from reference_system.features.duckdb_snapshot import states
+from reference_system.features.feast_objects import join_key, state_name
+from reference_system.features.feature_tables import write_days, write_snapshot
+from reference_system.paths import StatePaths
+from reference_system.settings import Settings, load_settings
+from reference_system.use_cases import TOPICS, VIEWS
+from reference_system.windows import WindowedView
+
+_ONE_DAY = timedelta(days=1)
+# Days that are computed at once: bounds memory, and each piece reads the windows' horizon once more.
+_PIECE = timedelta(days=45)
+# Real seconds after which what happened is in the lake: ingestion appends about every two.
+_SETTLE_SECONDS = 5.0
+_log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """Up to which moment the feature tables are complete."""
+
+    end: datetime
+
+
+class EtlSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run did."""
+
+    start: datetime
+    end: datetime
+    as_of: datetime
+    days: int
+    compacted_files: int
+    rows: dict[str, int]
+    states: dict[str, int]
+
+
+@flow(name="etl", log_prints=False)
+def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
+    """Compute feature tables and states.
+
+    Args:
+        start: ISO date or moment; its whole day is computed. By default a day before the last run's end.
+        end: ISO date or moment, exclusive; its whole day is computed. By default the event clock's now.
+
+    Returns:
+        `EtlSummary` as a dict.
+    """
+    settings = load_settings()
+    paths = StatePaths(settings.state_dir)
+    with _one_at_a_time(paths.feature_tables / "etl.lock"):
+        now = _now(paths)
+        first, last = _span(settings, paths, start, end, now)
+        compacted = _step(compact_lake, str(paths.lake))
+        rows = {
+            view.name: _step(build_feature_table, view.name, first, last)
+            for view in VIEWS
+            if isinstance(view, WindowedView)
+        }
+        found = _step(materialize_states, first, now)
+        _advance(paths, settings, first, last)
+    summary = EtlSummary(
+        start=first,
+        end=last,
+        as_of=now,
+        days=-((first - last) // _ONE_DAY),
+        compacted_files=compacted,
+        rows=rows,
+        states=found,
+    )
+    done: dict[str, object] = msgspec.to_builtins(summary)
+    return done
+
+
+@task
+def compact_lake(lake: str) -> int:
+    """Merge the stream's small files; returns how many went into larger ones."""
+    removed = sum(delta_lake.compact(Path(lake), topic) for topic in TOPICS)
+    _say(f"lake: {removed} small files merged")
+    return removed
+
+
+@task
+def build_feature_table(name: str, start: datetime, end: datetime) -> int:
+    """Compute a windowed view's values for [start, end), `start` a midnight; returns the number of rows."""
+    paths = StatePaths(load_settings().state_dir)
+    (view,) = (view for view in VIEWS if view.name == name and isinstance(view, WindowedView))
+    rows = 0
+    while start < end:
+        until = min(start + _PIECE, end)
+        table = feature_rows(view, paths.lake, start, until)
+        write_days(paths.feature_tables / name, table, start, until)
+        _say(f"{name}: {table.num_rows} rows from {start:%Y-%m-%d} to {until:%Y-%m-%d %H:%M}")
+        rows += table.num_rows
+        start = until
+    return rows
+
+
+@task
+def materialize_states(start: datetime, as_of: datetime) -> dict[str, int]:
+    """Snapshot every view's states and let Feast materialize those that changed since `start`."""
+    paths = StatePaths(load_settings().state_dir)
+    found = {}
+    for view in VIEWS:
+        folder = paths.feature_tables / state_name(view)
+        rows = states(view, paths.lake, as_of)
+        found[view.name] = write_snapshot(folder, join_key(view), rows, as_of)
+    store = feast_store.open_store(paths)
+    if not paths.feast_registry.exists():
+        feast_store.apply(store)
+    feast_store.materialize(store, start, as_of)
+    _say(f"online store: states of {sum(found.values())} entities materialized as of {as_of:%Y-%m-%d %H:%M}")
+    return found
+
+
+def _step(of: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """A task of the run that Prefect watches, or a plain call where no run is (`etl.fn`, the command line)."""
+    plain: Callable[P, R] = of if FlowRunContext.get() else of.fn
+    return plain(*args, **kwargs)
+
+
+def _say(line: str) -> None:
+    (get_run_logger() if FlowRunContext.get() else _log).info(line)
+
+
+def _now(paths: StatePaths) -> datetime:
+    try:
+        return SimulatedClock(paths.clock).now()
+    except FileNotFoundError as error:
+        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error
+
+
+def _span(
+    settings: Settings, paths: StatePaths, start: str | None, end: str | None, now: datetime
+) -> tuple[datetime, datetime]:
+    """The range to compute: it begins at a midnight and ends at one, or where the lake is complete."""
+    settled = now - timedelta(seconds=_SETTLE_SECONDS * settings.speed)
+    last = settled if end is None else min(settled, _midnight(_moment(end) + _ONE_DAY - timedelta(microseconds=1)))
+    if start is not None:
+        first = _moment(start)
+    else:
+        mark = _read_mark(paths)
+        first = settings.history_start if mark is None else max(settings.history_start, mark.end - _ONE_DAY)
+    first = _midnight(first)
+    if first >= last:
+        raise StateError(f"nothing to compute from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (event time)")
+    return first, last
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+def _read_mark(paths: StatePaths) -> Mark | None:
+    path = paths.feature_tables / "etl.json"
+    return msgspec.json.decode(path.read_bytes(), type=Mark) if path.exists() else None
+
+
+def _advance(paths: StatePaths, settings: Settings, first: datetime, last: datetime) -> None:
+    """Move the mark, if the range begins where the tables are complete: a backfill leaves no hole behind it."""
+    mark = _read_mark(paths)
+    complete = settings.history_start if mark is None else mark.end
+    if first > complete or (mark is not None and last <= mark.end):
+        return
+    draft = paths.feature_tables / "etl.json.draft"
+    draft.write_bytes(msgspec.json.encode(Mark(end=last)))
+    draft.replace(paths.feature_tables / "etl.json")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold a file lock; the kernel releases it when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

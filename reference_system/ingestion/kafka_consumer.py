@@ -1,0 +1,150 @@
+"""Reading every partition of every topic, from where the sinks say.
+
+In: topics and, for each partition, the next offset that a sink needs. Out: records, in the order of each partition.
+Invariant: nothing is skipped. A position that the broker no longer has, or does not have yet, is an error and not a
+reason to start elsewhere; what is committed to Kafka is for the lag that other tools show, never read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Self
+
+from kafka import KafkaConsumer
+from kafka.errors import KafkaError
+from kafka.structs import OffsetAndMetadata, TopicPartition
+
+from reference_system.errors import ServiceError, StateError
+from reference_system.events import Topic
+from reference_system.ingestion.decode import Record
+
+GROUP = "workbook-ingestion"
+_POLL_MS = 200
+_BATCH = 2_000
+_LEAVE_MS = 1_000
+
+Place = tuple[str, int]
+
+
+class EventSource:
+    """A consumer of all partitions of the topics; use it as a context manager."""
+
+    def __init__(self, bootstrap: str, topics: Sequence[Topic], starts: Mapping[Place, int]) -> None:
+        """Assign every partition and seek to `starts` (0 where it has none).
+
+        Raises:
+            ServiceError: if the broker does not answer or lacks a topic.
+            StateError: if the broker does not hold a position that we ask for.
+        """
+        self._next: dict[Place, int] = {}
+        try:
+            self._consumer = KafkaConsumer(
+                bootstrap_servers=bootstrap,
+                client_id=GROUP,
+                group_id=GROUP,
+                enable_auto_commit=False,
+                # An offset that is out of range raises: "earliest" would repeat, "latest" would skip, both silently.
+                auto_offset_reset="none",
+                allow_auto_create_topics=False,
+                max_poll_records=_BATCH,
+                # As soon as there is anything: while one batch is worked on, the next one gathers by itself.
+                fetch_min_bytes=1,
+                bootstrap_timeout_ms=10_000,
+                request_timeout_ms=10_000,
+                reconnect_backoff_max_ms=1_000,
+                metrics_enabled=False,
+            )
+            self._assign(topics, starts)
+        except KafkaError as error:
+            raise ServiceError(f"the Kafka broker at {bootstrap} does not answer: {error}") from error
+
+    def __enter__(self) -> Self:
+        """The source itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the broker."""
+        self._consumer.close(autocommit=False, timeout_ms=_LEAVE_MS)
+
+    def poll(self) -> list[Record]:
+        """What arrived since the last poll; nothing if the broker is silent or away for a moment.
+
+        Raises:
+            ServiceError: if what the broker holds can no longer be read in order.
+        """
+        try:
+            batches = self._consumer.poll(timeout_ms=_POLL_MS)
+        except KafkaError as error:
+            raise ServiceError(f"reading from Kafka failed: {error!r}", next_command="workbook logs kafka") from error
+        for at, batch in batches.items():
+            self._next[at.topic, at.partition] = batch[-1].offset + 1
+        return [
+            Record(
+                topic=found.topic,
+                partition=found.partition,
+                offset=found.offset,
+                produced_ms=found.timestamp,
+                key=found.key,
+                value=found.value,
+                headers=tuple(found.headers),
+            )
+            for batch in batches.values()
+            for found in batch
+        ]
+
+    def positions(self) -> dict[Place, int]:
+        """For each partition the next offset that `poll` returns.
+
+        Kept here: the client's own answer is a request to the broker after any trouble, and waits for it.
+        """
+        return dict(self._next)
+
+    def lag(self) -> dict[str, int]:
+        """For each topic how many records wait, as of the last fetch."""
+        lags: dict[str, int] = {}
+        for (topic, partition), position in self._next.items():
+            end = self._consumer.highwater(TopicPartition(topic, partition))
+            lags[topic] = lags.get(topic, 0) + (0 if end is None else end - position)
+        return lags
+
+    def show_progress(self, next_offsets: Mapping[Place, int]) -> None:
+        """Tell Kafka how far we are, for tools that show the lag. It may fail: nothing depends on it."""
+        self._consumer.commit_async(_positions(next_offsets), callback=lambda *_: None)
+
+    def show_last_progress(self, next_offsets: Mapping[Place, int]) -> None:
+        """The same before leaving, with a moment's patience."""
+        with suppress(KafkaError):
+            self._consumer.commit(_positions(next_offsets), timeout_ms=_LEAVE_MS)
+
+    def _assign(self, topics: Sequence[Topic], starts: Mapping[Place, int]) -> None:
+        places = [
+            TopicPartition(topic.name, partition)
+            for topic in topics
+            for partition in sorted(self._partitions(topic.name))
+        ]
+        self._consumer.assign(places)
+        first, end = self._consumer.beginning_offsets(places), self._consumer.end_offsets(places)
+        for place in places:
+            start = starts.get((place.topic, place.partition), 0)
+            if not first[place] <= start <= end[place]:
+                raise StateError(
+                    f"{place.topic}-{place.partition}: the next event is number {start}, but the broker holds numbers "
+                    f"{first[place]} to {end[place]} (excluded): its log and our state do not belong together",
+                    next_command="make clean",
+                )
+            self._consumer.seek(place, start)
+            self._next[place.topic, place.partition] = start
+
+    def _partitions(self, topic: str) -> set[int]:
+        partitions: set[int] | None = self._consumer.partitions_for_topic(topic)
+        if not partitions:
+            raise ServiceError(f"the broker has no topic {topic}", next_command="make up")
+        return partitions
+
+
+def _positions(next_offsets: Mapping[Place, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+    return {
+        TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)
+        for (topic, partition), offset in next_offsets.items()
+    }

@@ -1,0 +1,156 @@
+"""Where bytes go that are no events: `<topic>.dead-letter`, untouched, with the reason beside them.
+
+In: refused records. Out: the same key and value, with headers `error`, `topic`, `partition`, `offset`,
+`schema_version` and `attempt`.
+Invariant: `send` returns only when the broker has every record. A crash after that may send one again: `topic`,
+`partition` and `offset` tell that it is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.errors import KafkaError
+from kafka.structs import TopicPartition
+
+from reference_system.errors import ServiceError
+from reference_system.events import Topic
+from reference_system.ingestion.decode import Decoded, Headers, Record
+from reference_system.ingestion.kafka_consumer import Place
+
+SCHEMA_VERSION = b"1"
+# Twice what the broker takes on an ordinary topic: the largest message still fits with its headers.
+_MAX_REQUEST_BYTES = 2 * 1024 * 1024
+_DELIVERY_SECONDS = 5
+# A reason is for people; it must not be able to outgrow the message.
+_MAX_REASON = 500
+# What anybody may write in a header is believed only within reason.
+_ATTEMPT_DIGITS = 6
+
+
+class DeadLetters:
+    """The producer of the dead-letter topics; use it as a context manager."""
+
+    def __init__(self, bootstrap: str, topics: Mapping[str, Topic]) -> None:
+        """Connect on first use: most runs never reject anything."""
+        self._bootstrap = bootstrap
+        self._topics = topics
+        self._producer: KafkaProducer | None = None
+
+    def __enter__(self) -> Self:
+        """The producer itself."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Leave the broker; nothing is pending after a `send`."""
+        if self._producer is not None:
+            self._producer.close(timeout=1)
+
+    def send(self, refused: Sequence[Decoded]) -> None:
+        """Send the records and wait until the broker has all of them.
+
+        Raises:
+            ServiceError: if one of them was not acknowledged; the caller must not go on.
+        """
+        if not refused:
+            return
+        name = ""
+        try:
+            producer = self._producer = self._producer or _connect(self._bootstrap)
+            pending = []
+            for each in refused:
+                name = self._topics[each.record.topic].dead_letter
+                pending.append((name, producer.send(name, **_message(each))))
+            producer.flush(timeout=_DELIVERY_SECONDS)
+            for name, future in pending:  # noqa: B007 - the message of the error names it
+                future.get(timeout=_DELIVERY_SECONDS)
+        except KafkaError as error:
+            raise ServiceError(
+                f"{name or 'the dead-letter topic'} does not take a refused event, so ingestion stops: {error!r}",
+                next_command="workbook logs kafka",
+            ) from error
+
+
+def _connect(bootstrap: str) -> KafkaProducer:
+    return KafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id="workbook-dead-letter",
+        enable_idempotence=True,
+        acks="all",
+        max_request_size=_MAX_REQUEST_BYTES,
+        max_block_ms=_DELIVERY_SECONDS * 1000,
+        request_timeout_ms=_DELIVERY_SECONDS * 500,
+        delivery_timeout_ms=_DELIVERY_SECONDS * 1000,
+        bootstrap_timeout_ms=_DELIVERY_SECONDS * 1000,
+        allow_auto_create_topics=False,
+        metrics_enabled=False,
+    )
+
+
+def _message(refused: Decoded) -> dict[str, object]:
+    record = refused.record
+    # The client refuses a message with neither key nor value; a tombstone without a key gets an empty one.
+    key = b"" if record.key is None and record.value is None else record.key
+    return {"key": key, "value": record.value, "headers": list(_headers(refused))}
+
+
+def _headers(refused: Decoded) -> Headers:
+    record = refused.record
+    return (
+        ("error", refused.reason[:_MAX_REASON].encode()),
+        ("topic", record.topic.encode()),
+        ("partition", str(record.partition).encode()),
+        ("offset", str(record.offset).encode()),
+        ("schema_version", SCHEMA_VERSION),
+        ("attempt", str(_attempt(record)).encode()),
+    )
+
+
+def _attempt(record: Record) -> int:
+    """1, or one more than the dead letter that was replayed says."""
+    earlier = dict(record.headers).get("attempt") or b""
+    return int(earlier) + 1 if earlier.isdigit() and len(earlier) < _ATTEMPT_DIGITS else 1
+
+
+def count_dead_letters(bootstrap: str, topics: Sequence[Topic], below: Mapping[Place, int]) -> dict[str, int]:
+    """How many records of each topic, with offsets under `below`, are dead letters: each counted once.
+
+    Raises:
+        ServiceError: if the broker does not answer.
+    """
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=bootstrap,
+            group_id=None,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            allow_auto_create_topics=False,
+            bootstrap_timeout_ms=10_000,
+            request_timeout_ms=10_000,
+            metrics_enabled=False,
+        )
+        try:
+            return {topic.name: _count(consumer, topic, below) for topic in topics}
+        finally:
+            consumer.close(autocommit=False)
+    except KafkaError as error:
+        raise ServiceError(f"the Kafka broker at {bootstrap} does not answer: {error}") from error
+
+
+def _count(consumer: KafkaConsumer, topic: Topic, below: Mapping[Place, int]) -> int:
+    places = [TopicPartition(topic.dead_letter, n) for n in consumer.partitions_for_topic(topic.dead_letter) or ()]
+    ends = consumer.end_offsets(places) if places else {}
+    found: set[tuple[int, int]] = set()
+    consumer.assign(places)
+    for place, first in (consumer.beginning_offsets(places) if places else {}).items():
+        consumer.seek(place, first)
+    while any(consumer.position(place) < end for place, end in ends.items()):
+        for records in consumer.poll(timeout_ms=200).values():
+            for record in records:
+                headers = dict(record.headers)
+                partition, offset = int(headers["partition"]), int(headers["offset"])
+                if offset < below.get((topic.name, partition), 0):
+                    found.add((partition, offset))
+    return len(found)

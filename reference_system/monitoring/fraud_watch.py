@@ -1,0 +1,158 @@
+"""What is watched of the fraud model.
+
+In: the prediction log, the feature tables, outcomes. Out: drift of the served inputs and of the score; performance.
+
+The reference is what the champion learned from: the feature tables of the last four weeks of its data window. The
+current window is what was served: the prediction log. So a difference between the offline and the online value of a
+feature (skew) shows here as well as a change of the world (drift). The score is compared with the scores that the
+same champion gives the reference rows, so that a promotion is no drift.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pyarrow as pa
+
+from reference_system.monitoring.drift import TREND_BLOCKS, ColumnDrift, Sample, compare_columns
+from reference_system.monitoring.duckdb_windows import Answers, coverage, fraud_features, payments, served
+from reference_system.monitoring.performance import DayFigures, Payments, fall_of, payment_days
+from reference_system.monitoring.report import ColumnGroup, Performance, UseCaseReport, Window
+from reference_system.monitoring.scene import MIN_COVERAGE, Champion, Scene, horizons, nothing
+from reference_system.monitoring.sklearn_metrics import average_precision, roc_auc
+from reference_system.use_cases.fraud import model
+from reference_system.use_cases.fraud.features import INPUTS, VIEWS
+from reference_system.use_cases.fraud.labels import LABEL_DELAY
+from reference_system.windows import Floats, Micros
+
+SCORE = "score"
+LEFT_OUT = (
+    "transaction_id, customer_id, terminal_id: identifiers",
+    "is_weekend: the calendar; like days are compared",
+)
+_WATCHED = tuple(name for name in INPUTS if name != "is_weekend")
+_HORIZONS = horizons(VIEWS)
+_NO_ANSWERS = "no payment of it has an answer in the prediction log"
+_NO_TABLES = "no feature tables of these days; run `workbook etl`"
+
+
+def watch_fraud(scene: Scene, champion: Champion | None, outcomes: pa.Table) -> UseCaseReport:
+    """Everything that is known about the fraud model at the moment of the scene.
+
+    Args:
+        scene: where and when.
+        champion: the model that answers; without one the reference is the last weeks before this one.
+        outcomes: `feedback.duckdb_labels.payment_outcomes`.
+    """
+    window = scene.weeks_before(champion.learned_until if champion else scene.as_of)
+    covered = coverage(scene.lake, model.NAME, scene.days_ago(2), scene.as_of)
+    times, inputs = fraud_features(scene.lake, scene.feature_tables, window.start, window.end)
+    answers = served(scene.lake, model.NAME, scene.days_ago(TREND_BLOCKS), scene.as_of)
+    reference = _reference(scene, champion, times, inputs)
+    recent = _recent(scene, champion, answers)
+    if covered < MIN_COVERAGE:
+        reason = f"{covered:.0%} of its payments have a logged answer, {MIN_COVERAGE:.0%} are needed"
+        recent = dict.fromkeys(recent, nothing(reason if covered else _NO_ANSWERS))
+    about = (
+        "The model's inputs as they were served, against the feature tables of the weeks that "
+        + (f"champion {champion.version} learned from" if champion else "came before (no champion yet)")
+        + "; the score against the champion's scores on those rows."
+    )
+    group = ColumnGroup(
+        title="Served inputs and score", about=about, reference=window, columns=compare_columns(reference, recent)
+    )
+    happened = ColumnGroup(
+        title="Payments",
+        about="What happened, whether it was scored or not: the lake against the lake.",
+        reference=window,
+        columns=_payments_as_they_happened(scene, window),
+    )
+    return UseCaseReport(
+        use_case=model.NAME,
+        champion=champion.version if champion else None,
+        coverage=covered,
+        groups=(happened, group),
+        left_out=LEFT_OUT,
+        performance=_performance(scene, champion, outcomes),
+    )
+
+
+def _payments_as_they_happened(scene: Scene, window: Window) -> tuple[ColumnDrift, ...]:
+    reference, recent = (
+        payments(scene.lake, start, end)
+        for start, end in ((window.start, window.end), (scene.days_ago(TREND_BLOCKS), scene.as_of))
+    )
+    none = "no payments"
+    return compare_columns(
+        {"payment_amount": scene.sample(*reference, since=window.start, empty=none)},
+        {"payment_amount": scene.sample(*recent, since=scene.history_start, empty=none)},
+    )
+
+
+def _reference(scene: Scene, champion: Champion | None, times: Micros, inputs: Floats) -> dict[str, Sample]:
+    samples = {
+        name: scene.sample(
+            times,
+            inputs[:, INPUTS.index(name)],
+            since=scene.history_start + _HORIZONS.get(name, timedelta(0)),
+            empty=_NO_TABLES if not len(times) else "its windows were still filling",
+        )
+        for name in _WATCHED
+    }
+    longest = scene.history_start + max(_HORIZONS.values())
+    if champion is None:
+        samples[SCORE] = nothing("no champion yet")
+    else:
+        scores = champion.score(inputs) if len(inputs) else np.empty(0)
+        samples[SCORE] = scene.sample(times, scores, since=longest, empty=_NO_TABLES)
+    return samples
+
+
+def _recent(scene: Scene, champion: Champion | None, answers: Answers) -> dict[str, Sample]:
+    start = scene.days_ago(TREND_BLOCKS)
+    moments = answers.times[answers.owners]
+    samples = {
+        name: scene.sample(moments, answers.inputs[:, INPUTS.index(name)], since=start, empty=_NO_ANSWERS)
+        for name in _WATCHED
+    }
+    of_champion = answers.versions == (champion.version if champion else "")
+    samples[SCORE] = scene.sample(
+        answers.times[of_champion], answers.scores[of_champion], since=start, empty="no answer of the champion"
+    )
+    return samples
+
+
+def _performance(scene: Scene, champion: Champion | None, outcomes: pa.Table) -> Performance:
+    days = payment_days(_payments(outcomes), average_precision=average_precision, roc_auc=roc_auc)
+    fall = fall_of(days, model.PRIMARY_METRIC)
+    return Performance(
+        primary=model.PRIMARY_METRIC,
+        statement=_statement(scene, days, has_fall=fall is not None),
+        days=days,
+        fall=fall,
+        offline=champion.metrics.get(model.PRIMARY_METRIC) if champion else None,
+    )
+
+
+def _statement(scene: Scene, days: tuple[DayFigures, ...], *, has_fall: bool) -> str:
+    if not days:
+        first = scene.live_start + LABEL_DELAY + timedelta(days=1)
+        return f"No mature labels yet: the first whole day of answers has them on {first:%Y-%m-%d %H:%M}."
+    judged = sum(day.enough for day in days)
+    if not judged:
+        return "No day has enough known frauds to judge by."
+    scope = f"Judged on {sum(day.rows for day in days):,} payments; labels mature {LABEL_DELAY.days} days late."
+    return scope if has_fall else f"{scope} Too few days so far to say whether the newest are worse."
+
+
+def _payments(outcomes: pa.Table) -> Payments:
+    customers = np.unique(np.array(outcomes["customer_id"].to_pylist(), np.str_), return_inverse=True)[1]
+    return Payments(
+        times=outcomes["event_timestamp"].cast(pa.int64()).to_numpy(),
+        versions=np.array(outcomes["model_version"].to_pylist(), np.str_),
+        customers=customers.astype(np.int64),
+        scores=outcomes["score"].to_numpy().astype(np.float64),
+        decisions=np.array(outcomes["decision"].to_pylist(), np.str_),
+        labels=outcomes["label"].to_numpy().astype(np.float64),
+    )

@@ -1,0 +1,111 @@
+"""The report as a page that a person can read.
+
+In: a `Report`. Out: one HTML text with everything in it.
+Invariant: the page needs nothing else: no script, no font, no picture from anywhere, and says so to the browser.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from reference_system.monitoring import svg_charts
+from reference_system.monitoring.report import Performance, Report, ScenarioRun
+from reference_system.windows import MICROS_PER_DAY, micros, moment_of
+
+_TEMPLATE = "report.html.j2"
+_TITLES = {"quiet": "Quiet", "alarm": "Look at this", "not judged": "Not judged yet"}
+_METRIC_NAMES = {
+    "average_precision": "average precision",
+    "roc_auc": "ROC AUC",
+    "alerts": "alerts",
+    "blocked_genuine_share": "genuine blocked",
+    "degraded_share": "answered by rule",
+    "watch_rate": "watch rate",
+    "watches_per_page": "watches a page",
+    "ndcg@10": "ndcg@10",
+    "coverage": "catalogue shown",
+}
+_MANY = 60.0
+
+
+def render(report: Report) -> str:
+    """The page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"moment": _moment, "figure": _figure, "metric_name": _metric_name, "day": _day}
+    return environment.get_template(_TEMPLATE).render(
+        report=report,
+        title=_TITLES[report.level],
+        charts=svg_charts,
+        performance_chart=lambda performance: _performance_chart(performance, report),
+        real_time=real_time(timedelta(days=1), report.speed),
+    )
+
+
+def real_time(stretch: timedelta, speed: float) -> str:
+    """How long a stretch of event time takes at the world's speed, for a person."""
+    seconds = stretch.total_seconds() / speed
+    return f"{seconds:.0f} s" if seconds < 2 * _MANY else f"{seconds / _MANY:.0f} min"
+
+
+def _performance_chart(performance: Performance, report: Report) -> Markup | None:
+    """The primary metric by day; one line a model version. `None` if no day can carry it."""
+    judged = [day for day in performance.days if day.enough and performance.primary in day.metrics]
+    if not judged:
+        return None
+    versions = sorted({day.model_version for day in judged})
+    series = [
+        [
+            svg_charts.Point(
+                x=day.day + 0.5,
+                y=day.metrics[performance.primary],
+                label=f"{_day(day.day)}, {version}: {day.metrics[performance.primary]:.3f}",
+            )
+            for day in judged
+            if day.model_version == version
+        ]
+        for version in versions
+    ]
+    first, last = min(day.day for day in judged), micros(report.as_of) / MICROS_PER_DAY
+    step = max(1, round((last - first) / 6))
+    return svg_charts.line_chart(
+        series,
+        days=(first, last),
+        ticks=[(day + 0.5, f"{moment_of(day * MICROS_PER_DAY):%d %b}") for day in range(first, int(last), step)],
+        bands=[_band(run, report.as_of) for run in report.scenarios if _end(run, report.as_of) > first],
+        target=performance.offline,
+        name=f"{_metric_name(performance.primary)} by day",
+    )
+
+
+def _band(run: ScenarioRun, as_of: datetime) -> svg_charts.Band:
+    return svg_charts.Band(start=micros(run.started) / MICROS_PER_DAY, end=_end(run, as_of), label=run.name)
+
+
+def _end(run: ScenarioRun, as_of: datetime) -> float:
+    return micros(run.stopped or as_of) / MICROS_PER_DAY
+
+
+def _moment(moment: datetime | None) -> str:
+    return "–" if moment is None else f"{moment:%Y-%m-%d %H:%M}"
+
+
+def _day(day: int) -> str:
+    return f"{moment_of(day * MICROS_PER_DAY):%Y-%m-%d}"
+
+
+def _metric_name(name: str) -> str:
+    return _METRIC_NAMES.get(name, name.replace("_", " "))
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"  # noqa: PLR2004 - digits

@@ -1,0 +1,132 @@
+"""The promotion gate: may this challenger replace the champion?
+
+In: what challenger, champion and baselines are worth on the same rows, as functions of the groups' weights.
+Out: promote, hold or refuse, with reasons and intervals.
+Invariant: no challenger is promoted that does not beat every baseline, or that is worse than the champion by more
+than the tolerance, beyond what chance explains.
+
+The interval is a paired bootstrap over groups (cards, viewers): rows of one group stand and fall together, and both
+models meet the same draw, so what is hard for both cancels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+import numpy as np
+
+from reference_system.windows import Floats
+
+Answer = Literal["promote", "hold", "refuse"]
+# The primary metric when the groups count with these weights, shape (groups,).
+Worth = Callable[[Floats], float]
+# A share of the champion's value that a challenger with fresher data may be worse by.
+TOLERANCE = 0.05
+_DRAWS = 400
+_LOW, _HIGH = 0.05, 0.95
+
+
+class Interval(msgspec.Struct, frozen=True, kw_only=True):
+    """A difference of two metrics with its 90 % bootstrap interval."""
+
+    low: float
+    difference: float
+    high: float
+
+    def __str__(self) -> str:
+        """The way reasons name it."""
+        return f"{self.difference:+.4f} (90 % interval {self.low:+.4f} to {self.high:+.4f})"
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What the gate says; `against` holds an interval for each opponent."""
+
+    answer: Answer
+    reasons: tuple[str, ...]
+    metric: str
+    challenger: float
+    champion: float | None
+    against: dict[str, Interval]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contenders:
+    """Who is compared, on which metric, over how many groups; `champion` is `None` before the first promotion."""
+
+    metric: str
+    groups: int
+    challenger: Worth
+    champion: Worth | None
+    baselines: Mapping[str, Worth]
+
+
+def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -> Verdict:
+    """The gate's answer.
+
+    Args:
+        contenders: who is compared.
+        metrics: everything that was measured of the challenger.
+        seed: of the bootstrap.
+    """
+    everyone = np.ones(contenders.groups)
+    opponents = dict(contenders.baselines)
+    champion = None
+    if contenders.champion is not None:
+        opponents["champion"] = contenders.champion
+        champion = contenders.champion(everyone)
+    against = _intervals(contenders.challenger, opponents, contenders.groups, seed)
+    answer, reasons = _answer(contenders.metric, metrics, against, champion)
+    return Verdict(
+        answer=answer,
+        reasons=tuple(reasons),
+        metric=contenders.metric,
+        challenger=contenders.challenger(everyone),
+        champion=champion,
+        against=against,
+    )
+
+
+def _answer(
+    metric: str, metrics: Mapping[str, float], against: Mapping[str, Interval], champion: float | None
+) -> tuple[Answer, list[str]]:
+    broken = sorted(name for name, value in metrics.items() if not np.isfinite(value))
+    if broken:
+        return "refuse", [f"{', '.join(broken)} is not a finite number"]
+    reasons = [f"{metric} against {name}: {interval}" for name, interval in against.items()]
+    lost = [name for name, interval in against.items() if name != "champion" and not interval.difference > 0.0]
+    if lost:
+        return "refuse", [f"does not beat {', '.join(lost)}", *reasons]
+    if champion is None:
+        return "promote", ["the first model beats every baseline", *reasons]
+    answer, reason = _against_champion(against["champion"], TOLERANCE * champion)
+    return answer, [reason, *reasons]
+
+
+def _against_champion(interval: Interval, allowed: float) -> tuple[Answer, str]:
+    if interval.low == interval.high == 0.0:
+        return "hold", "it answers exactly as the champion does"
+    if interval.difference >= 0.0:
+        return "promote", "at least as good as the champion, and fresher"
+    if interval.difference >= -allowed and interval.high > 0.0:
+        return "promote", f"fresher than the champion, and not worse by more than chance explains and {allowed:.4f}"
+    if interval.high < -allowed:
+        return "refuse", f"worse than the champion by more than {allowed:.4f}"
+    return "hold", f"may be worse than the champion by more than {allowed:.4f}"
+
+
+def _intervals(challenger: Worth, opponents: Mapping[str, Worth], groups: int, seed: int) -> dict[str, Interval]:
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=_DRAWS).astype(np.float64)
+    ours = np.array([challenger(weights) for weights in draws])
+    everyone = np.ones(groups)
+    found = {}
+    for name, worth in opponents.items():
+        differences = ours - np.array([worth(weights) for weights in draws])
+        # A draw without any positive row says nothing.
+        low, high = np.nanquantile(differences, (_LOW, _HIGH))
+        middle = challenger(everyone) - worth(everyone)
+        found[name] = Interval(low=float(low), difference=float(middle), high=float(high))
+    return found

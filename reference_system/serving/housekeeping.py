@@ -1,0 +1,113 @@
+"""What the service does beside answering: follow the champions, refresh the catalogue, mend the feature store.
+
+In: champions, feature reads, the clock. Out: `catalogue`, replaced whole.
+Invariant: nothing here is waited for by a request; what fails is said once and tried again.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+
+from reference_system.clock import Clock
+from reference_system.serving.catalogue import Catalogue, RankerModel, catalogue_without_states, read_catalogue
+from reference_system.serving.champions import Champion
+from reference_system.serving.feature_reads import FeaturesUnavailable, GuardedReads
+from reference_system.serving.fraud_scoring import FraudModel
+from reference_system.serving.structured_log import place_of
+from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS
+from reference_system.windows import EVERYONE
+
+_TICK_SECONDS = 1.0
+_ALIAS_SECONDS = 3.0
+_REFRESH_SECONDS = 10.0
+
+
+class Report(Protocol):
+    """Where events are written."""
+
+    def __call__(self, event: str, **fields: str | float | bool | None) -> None:
+        """One event."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Housekeeping:
+    """The background work of one service."""
+
+    fraud: Champion[FraudModel]
+    recommendation: Champion[RankerModel]
+    reads: GuardedReads
+    clock: Clock
+    report: Report
+    catalogue: Catalogue | None = None
+    _alias_at: float = 0.0
+    _refresh_at: float = 0.0
+    _features_up: bool | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def prepare(self) -> None:
+        """Load what is on this machine; the registry is asked later, so that a missing one delays nothing."""
+        self.fraud.poll_pointer()
+        self.recommendation.poll_pointer()
+        self._mend_features()
+        self._refresh(monotonic())
+
+    def start(self) -> None:
+        """Go on in the background."""
+        self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the background work; what it is doing now is abandoned with the process."""
+        self._stopping.set()
+
+    def tick(self, now: float) -> None:
+        """One round at the monotonic time `now`."""
+        self._mend_features()
+        self.fraud.poll_pointer()
+        self.recommendation.poll_pointer()
+        if now >= self._alias_at:
+            self._alias_at = now + _ALIAS_SECONDS
+            self.fraud.poll_alias()
+            self.recommendation.poll_alias()
+        loaded = self.recommendation.current
+        new_model = loaded is not None and (self.catalogue is None or self.catalogue.model is not loaded.model)
+        recovered = self.catalogue is not None and self.catalogue.tails is None and self.reads.failure is None
+        if new_model or recovered or now >= self._refresh_at:
+            self._refresh(now)
+
+    @property
+    def missing(self) -> list[str]:
+        """The use cases that cannot be answered yet."""
+        found = {"fraud": self.fraud.current, "recommendation": self.catalogue}
+        return [use_case for use_case, loaded in found.items() if loaded is None]
+
+    def _run(self) -> None:
+        while not self._stopping.wait(_TICK_SECONDS):
+            try:
+                self.tick(monotonic())
+            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one round met
+                self.report("housekeeping_failed", error=place_of(error))
+
+    def _mend_features(self) -> None:
+        up = self.reads.heal(NEWEST_VIDEOS, EVERYONE)
+        if up != self._features_up:
+            self.report("features_up" if up else "features_down", reason=self.reads.failure)
+        self._features_up = up
+
+    def _refresh(self, now: float) -> None:
+        self._refresh_at = now + _REFRESH_SECONDS
+        loaded = self.recommendation.current
+        if loaded is None:
+            return
+        try:
+            self.catalogue = read_catalogue(loaded.model, self.reads, self.clock.now())
+        except (FeaturesUnavailable, ValueError) as error:
+            self.report("catalogue_not_refreshed", reason=str(error))
+            # A catalogue of minutes ago ranks better than none; only a new model cannot use it.
+            if self.catalogue is None or self.catalogue.model is not loaded.model:
+                self.catalogue = catalogue_without_states(loaded.model)

@@ -1,0 +1,46 @@
+"""The page at `/`: what this service is, where its parts are, and a request to copy.
+
+In: addresses. Out: HTML without script, font or image from anywhere.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from string import Template
+
+_PAGE = Template("""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>Real-time predictions</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; }
+pre { background: #f4f4f4; padding: 1rem; overflow-x: auto; }
+@media (prefers-color-scheme: dark) { body { background: #111; color: #ddd; } pre { background: #222; }
+a { color: #8bf; } }
+</style>
+</head>
+<body>
+<h1>Real-time predictions</h1>
+<p>Fraud scores and video recommendations. Each answer names the version of its model.</p>
+<h2>Try it</h2>
+<pre>curl -s $here/v1/fraud/score -H 'content-type: application/json' \\
+  -d '{"transaction_id": "try-1", "customer_id": "c000001", "terminal_id": "t000001", "amount": 42.5}'
+
+curl -s $here/v1/recommendations -H 'content-type: application/json' \\
+  -d '{"viewer_id": "v000001", "k": 5}'</pre>
+<h2>Look around</h2>
+<ul>
+<li><a href="/openapi.json">The API's description (OpenAPI)</a></li>
+<li><a href="/metrics">Metrics</a>, <a href="/readyz">ready?</a>, <a href="/livez">alive?</a></li>
+<li><a href="$mlflow">MLflow</a>: experiments, models, who is champion</li>
+<li><a href="$prefect">Prefect</a>: ETL, training, batch scoring, monitoring</li>
+</ul>
+</body>
+</html>
+""")
+
+
+def landing_page(*, here: str, mlflow: str, prefect: str) -> bytes:
+    """The page for a service at these addresses."""
+    return _PAGE.substitute(here=escape(here), mlflow=escape(mlflow), prefect=escape(prefect)).encode()

@@ -1,0 +1,128 @@
+"""A page of videos: states → candidates → ranker → rules of the page.
+
+In: a viewer, a catalogue in memory, a reader of states. Out: the page with scores, sources and the model's inputs.
+Invariant: at most `CANDIDATE_COUNT` videos are ranked; a viewer that nobody knows gets newest and popular videos; a
+state that cannot be read gives the bundle's popular videos, never an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+import numpy as np
+
+from reference_system.events import PredictionLogged
+from reference_system.serving.api import Evaluation, RecommendationAnswer, RecommendationRequest, RecommendedVideo
+from reference_system.serving.catalogue import Catalogue
+from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates
+from reference_system.use_cases.recommendation.features import (
+    SERVING_POSITION,
+    VIEWER_ACTIVITY,
+    VIEWER_RECENT,
+    ranker_inputs,
+)
+from reference_system.use_cases.recommendation.model import generate_candidates
+from reference_system.use_cases.recommendation.policy import compose_page
+from reference_system.windows import MICROS_PER_SECOND, Floats, evaluate, micros, unpack_tail
+
+_RECENT_ITEMS = msgspec.msgpack.Decoder(list[tuple[int, str]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """What came out for one viewer; `inputs` has one row for each item, or is `None` where a rule decided."""
+
+    items: tuple[RecommendedVideo, ...]
+    inputs: Floats | None
+    feature_age_seconds: float | None
+
+
+def compose(viewer_id: str, k: int, moment: datetime, catalogue: Catalogue, read: ReadStates) -> Page:
+    """The page of one viewer at `moment`."""
+    if catalogue.tails is None:
+        return _popular(k, catalogue)
+    try:
+        ((activity, time),) = read(VIEWER_ACTIVITY, (viewer_id,))
+        ((recent, _),) = read(VIEWER_RECENT, (viewer_id,))
+        tail = unpack_tail(VIEWER_ACTIVITY, activity)
+        items = _RECENT_ITEMS.decode(recent) if recent else []
+    except (FeaturesUnavailable, ValueError):  # ValueError: bytes that are no such state
+        return _popular(k, catalogue)
+    as_of = micros(moment)
+    watched = [catalogue.index[video_id] for _, video_id in items if video_id in catalogue.index]
+    features, popular = catalogue.features_at(as_of)
+    sources = generate_candidates(watched, catalogue.model.neighbours, popular, catalogue.newest)
+    candidates = np.fromiter(sources, np.int64, len(sources))
+    count = len(candidates)
+    viewer = evaluate(VIEWER_ACTIVITY, tail, as_of)
+    inputs = ranker_inputs(
+        viewer=np.broadcast_to(viewer, (count, len(viewer))),
+        videos=features[candidates],
+        categories=catalogue.categories[candidates],
+        published=catalogue.published[candidates],
+        durations=catalogue.durations[candidates],
+        as_of=np.full(count, as_of),
+        positions=np.full(count, SERVING_POSITION),
+    )
+    scores = catalogue.model.scorer(inputs.astype(np.float32))
+    order = np.argsort(-scores, kind="stable")
+    page = compose_page(candidates[order].tolist(), catalogue.category_list, set(watched), k=k)
+    place = {item: row for row, item in enumerate(sources)}
+    rows = [place[item] for item in page]
+    return Page(
+        items=tuple(
+            RecommendedVideo(video_id=catalogue.video_ids[item], score=score, source=sources[item])  # type: ignore[arg-type]  # the candidates' sources are the API's
+            for item, score in zip(page, scores[rows].tolist(), strict=True)
+        ),
+        inputs=inputs[rows],
+        feature_age_seconds=None if time is None else max(as_of - time, 0) / MICROS_PER_SECOND,
+    )
+
+
+def answer_of(request: RecommendationRequest, page: Page, evaluation: Evaluation) -> RecommendationAnswer:
+    """What the client reads."""
+    return RecommendationAnswer(
+        prediction_id=evaluation.prediction_id,
+        viewer_id=request.viewer_id,
+        items=page.items,
+        model_version=evaluation.model_version,
+        feature_age_seconds=page.feature_age_seconds,
+        degraded=page.inputs is None,
+        event_timestamp=evaluation.moment,
+        created_timestamp=evaluation.now,
+    )
+
+
+def record_of(answer: RecommendationAnswer, page: Page, *, latency_ms: float) -> PredictionLogged:
+    """What the prediction log keeps: the model's inputs of the videos that are on the page."""
+    return PredictionLogged(
+        schema_version=1,
+        event_timestamp=answer.event_timestamp,
+        created_timestamp=answer.created_timestamp,
+        prediction_id=answer.prediction_id,
+        use_case="recommendation",
+        request_id=answer.prediction_id,
+        entity_id=answer.viewer_id,
+        model_version=answer.model_version,
+        items=[item.video_id for item in page.items],
+        scores=[item.score for item in page.items if item.score is not None],
+        decision="page",
+        reasons=[],
+        features=[] if page.inputs is None else page.inputs.ravel().tolist(),
+        feature_age_seconds=page.feature_age_seconds,
+        degraded=answer.degraded,
+        latency_ms=latency_ms,
+    )
+
+
+def _popular(k: int, catalogue: Catalogue) -> Page:
+    items = catalogue.model.popular[:k]
+    return Page(
+        items=tuple(
+            RecommendedVideo(video_id=catalogue.video_ids[item], score=None, source="popular") for item in items
+        ),
+        inputs=None,
+        feature_age_seconds=None,
+    )

@@ -1,0 +1,59 @@
+"""Every path of the service, put together.
+
+In: the parts. Out: the ASGI application.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+from reference_system.serving.answering import Answering
+from reference_system.serving.api import RequestRefused
+from reference_system.serving.housekeeping import Housekeeping
+from reference_system.serving.http_app import Answer, HttpApp, refusal
+from reference_system.serving.kafka_prediction_log import PredictionLog
+from reference_system.serving.landing_page import landing_page
+from reference_system.serving.openapi import document
+from reference_system.serving.prometheus_metrics import CONTENT_TYPE, ServingMetrics
+from reference_system.serving.structured_log import place_of, write_event
+from reference_system.settings import Settings
+
+
+def new_app(
+    settings: Settings,
+    housekeeping: Housekeeping,
+    predictions: PredictionLog,
+    metrics: ServingMetrics,
+) -> HttpApp:
+    """All routes."""
+    answering = Answering(
+        fraud=lambda: housekeeping.fraud.current,
+        catalogue=lambda: housekeeping.catalogue,
+        read=housekeeping.reads,
+        clock=housekeeping.clock,
+        new_id=lambda: uuid.uuid4().hex,
+        log=predictions.add,
+        metrics=metrics,
+    )
+    page = landing_page(here=settings.url("serving"), mlflow=settings.url("mlflow"), prefect=settings.url("prefect"))
+
+    def ready(_: bytes) -> Answer:
+        missing = housekeeping.missing
+        if app.draining or missing:
+            reason = "the service is stopping" if app.draining else f"no verified model for {', '.join(missing)} yet"
+            return refusal(RequestRefused(503, "not_ready", reason))
+        return Answer(body=b'{"ready":true}')
+
+    app = HttpApp(
+        {
+            **answering.routes(),
+            "/": {"GET": lambda _: Answer(body=page, content_type=b"text/html; charset=utf-8")},
+            "/livez": {"GET": lambda _: Answer(body=b'{"alive":true}')},
+            "/readyz": {"GET": ready},
+            "/metrics": {"GET": lambda _: Answer(body=metrics.text(), content_type=CONTENT_TYPE.encode())},
+            "/openapi.json": {"GET": lambda _: Answer(body=document())},
+        },
+        metrics,
+        lambda path, error: write_event("endpoint_failed", path=path, error=place_of(error)),
+    )
+    return app

@@ -1,0 +1,111 @@
+"""Events and their outcomes, read from the lake with SQL.
+
+In: the lake and a split. Out: Arrow tables ordered by `time` (microseconds).
+Invariant: an outcome that was not known at the stated moment is not in them.
+"""
+# ruff: noqa: S608 - the SQL is made of constants of this repository; no input from outside reaches it
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from reference_system import delta_lake
+from reference_system.training.temporal_split import Span
+from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+from reference_system.use_cases.fraud.labels import LABEL_DELAY
+from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS, WATCHES
+from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
+from reference_system.windows import micros
+
+_TIME = "epoch_us(event_timestamp) AS time"
+
+
+@contextmanager
+def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    options: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 2,
+        "memory_limit": "512MB",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    with duckdb.connect(config=options) as duck:
+        yield duck
+
+
+def payments(lake: Path, span: Span) -> pa.Table:
+    """The payments of a window, labelled with what is known when its last label is mature.
+
+    Returns:
+        customer_id, terminal_id, amount, time, label (1.0 for a fraud).
+    """
+    with _connection() as duck:
+        fields = ["transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp"]
+        duck.register("payments", delta_lake.read(lake, TRANSACTIONS, start=span.start, end=span.end, columns=fields))
+        fields = ["transaction_id", "created_timestamp"]
+        duck.register("reports", delta_lake.read(lake, CHARGEBACKS, start=span.start, end=span.end, columns=fields))
+        known = micros(span.end + LABEL_DELAY)
+        query = f"""
+            WITH frauds AS (SELECT DISTINCT transaction_id FROM reports WHERE epoch_us(created_timestamp) <= {known})
+            SELECT customer_id, terminal_id, amount, {_TIME},
+                (frauds.transaction_id IS NOT NULL)::DOUBLE AS label
+            FROM payments LEFT JOIN frauds USING (transaction_id) ORDER BY time, transaction_id
+        """
+        return duck.sql(query).to_arrow_table()
+
+
+def impressions(lake: Path, span: Span) -> pa.Table:
+    """Every video of every page of a window, with its outcome.
+
+    Returns:
+        viewer_id, video_id, position (1 is first), propensity, drawn (whether chance had a part in the page), time,
+        label (1.0 if it was watched in time).
+    """
+    with _connection() as duck:
+        fields = ["impression_id", "viewer_id", "video_ids", "propensities", "event_timestamp"]
+        duck.register("pages", delta_lake.read(lake, IMPRESSIONS, start=span.start, end=span.end, columns=fields))
+        fields = ["impression_id", "video_id", "completion", "event_timestamp"]
+        until = span.end + ATTRIBUTION
+        duck.register("watches", delta_lake.read(lake, WATCHES, start=span.start, end=until, columns=fields))
+        query = f"""
+            WITH shown AS (
+                SELECT impression_id, viewer_id, {_TIME}, unnest(video_ids) AS video_id,
+                    unnest(propensities) AS propensity, unnest(range(1, len(video_ids) + 1)) AS position,
+                    list_min(propensities) < 1.0 AS drawn
+                FROM pages
+            ),
+            seen AS (
+                SELECT impression_id, video_id, min(epoch_us(event_timestamp)) AS seen_at FROM watches
+                WHERE completion >= {MIN_COMPLETION} GROUP BY ALL
+            )
+            SELECT viewer_id, video_id, position::DOUBLE AS position, propensity, drawn, time,
+                coalesce(seen_at <= time + {ATTRIBUTION // timedelta(microseconds=1)}, false)::DOUBLE AS label
+            FROM shown LEFT JOIN seen USING (impression_id, video_id) ORDER BY time, impression_id, position
+        """
+        return duck.sql(query).to_arrow_table()
+
+
+def watches(lake: Path, span: Span) -> pa.Table:
+    """What was watched in a window: viewer_id, video_id, completion, time."""
+    with _connection() as duck:
+        fields = ["watch_id", "viewer_id", "video_id", "completion", "event_timestamp"]
+        duck.register("watches", delta_lake.read(lake, WATCHES, start=span.start, end=span.end, columns=fields))
+        query = f"SELECT viewer_id, video_id, completion, {_TIME} FROM watches ORDER BY time, watch_id"
+        return duck.sql(query).to_arrow_table()
+
+
+def catalogue(lake: Path, *, until: datetime) -> pa.Table:
+    """The videos published before a moment, oldest first: video_id, category (an index), duration_seconds, time."""
+    with _connection() as duck:
+        fields = ["video_id", "category", "duration_seconds", "event_timestamp"]
+        duck.register("videos", delta_lake.read(lake, VIDEOS, end=until, columns=fields))
+        query = f"""
+            SELECT video_id, list_position({list(CATEGORIES)}, category) - 1 AS category, duration_seconds, {_TIME}
+            FROM videos ORDER BY time, video_id
+        """
+        return duck.sql(query).to_arrow_table()

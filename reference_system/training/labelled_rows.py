@@ -1,0 +1,57 @@
+"""Labelled rows: what an estimator is fitted to and judged on.
+
+In: joined features. Out: arrays of one length.
+Invariant: inputs are float32, as the served model takes them, so that no threshold of a tree flips on the way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_system.errors import TrainingError
+from reference_system.training.temporal_split import Span
+from reference_system.windows import Floats, Micros
+
+Inputs = NDArray[np.float32]
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledRows:
+    """Rows in the order of their moments; shapes (n, width), and (n,) for the others.
+
+    `groups` numbers the card or the viewer of each row: rows of one group are not independent of one another.
+    """
+
+    inputs: Inputs
+    labels: Floats
+    groups: Ids
+    times: Micros
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.labels)
+
+    def digest(self) -> str:
+        """The same for the same rows, whoever computes them."""
+        arrays = (self.inputs, self.labels, self.groups, self.times)
+        return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+def require_both_classes(labels: Floats, what: str, span: Span) -> None:
+    """Refuse a window without rows, or with one kind of outcome.
+
+    Raises:
+        TrainingError: with the window and what it lacks.
+    """
+    positives = int(labels.sum())
+    if 0 < positives < len(labels):
+        return
+    lack = f"has {len(labels)} rows and {positives} positive labels" if len(labels) else "has no rows"
+    raise TrainingError(
+        f"the {what} window from {span} {lack}; a model needs both outcomes", next_command="workbook status"
+    )

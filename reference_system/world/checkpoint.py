@@ -1,0 +1,122 @@
+"""The checkpoint: what the world must remember to go on where it stopped.
+
+In: a world between two ticks. Out: one msgpack file, replaced whole; the same world again.
+Invariant: what is pending at the checkpoint happens after a restart, once; a world made with other settings is
+refused, because indices would mean other people.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from reference_system.errors import StateError
+from reference_system.settings import Settings
+from reference_system.windows import MICROS_PER_DAY
+from reference_system.world.columns import Chargebacks, PageRequests, Payments, Publications, Watches
+from reference_system.world.simulation import Pending, World, make_world
+
+CHECKPOINT = "checkpoint.msgpack"
+
+
+class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """The settings that make a world the world it is."""
+
+    seed: int
+    history_start: str
+    customers: int
+    terminals: int
+    viewers: int
+    videos: int
+
+
+class _Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    identity: Identity
+    released: int
+    generated: int
+    pending: dict[str, dict[str, list[Any]]]
+
+
+def identity_of(settings: Settings) -> Identity:
+    """The identity that the settings give."""
+    return Identity(
+        seed=settings.seed,
+        history_start=settings.history_start.isoformat(),
+        customers=settings.customers,
+        terminals=settings.terminals,
+        viewers=settings.viewers,
+        videos=settings.videos,
+    )
+
+
+def save(folder: Path, settings: Settings, world: World, released: int) -> None:
+    """Write the checkpoint: everything before `released` (microseconds) has been published."""
+    checkpoint = _Checkpoint(
+        identity=identity_of(settings),
+        released=released,
+        generated=world.generated,
+        pending={column.name: getattr(world.pending, column.name).pack() for column in fields(Pending)},
+    )
+    replace_file(folder / CHECKPOINT, msgspec.msgpack.encode(checkpoint))
+
+
+def restore(folder: Path, settings: Settings) -> tuple[World, int]:
+    """The world of the checkpoint and the moment up to which its events have been published.
+
+    Raises:
+        StateError: if there is none, it is damaged, or it belongs to other settings.
+    """
+    path = folder / CHECKPOINT
+    try:
+        checkpoint = msgspec.msgpack.decode(path.read_bytes(), type=_Checkpoint)
+        packed = checkpoint.pending
+        pending = Pending(
+            payments=Payments.unpack(packed["payments"]),
+            chargebacks=Chargebacks.unpack(packed["chargebacks"]),
+            publications=Publications.unpack(packed["publications"]),
+            requests=PageRequests.unpack(packed["requests"]),
+            watches=Watches.unpack(packed["watches"]),
+        )
+    except FileNotFoundError as error:
+        raise StateError(f"the world has no history: {path} does not exist", next_command="make up") from error
+    except (msgspec.MsgspecError, KeyError, ValueError, TypeError) as error:
+        raise StateError(f"{path} cannot be read: {error}", next_command="make clean") from error
+    refuse_other(checkpoint.identity, settings)
+    world = make_world(settings)
+    world.generated = checkpoint.generated
+    world.pending = pending
+    # The slice that was decided last may lie ahead of what was released; its people and videos exist already.
+    world.viewing.grow((checkpoint.generated - 1) // MICROS_PER_DAY)
+    return world, checkpoint.released
+
+
+def refuse_other(found: Identity, settings: Settings) -> None:
+    """Refuse state that was made with other settings.
+
+    Raises:
+        StateError: naming the settings that differ.
+    """
+    wanted = identity_of(settings)
+    differing = [
+        f"{name} is {getattr(wanted, name)}, was {getattr(found, name)}"
+        for name in Identity.__struct_fields__
+        if getattr(wanted, name) != getattr(found, name)
+    ]
+    if differing:
+        raise StateError(
+            f"the state directory holds another world ({'; '.join(differing)})", next_command="make clean"
+        )
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    Path(name).replace(path)

@@ -1,0 +1,159 @@
+"""What happens, as columns: one numpy array a field, one row an event.
+
+In: arrays of equal length. Out: rows taken, joined, split by time, written to plain lists and read back.
+Invariant: `times` are microseconds UTC; entities are indices into their population, -1 where a page has no video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Self, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_system.windows import Floats, Micros
+
+Ids = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+Texts = NDArray[np.str_]
+PAGE_LENGTH = 10
+NO_VIDEO = -1
+# One row a page, one column a position.
+PageIds = Annotated[Ids, PAGE_LENGTH]
+PageFloats = Annotated[Floats, PAGE_LENGTH]
+_TEXT = np.dtype("U64")  # the bound of an id in events.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """The columns that everything has: when it happens (or becomes known, or is due)."""
+
+    times: Micros
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.times)
+
+    def take(self, index: NDArray[Any] | slice) -> Self:
+        """The rows that an index, a mask or a slice names."""
+        return type(self)(**{name: values[index] for name, values in self.arrays().items()})
+
+    def sorted(self) -> Self:
+        """The rows by time; those of one moment keep their order."""
+        return self.take(np.argsort(self.times, kind="stable"))
+
+    def split(self, until: int) -> tuple[Self, Self]:
+        """The rows before `until` and the rest."""
+        due = self.times < until
+        return self.take(due), self.take(~due)
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The arrays by field."""
+        return {name: getattr(self, name) for name in self.names()}
+
+    def pack(self) -> dict[str, list[Any]]:
+        """The rows as plain lists, for the checkpoint."""
+        return {name: values.tolist() for name, values in self.arrays().items()}
+
+    @classmethod
+    def names(cls) -> list[str]:
+        """The names of the columns."""
+        return [column.name for column in fields(cls)]
+
+    @classmethod
+    def unpack(cls, lists: Mapping[str, Sequence[Any]]) -> Self:
+        """The inverse of `pack`."""
+        count = len(lists["times"])
+        return cls(
+            **{
+                name: np.array(lists[name], dtype).reshape(count, *shape)
+                for name, (dtype, shape) in _layout(cls).items()
+            }
+        )
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No rows."""
+        return cls.unpack({name: [] for name in _layout(cls)})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The rows of all parts, in their order."""
+        if not parts:
+            return cls.empty()
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.names()})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payments(Columns):
+    """Card payments."""
+
+    customers: Ids
+    terminals: Ids
+    amounts: Floats
+    frauds: Flags  # the truth: only chargebacks tell it, days later
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chargebacks(Columns):
+    """Disputed payments; `times` is when the dispute becomes known, `paid` the payment's moment."""
+
+    paid: Micros
+    customers: Ids
+    terminals: Ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publications(Columns):
+    """New videos."""
+
+    videos: Ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageRequests(Columns):
+    """Viewers who are about to open a page: the `numbers`-th (from 0) of the session that began at `sessions`."""
+
+    viewers: Ids
+    sessions: Micros
+    numbers: Ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages(PageRequests):
+    """Pages as they were shown; a page shorter than `PAGE_LENGTH` ends with `NO_VIDEO`."""
+
+    impressions: Texts
+    videos: PageIds
+    propensities: PageFloats
+    policies: Texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watches(Columns):
+    """Videos that were watched, at the moment the viewer stopped."""
+
+    impressions: Texts
+    viewers: Ids
+    videos: Ids
+    positions: Ids  # 1 is first
+    seconds: Floats
+    completions: Floats
+
+
+def _layout(kind: type[Columns]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """The dtype of each field and the shape of one of its rows, from the annotations."""
+    layout = {}
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        array, *shape = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
+        scalar = get_args(get_args(array)[1])[0]
+        layout[name] = (_TEXT if scalar is np.str_ else np.dtype(scalar), tuple(shape))
+    return layout
+
+
+def distinct(times: Micros) -> Micros:
+    """Ascending times, each at least a microsecond after the one before: what makes ids of moments unique."""
+    steps = np.arange(len(times))
+    return np.maximum.accumulate(np.sort(times) - steps) + steps

@@ -1,0 +1,129 @@
+"""History: the same world, written to the lake before the first visitor comes.
+
+In: the settings. Out: every event of [history_start, history_start + history_days) in the lake, the checkpoint from
+which live traffic continues, a clock that stands at the end of history, and last of all a marker.
+Invariant: without the marker a history is unfinished and is made anew; a lake with live events is never touched.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import msgspec
+
+from reference_system import delta_lake
+from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
+from reference_system.errors import StateError
+from reference_system.paths import StatePaths
+from reference_system.settings import Settings
+from reference_system.use_cases import EVENT_TOPICS, TOPICS
+from reference_system.windows import MICROS_PER_DAY, micros
+from reference_system.world import checkpoint
+from reference_system.world.columns import Chargebacks, Pages, Payments, Publications, Watches
+from reference_system.world.records import arrow_columns, fields_of
+from reference_system.world.simulation import HISTORY_SLICE, Happened, World, make_world
+
+MARKER = "history.json"
+# A block is one commit for each topic. Ten days keep the memory small and the files of a day whole.
+_BLOCK_DAYS = 10
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a finished history says about itself."""
+
+    identity: checkpoint.Identity
+    days: int
+    rows: dict[str, int]
+
+
+def write_history(settings: Settings, tell: Callable[[str], None]) -> Marker:
+    """Generate the history, or find it already there.
+
+    Args:
+        settings: which world, how long.
+        tell: takes one line of progress a block.
+
+    Raises:
+        StateError: if the state directory holds another world, or live events without a finished history.
+    """
+    paths = StatePaths(settings.state_dir)
+    found = read_marker(paths.world)
+    if found is not None:
+        checkpoint.refuse_other(found.identity, settings)
+        if found.days != settings.history_days:
+            raise StateError(
+                f"the history has {found.days} days and the settings ask for {settings.history_days}",
+                next_command="make clean",
+            )
+        tell(f"history is there: {found.days} days, {sum(found.rows.values()):,} rows")
+        return found
+    _remove_unfinished(paths)
+    return _generate(settings, paths, tell)
+
+
+def read_marker(folder: Path) -> Marker | None:
+    """The marker of a finished history, if there is one.
+
+    Raises:
+        StateError: if it is damaged.
+    """
+    path = folder / MARKER
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Marker)
+    except FileNotFoundError:
+        return None
+    except msgspec.MsgspecError as error:
+        raise StateError(f"{path} cannot be read: {error}", next_command="make clean") from error
+
+
+def generate_block(world: World, until: int) -> Happened:
+    """Let the world go on to `until` in slices of history; pages are the popularity policy's."""
+    parts: list[Happened] = []
+    while world.generated < until:
+        parts.append(world.advance(world.generated + HISTORY_SLICE, HISTORY_SLICE, world.viewing.popular_pages))
+    return Happened(
+        payments=Payments.joined([part.payments for part in parts]),
+        chargebacks=Chargebacks.joined([part.chargebacks for part in parts]),
+        publications=Publications.joined([part.publications for part in parts]),
+        pages=Pages.joined([part.pages for part in parts]),
+        watches=Watches.joined([part.watches for part in parts]),
+    )
+
+
+def _generate(settings: Settings, paths: StatePaths, tell: Callable[[str], None]) -> Marker:
+    world = make_world(settings)
+    start = world.generated
+    rows = dict.fromkeys((topic.name for topic in EVENT_TOPICS), 0)
+    for first in range(0, settings.history_days, _BLOCK_DAYS):
+        last = min(first + _BLOCK_DAYS, settings.history_days)
+        happened = generate_block(world, start + last * MICROS_PER_DAY)
+        for topic, fields in fields_of(happened, world.viewing.catalogue).items():
+            table = delta_lake.history_table(topic, arrow_columns(fields))
+            delta_lake.append(paths.lake, topic, table, versions={})
+            rows[topic.name] += table.num_rows
+        tell(f"history: {last} of {settings.history_days} days, {sum(rows.values()):,} rows")
+    end = settings.history_start + timedelta(days=settings.history_days)
+    checkpoint.save(paths.world, settings, world, micros(end))
+    write_heartbeat(paths.clock, Heartbeat(event_time=end, wall_seconds=wall_seconds(), speed=0.0))
+    marker = Marker(identity=checkpoint.identity_of(settings), days=settings.history_days, rows=rows)
+    checkpoint.replace_file(paths.world / MARKER, msgspec.json.encode(marker))
+    return marker
+
+
+def _remove_unfinished(paths: StatePaths) -> None:
+    """Remove what an interrupted run left.
+
+    Raises:
+        StateError: if the lake has live events: they are somebody's, and not to be made again.
+    """
+    live = [topic.name for topic in TOPICS if delta_lake.committed_offsets(paths.lake, topic)]
+    if live:
+        raise StateError(
+            f"the lake has live events ({', '.join(live)}) but no finished history; it is left as it is",
+            next_command="make clean",
+        )
+    for topic in EVENT_TOPICS:
+        shutil.rmtree(paths.lake / topic.name, ignore_errors=True)

@@ -1,0 +1,144 @@
+"""The real-time service, asked as a shop and an app would ask it.
+
+In: payments to score and viewers who open a page. Out: answers, or `None` where there was none in time; every request
+is counted by its outcome.
+Invariant: a service that is slow or gone costs a batch of requests at most `TIMEOUT_SECONDS` and loses no event:
+after the first request of a batch that fails, those not sent yet are skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+
+import aiohttp
+import msgspec
+
+from reference_system.windows import moment_of
+from reference_system.world.columns import PAGE_LENGTH, PageRequests, Payments
+from reference_system.world.records import numbered, transaction_ids
+
+TIMEOUT_SECONDS = 1.0
+CONCURRENCY = 16
+SCORE, RECOMMEND = "/v1/fraud/score", "/v1/recommendations"
+_OK = 200
+_JSON = {"Content-Type": "application/json"}
+
+Count = Callable[[str, str], None]
+Answer = TypeVar("Answer", bound="Scored | Recommended")
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """What we read of the answer for a payment."""
+
+    decision: str
+    degraded: bool
+
+
+class _Item(msgspec.Struct, frozen=True):
+    video_id: str
+
+
+class Recommended(msgspec.Struct, frozen=True):
+    """What we read of the answer for a page."""
+
+    prediction_id: str
+    items: tuple[_Item, ...]
+    model_version: str
+    degraded: bool
+
+
+class ServingClient:
+    """A client that sends a batch of requests and waits for all of them; a context manager."""
+
+    def __init__(self, url: str, count: Count) -> None:
+        """Take the service's address and who counts `(endpoint, outcome)`; nothing is opened yet."""
+        self._url = url
+        self._count = count
+        self._runner = asyncio.Runner()
+        self._session: aiohttp.ClientSession | None = None
+
+    def __enter__(self) -> Self:
+        """Open the connections' pool."""
+        self._runner.run(self._open())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        if self._session is not None:
+            self._runner.run(self._session.close())
+        self._runner.close()
+
+    def score(self, payments: Payments) -> list[Scored | None]:
+        """The decisions about payments that wait for one."""
+        bodies = [
+            {
+                "transaction_id": transaction,
+                "customer_id": customer,
+                "terminal_id": terminal,
+                "amount": amount,
+                "event_timestamp": moment_of(time),
+            }
+            for transaction, customer, terminal, amount, time in zip(
+                transaction_ids(payments.times).tolist(),
+                numbered("c", payments.customers).tolist(),
+                numbered("t", payments.terminals).tolist(),
+                payments.amounts.tolist(),
+                payments.times.tolist(),
+                strict=True,
+            )
+        ]
+        return self._runner.run(self._ask_all(SCORE, bodies, Scored))
+
+    def recommend(self, requests: PageRequests) -> list[Recommended | None]:
+        """Pages for viewers who open one."""
+        bodies = [
+            {"viewer_id": viewer, "k": PAGE_LENGTH, "event_timestamp": moment_of(time)}
+            for viewer, time in zip(numbered("v", requests.viewers).tolist(), requests.times.tolist(), strict=True)
+        ]
+        return self._runner.run(self._ask_all(RECOMMEND, bodies, Recommended))
+
+    async def _open(self) -> None:
+        self._session = aiohttp.ClientSession(
+            self._url,
+            headers=_JSON,
+            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+            connector=aiohttp.TCPConnector(limit=CONCURRENCY),
+        )
+
+    async def _ask_all(
+        self, endpoint: str, bodies: Sequence[dict[str, object]], kind: type[Answer]
+    ) -> list[Answer | None]:
+        answers: list[Answer | None] = [None] * len(bodies)
+        waiting = iter(enumerate(bodies))
+        failed = False
+
+        async def ask_on() -> None:
+            nonlocal failed
+            for place, body in waiting:
+                outcome, answers[place] = ("skipped", None) if failed else await self._ask(endpoint, body, kind)
+                failed = failed or outcome == "failed"
+                self._count(endpoint, outcome)
+
+        await asyncio.gather(*(ask_on() for _ in range(min(CONCURRENCY, len(bodies)))))
+        return answers
+
+    async def _ask(self, endpoint: str, body: dict[str, object], kind: type[Answer]) -> tuple[str, Answer | None]:
+        """The outcome and the answer: answered, degraded, refused (a status other than 200) or failed."""
+        assert self._session is not None  # noqa: S101 - the context manager opened it
+        try:
+            async with self._session.post(endpoint, data=msgspec.json.encode(body)) as response:
+                data = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return "failed", None
+        if response.status != _OK:
+            return "refused", None
+        try:
+            answer = msgspec.json.decode(data, type=kind)
+        except msgspec.MsgspecError:
+            return "refused", None
+        return ("degraded" if answer.degraded else "answered"), answer

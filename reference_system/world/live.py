@@ -1,0 +1,158 @@
+"""The live world: the owner of the clock.
+
+In: a restored world, the broker, the real-time service. Out: the events up to now at every tick, then a checkpoint.
+Invariant: the clock never jumps. A tick reaches what every reader's clock shows at that moment, which is at most
+`GRACE_SECONDS` past the last heartbeat; so after a pause (a stop, a sleeping machine, a broker that is down while the
+tick waits for it) time goes on where it stood.
+
+Payments are scored before they are published. A payment that serving blocks is published all the same: declined
+payments have no labels, and what that does to training is an exercise of its own.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference_system.clock import Heartbeat, SimulatedClock, wall_seconds, write_heartbeat
+from reference_system.paths import StatePaths
+from reference_system.settings import Settings
+from reference_system.windows import Micros, micros, moment_of
+from reference_system.world import checkpoint
+from reference_system.world.columns import NO_VIDEO, PAGE_LENGTH, Ids, PageRequests, Pages
+from reference_system.world.http_serving import Recommended, ServingClient
+from reference_system.world.kafka_publisher import KafkaPublisher, Message
+from reference_system.world.prometheus_metrics import WorldMetrics
+from reference_system.world.records import LONGEST_IMPRESSION_ID, fields_of, index_of, records_of
+from reference_system.world.scenarios import SCENARIOS, active_at, read_runs
+from reference_system.world.simulation import LIVE_SLICE, Happened, World
+
+
+@dataclass(slots=True, kw_only=True)
+class LiveWorld:
+    """One running world; `released` is the moment up to which its events are published."""
+
+    settings: Settings
+    world: World
+    released: int
+    publisher: KafkaPublisher
+    serving: ServingClient
+    metrics: WorldMetrics
+
+    @property
+    def paths(self) -> StatePaths:
+        """Where the clock, the checkpoint and the scenarios are."""
+        return StatePaths(self.settings.state_dir)
+
+    def start_clock(self) -> None:
+        """Let time go on where it stood."""
+        try:
+            stood_at = micros(SimulatedClock(self.paths.clock).now())
+        except FileNotFoundError:
+            stood_at = self.released
+        self._beat(max(stood_at, self.released), self.settings.speed)
+
+    def stop_clock(self) -> None:
+        """Let time stand still."""
+        self._beat(micros(SimulatedClock(self.paths.clock).now()), 0.0)
+
+    def tick(self, keep_on: Callable[[str], bool]) -> bool:
+        """Publish everything up to now.
+
+        The heartbeat comes first: nobody receives an event whose moment its clock has not reached.
+
+        Args:
+            keep_on: is told why events could not be published and says whether to try again.
+
+        Returns:
+            Whether the tick is done; if not, the next one, of this process or another, repeats it.
+        """
+        now = micros(SimulatedClock(self.paths.clock).now())
+        self._beat(now, self.settings.speed)
+        runs = read_runs(self.paths.world / SCENARIOS)
+        self.world.generate(now, LIVE_SLICE, runs)
+        payments, chargebacks, publications = self.world.release_cards(now)
+        if len(payments):
+            self.serving.score(payments)
+        viral = self.world.viewing.viral_video(active_at(runs, now))
+        pages, watches = self.world.release_viewing(now, lambda asked: self._pages(asked, viral), runs)
+        messages = self._messages(
+            Happened(
+                payments=payments,
+                chargebacks=chargebacks,
+                publications=publications,
+                pages=pages,
+                watches=watches,
+            )
+        )
+        if not self.publisher.publish(messages, keep_on=keep_on):
+            return False
+        self.released = now
+        checkpoint.save(self.paths.world, self.settings, self.world, self.released)
+        self.metrics.show(Counter(topic.name for topic, _ in messages), moment_of(now))
+        return True
+
+    def _beat(self, now: int, speed: float) -> None:
+        write_heartbeat(
+            self.paths.clock, Heartbeat(event_time=moment_of(now), wall_seconds=wall_seconds(), speed=speed)
+        )
+
+    def _messages(self, happened: Happened) -> list[Message]:
+        """Everything that happened, in the order in which it becomes known."""
+        due: dict[str, Micros] = {
+            "transactions": happened.payments.times,
+            "chargebacks": happened.chargebacks.times,
+            "videos": happened.publications.times,
+            "impressions": happened.pages.times,
+            "watches": happened.watches.times,
+        }
+        messages: list[tuple[int, Message]] = []
+        for topic, fields in fields_of(happened, self.world.viewing.catalogue).items():
+            records = records_of(topic, fields)
+            messages += zip(due[topic.name].tolist(), [(topic, record) for record in records], strict=True)
+        return [message for _, message in sorted(messages, key=lambda pair: pair[0])]
+
+    def _pages(self, requests: PageRequests, viral: int | None) -> Pages:
+        """The service's pages; where it gave none, the popularity policy's."""
+        answers = self.serving.recommend(requests)
+        known = self.world.viewing.catalogue.known(int(requests.times[-1]))
+        rows = [_videos(answer, known) for answer in answers]
+        missing = np.array([row is None for row in rows])
+        parts = []
+        if missing.any():
+            parts.append(self.world.viewing.popular_pages(requests.take(missing), viral))
+        if not missing.all():
+            parts.append(
+                _served(
+                    requests.take(~missing),
+                    np.array([row for row in rows if row is not None]),
+                    [answer for answer, row in zip(answers, rows, strict=True) if answer and row is not None],
+                )
+            )
+        return Pages.joined(parts).sorted()
+
+
+def _videos(answer: Recommended | None, known: int) -> list[int] | None:
+    """The videos of an answered page, padded; `None` if there is no page or none of its videos is of this world."""
+    if answer is None or len(answer.prediction_id) > LONGEST_IMPRESSION_ID:
+        return None
+    videos = [index_of(item.video_id) for item in answer.items]
+    shown = [video for video in videos if 0 <= video < known][:PAGE_LENGTH]
+    return shown + [NO_VIDEO] * (PAGE_LENGTH - len(shown)) if shown else None
+
+
+def _served(requests: PageRequests, videos: Ids, answers: Sequence[Recommended]) -> Pages:
+    """Pages as the service chose them: it is certain of its choice, so every propensity is 1."""
+    return Pages(
+        times=requests.times,
+        viewers=requests.viewers,
+        sessions=requests.sessions,
+        numbers=requests.numbers,
+        impressions=np.array([answer.prediction_id for answer in answers], "U64"),
+        videos=videos,
+        propensities=(videos != NO_VIDEO).astype(np.float64),
+        policies=np.array([answer.model_version for answer in answers], "U64"),
+    )

@@ -1,0 +1,167 @@
+"""From columns to what others read: records for Kafka, Arrow columns for the lake.
+
+In: what happened, as columns. Out: each topic's fields, as records one by one (live) or all at once (history).
+Invariant: both ways go through `fields_of`, so they hold the same values; an id is made of moments that no two events
+share, so history, live traffic and a repeated slice agree on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reference_system.events import Event, Topic
+from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS, WATCHES
+from reference_system.windows import Micros, moment_of
+from reference_system.world.catalogue import Catalogue
+from reference_system.world.columns import (
+    NO_VIDEO,
+    Chargebacks,
+    Ids,
+    Pages,
+    Payments,
+    Publications,
+    Texts,
+    Watches,
+)
+from reference_system.world.simulation import Happened
+
+# A watch's id is its impression's with `w-` before and the position behind, and ids have at most 64 characters.
+LONGEST_IMPRESSION_ID = 59
+_SCHEMA_VERSION = 1
+_CATEGORY_NAMES = np.array(CATEGORIES)
+_MOMENTS = ("event_timestamp", "created_timestamp")
+
+
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """A column of lists: list i is `values[offsets[i]:offsets[i + 1]]`."""
+
+    values: NDArray[Any]
+    offsets: NDArray[np.int32]
+
+
+Fields = Mapping[str, NDArray[Any] | Lists]
+
+
+def numbered(letter: str, indices: Ids) -> Texts:
+    """The ids of entities: `c000001` is the customer with index 0."""
+    if not len(indices):
+        return np.empty(0, np.str_)  # zfill has no width for nothing
+    return np.strings.add(letter, np.strings.zfill((indices + 1).astype(np.str_), 6))
+
+
+def index_of(entity_id: str) -> int:
+    """The index of an entity by its id; -1 for an id that is not of this world."""
+    digits = entity_id[1:]
+    return int(digits) - 1 if digits.isdecimal() else -1
+
+
+def transaction_ids(times: Micros) -> Texts:
+    """The ids of payments, named after their moment: they sort like time."""
+    return np.strings.add("p", times.astype(np.str_))
+
+
+def fields_of(happened: Happened, catalogue: Catalogue) -> dict[Topic, Fields]:
+    """For each topic the fields of its records; moments in microseconds."""
+    return {
+        TRANSACTIONS: _transactions(happened.payments),
+        CHARGEBACKS: _chargebacks(happened.chargebacks),
+        VIDEOS: _videos(happened.publications, catalogue),
+        IMPRESSIONS: _impressions(happened.pages),
+        WATCHES: _watches(happened.watches, catalogue),
+    }
+
+
+def arrow_columns(fields: Fields) -> dict[str, pa.Array]:
+    """The fields as Arrow arrays, without an object per event."""
+    arrays = {
+        name: pa.ListArray.from_arrays(column.offsets, pa.array(column.values))
+        if isinstance(column, Lists)
+        else pa.array(column)
+        for name, column in fields.items()
+    }
+    count = len(arrays["event_timestamp"])
+    return {"schema_version": pa.array(np.full(count, _SCHEMA_VERSION)), **arrays}
+
+
+def records_of(topic: Topic, fields: Fields) -> list[Event]:
+    """The fields as records."""
+    plain: dict[str, list[Any]] = {}
+    for name, column in fields.items():
+        if isinstance(column, Lists):
+            values = column.values.tolist()
+            plain[name] = [values[first:last] for first, last in pairwise(column.offsets.tolist())]
+        else:
+            plain[name] = column.tolist()
+        if name in _MOMENTS:
+            plain[name] = [moment_of(time) for time in plain[name]]
+    plain["schema_version"] = [_SCHEMA_VERSION] * len(plain["event_timestamp"])
+    return [topic.record(**dict(zip(plain, row, strict=True))) for row in zip(*plain.values(), strict=True)]
+
+
+def _transactions(payments: Payments) -> Fields:
+    return {
+        "event_timestamp": payments.times,
+        "transaction_id": transaction_ids(payments.times),
+        "customer_id": numbered("c", payments.customers),
+        "terminal_id": numbered("t", payments.terminals),
+        "amount": payments.amounts,
+    }
+
+
+def _chargebacks(chargebacks: Chargebacks) -> Fields:
+    transactions = transaction_ids(chargebacks.paid)
+    return {
+        "event_timestamp": chargebacks.paid,
+        "created_timestamp": chargebacks.times,
+        "chargeback_id": np.strings.add("cb-", transactions),
+        "transaction_id": transactions,
+        "customer_id": numbered("c", chargebacks.customers),
+        "terminal_id": numbered("t", chargebacks.terminals),
+    }
+
+
+def _videos(publications: Publications, catalogue: Catalogue) -> Fields:
+    return {
+        "event_timestamp": publications.times,
+        "video_id": numbered("m", publications.videos),
+        "category": _CATEGORY_NAMES[catalogue.categories[publications.videos]],
+        "duration_seconds": catalogue.durations[publications.videos],
+    }
+
+
+def _impressions(pages: Pages) -> Fields:
+    shown = pages.videos != NO_VIDEO
+    offsets = np.concatenate([[0], np.cumsum(shown.sum(axis=1))]).astype(np.int32)
+    return {
+        "event_timestamp": pages.times,
+        "impression_id": pages.impressions,
+        "session_id": np.strings.add("s", pages.sessions.astype(np.str_)),
+        "viewer_id": numbered("v", pages.viewers),
+        "video_ids": Lists(numbered("m", pages.videos[shown]), offsets),
+        "propensities": Lists(pages.propensities[shown], offsets),
+        "policy": pages.policies,
+    }
+
+
+def _watches(watches: Watches, catalogue: Catalogue) -> Fields:
+    positions = watches.positions.astype(np.str_)
+    return {
+        "event_timestamp": watches.times,
+        "watch_id": np.strings.add(np.strings.add("w-", watches.impressions), np.strings.add("-", positions)),
+        "impression_id": watches.impressions,
+        "viewer_id": numbered("v", watches.viewers),
+        "video_id": numbered("m", watches.videos),
+        "category": _CATEGORY_NAMES[catalogue.categories[watches.videos]],
+        "position": watches.positions,
+        "watch_seconds": watches.seconds,
+        "completion": watches.completions,
+    }

@@ -1,0 +1,140 @@
+"""Scenarios: changes of the world that a person starts and stops.
+
+In: `scenarios.json` in the world's folder, written by the command line, read by the world at every tick.
+Out: which scenarios are on at a moment of event time, and since when.
+Invariant: the file is replaced whole; a run that was started and stopped stays in it as a record.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from reference_system.errors import StateError
+from reference_system.windows import micros
+
+SCENARIOS = "scenarios.json"
+
+
+class Scenario(StrEnum):
+    """The scenarios by their names on the command line."""
+
+    FRAUD_ATTACK = "fraud-attack"
+    AMOUNT_INFLATION = "amount-inflation"
+    TASTE_SHIFT = "taste-shift"
+    VIRAL_VIDEO = "viral-video"
+
+
+# What happens, and what to look at while it does.
+DESCRIPTIONS = {
+    Scenario.FRAUD_ATTACK: (
+        "thieves pay ordinary amounts at 25 terminals without a past: several times more fraud than usual",
+        "fraud performance once the labels are mature; terminal_fraud_rate_* a week later",
+    ),
+    Scenario.AMOUNT_INFLATION: (
+        "every amount is 1.6 times what it was: the data drift, the fraud does not",
+        "psi of amount and customer_mean_amount_*; the share of reviewed payments",
+    ),
+    Scenario.TASTE_SHIFT: (
+        "every viewer's taste jumps to other categories",
+        "psi of viewer_share_*; ndcg@10 and the watches a page, before and after retraining",
+    ),
+    Scenario.VIRAL_VIDEO: (
+        "half of all sessions begin with a link to the newest video",
+        "video_watch_count_* of that video; its share of impressions and watches",
+    ),
+}
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One time that a scenario was on, in event time; `stopped` is None while it is."""
+
+    name: Scenario
+    started: datetime
+    stopped: datetime | None = None
+
+
+def named(name: str) -> Scenario:
+    """The scenario with that name.
+
+    Raises:
+        StateError: there is none; the message lists those that exist.
+    """
+    try:
+        return Scenario(name)
+    except ValueError as error:
+        raise StateError(
+            f"there is no scenario called {name!r} (there are {', '.join(Scenario)})",
+            next_command="workbook scenario list",
+        ) from error
+
+
+def read_runs(path: Path) -> tuple[Run, ...]:
+    """All runs, in the order of their starts; none if nobody ever started one.
+
+    Raises:
+        StateError: if the file is not what this module wrote.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=tuple[Run, ...])
+    except FileNotFoundError:
+        return ()
+    except msgspec.MsgspecError as error:
+        raise StateError(f"{path} cannot be read: {error}", next_command=f"rm {path}") from error
+
+
+def write_runs(path: Path, runs: Sequence[Run]) -> None:
+    """Replace the file atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.format(msgspec.json.encode(runs), indent=2))
+    Path(name).replace(path)
+
+
+def active_run(runs: Sequence[Run], name: Scenario) -> Run | None:
+    """The run of the scenario that is on, if one is."""
+    return next((run for run in runs if run.name == name and run.stopped is None), None)
+
+
+def active_at(runs: Sequence[Run], moment: int) -> dict[Scenario, int]:
+    """The scenarios that are on at `moment` (microseconds) and when each began."""
+    return {
+        run.name: micros(run.started)
+        for run in runs
+        if micros(run.started) <= moment and (run.stopped is None or moment < micros(run.stopped))
+    }
+
+
+def started(runs: Sequence[Run], name: Scenario, now: datetime) -> tuple[Run, ...]:
+    """The runs with one more.
+
+    Raises:
+        StateError: if the scenario is on already.
+    """
+    running = active_run(runs, name)
+    if running is not None:
+        raise StateError(
+            f"scenario {name} is on already, since {running.started:%Y-%m-%d %H:%M}",
+            next_command=f"workbook scenario stop {name}",
+        )
+    return (*runs, Run(name=name, started=now))
+
+
+def stopped(runs: Sequence[Run], name: Scenario, now: datetime) -> tuple[Run, ...]:
+    """The runs with the one that is on ended.
+
+    Raises:
+        StateError: if the scenario is not on.
+    """
+    running = active_run(runs, name)
+    if running is None:
+        raise StateError(f"scenario {name} is not on", next_command="workbook scenario list")
+    ended = Run(name=name, started=running.started, stopped=now)
+    return tuple(ended if run is running else run for run in runs)

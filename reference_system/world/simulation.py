@@ -1,0 +1,183 @@
+"""The world as it runs: what is decided slice by slice, and what is still to come.
+
+In: how far to go, the scenarios, and who chooses the pages. Out: everything that happened up to then.
+Invariant: slices follow one another without gap or overlap, and what was decided but has not happened yet (a watch,
+the next page, a chargeback of next week) is kept in `pending`, which a checkpoint can hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reference_system.settings import Settings
+from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND, micros
+from reference_system.world.cards import Cards, genuine_payments, in_cents, make_cards
+from reference_system.world.columns import (
+    Chargebacks,
+    PageRequests,
+    Pages,
+    Payments,
+    Publications,
+    Watches,
+    distinct,
+)
+from reference_system.world.fraud_patterns import FraudPatterns
+from reference_system.world.randomness import Stream, generator
+from reference_system.world.scenarios import Run, Scenario, active_at
+from reference_system.world.viewing import Viewing, make_viewing
+
+# Both divide a day. History is generated in few large slices; live slices are short, because a scenario that is
+# started takes effect with the next one.
+HISTORY_SLICE = 4 * 3_600 * MICROS_PER_SECOND
+LIVE_SLICE = 300 * MICROS_PER_SECOND
+INFLATION = 1.6
+# A chargeback is known between one day after the payment and a little less than the label delay of seven days.
+_SOONEST_DAYS, _LATEST_DAYS = 1.0, 6.9
+
+Choose = Callable[[PageRequests], Pages]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What is decided and has not happened yet."""
+
+    payments: Payments
+    chargebacks: Chargebacks
+    publications: Publications
+    requests: PageRequests
+    watches: Watches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """What happened in a stretch of time; each kind by time."""
+
+    payments: Payments
+    chargebacks: Chargebacks
+    publications: Publications
+    pages: Pages
+    watches: Watches
+
+
+@dataclass(slots=True)
+class World:
+    """One world. `generated` is the end of the last slice, `pending` what follows from the slices so far."""
+
+    seed: int
+    cards: Cards
+    fraud: FraudPatterns
+    viewing: Viewing
+    generated: int
+    pending: Pending
+
+    def advance(self, until: int, slice_micros: int, choose: Choose, runs: Sequence[Run] = ()) -> Happened:
+        """Everything that happens before `until`: `generate`, then `release_cards` and `release_viewing`."""
+        self.generate(until, slice_micros, runs)
+        payments, chargebacks, publications = self.release_cards(until)
+        pages, watches = self.release_viewing(until, choose, runs)
+        return Happened(
+            payments=payments, chargebacks=chargebacks, publications=publications, pages=pages, watches=watches
+        )
+
+    def generate(self, until: int, slice_micros: int, runs: Sequence[Run] = ()) -> None:
+        """Decide slice after slice until they reach `until`."""
+        while self.generated < until:
+            start, end = self.generated, self.generated + slice_micros
+            self.viewing.grow(start // MICROS_PER_DAY)
+            payments = self._payments(start, end, active_at(runs, start))
+            before = self.pending
+            self.pending = Pending(
+                payments=Payments.joined([before.payments, payments]),
+                chargebacks=Chargebacks.joined([before.chargebacks, self._chargebacks(payments, start)]).sorted(),
+                publications=Publications.joined(
+                    [before.publications, self.viewing.catalogue.publications(start, end)]
+                ),
+                requests=PageRequests.joined([before.requests, self.viewing.sessions(start, end)]),
+                watches=before.watches,
+            )
+            self.generated = end
+
+    def release_cards(self, until: int) -> tuple[Payments, Chargebacks, Publications]:
+        """The payments, chargebacks and publications that are due before `until`: no longer pending."""
+        payments, later_payments = self.pending.payments.split(until)
+        chargebacks, later_chargebacks = self.pending.chargebacks.split(until)
+        publications, later_publications = self.pending.publications.split(until)
+        self.pending = replace(
+            self.pending, payments=later_payments, chargebacks=later_chargebacks, publications=later_publications
+        )
+        return payments, chargebacks, publications
+
+    def release_viewing(self, until: int, choose: Choose, runs: Sequence[Run] = ()) -> tuple[Pages, Watches]:
+        """The pages and watches before `until`: pages are chosen, viewers react, and so on until nobody asks."""
+        requests, watches = self.pending.requests, [self.pending.watches]
+        pages: list[Pages] = []
+        due, later = requests.sorted().split(until)
+        while len(due):
+            scenarios = active_at(runs, int(due.times[0]))
+            shown = self._choose(due, choose, scenarios)
+            seen, following = self.viewing.respond(shown, scenarios)
+            pages.append(shown)
+            watches.append(seen)
+            due, rest = following.split(until)
+            later = PageRequests.joined([later, rest])
+        happened, to_come = Watches.joined(watches).sorted().split(until)
+        self.pending = replace(self.pending, requests=later, watches=to_come)
+        return Pages.joined(pages).sorted(), happened
+
+    def _choose(self, due: PageRequests, choose: Choose, scenarios: dict[Scenario, int]) -> Pages:
+        """Pages for the requests; while a video goes viral, many sessions begin with a link to it."""
+        viral = self.viewing.viral_video(scenarios)
+        if viral is None:
+            return choose(due)
+        followed, linked = self.viewing.from_outside(due, viral)
+        asking = due.take(~followed)
+        return Pages.joined([linked, choose(asking)]).sorted() if len(asking) else linked
+
+    def _payments(self, start: int, end: int, scenarios: dict[Scenario, int]) -> Payments:
+        """All payments of a slice, genuine and not."""
+        genuine = genuine_payments(self.cards, self.seed, start, end)
+        parts = [genuine, self.fraud.payments(start, end)]
+        if Scenario.FRAUD_ATTACK in scenarios:
+            parts.append(self.fraud.attack(scenarios[Scenario.FRAUD_ATTACK], start, end))
+        payments = Payments.joined(parts).sorted()
+        factor = INFLATION if Scenario.AMOUNT_INFLATION in scenarios else 1.0
+        return replace(
+            payments,
+            times=distinct(payments.times),
+            amounts=in_cents(payments.amounts * factor),
+            frauds=payments.frauds | self.fraud.spoiled(payments, start),
+        )
+
+    def _chargebacks(self, payments: Payments, start: int) -> Chargebacks:
+        """What the victims among a slice's payments will report."""
+        frauds = payments.take(payments.frauds)
+        rng = generator(self.seed, Stream.CHARGEBACKS, start)
+        days = _SOONEST_DAYS + (_LATEST_DAYS - _SOONEST_DAYS) * rng.beta(1.5, 2.0, len(frauds))
+        return Chargebacks(
+            times=frauds.times + (days * MICROS_PER_DAY).astype(np.int64),
+            paid=frauds.times,
+            customers=frauds.customers,
+            terminals=frauds.terminals,
+        )
+
+
+def make_world(settings: Settings) -> World:
+    """The world at the beginning of its history."""
+    cards = make_cards(settings)
+    return World(
+        seed=settings.seed,
+        cards=cards,
+        fraud=FraudPatterns(seed=settings.seed, cards=cards, begun={}),
+        viewing=make_viewing(settings),
+        generated=micros(settings.history_start),
+        pending=Pending(
+            payments=Payments.empty(),
+            chargebacks=Chargebacks.empty(),
+            publications=Publications.empty(),
+            requests=PageRequests.empty(),
+            watches=Watches.empty(),
+        ),
+    )

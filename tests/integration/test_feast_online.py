@@ -1,0 +1,231 @@
+"""The online store: guarded by event time, readable beside a writer, and Feast's own API on the same bytes."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from feast.infra.key_encoding_utils import serialize_entity_key
+from feast.protos.feast.types.EntityKey_pb2 import EntityKey
+from feast.protos.feast.types.Value_pb2 import Value
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reference_system.features import feast_store
+from reference_system.features.feast_objects import join_key, state_name
+from reference_system.features.feature_tables import write_snapshot
+from reference_system.paths import StatePaths
+from reference_system.use_cases import VIEWS
+from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
+from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS
+from reference_system.windows import EVERYONE, micros
+
+NOON = micros(datetime(2025, 3, 3, 12, tzinfo=UTC))
+SECOND = 1_000_000
+REPO = Path(feast_store.__file__).parent / "feast_repo"
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory) -> StatePaths:
+    return StatePaths(tmp_path_factory.mktemp("state"))
+
+
+@pytest.fixture(scope="module")
+def store(paths):
+    store = feast_store.open_store(paths)
+    feast_store.apply(store)
+    return store
+
+
+def write(store, *rows, view=CUSTOMER_ACTIVITY):
+    feast_store.write_states(store, view, rows)
+
+
+def read(store, key, view=CUSTOMER_ACTIVITY):
+    (found,) = feast_store.read_states(store, view, [key])
+    return found
+
+
+def materialize_snapshot(store, paths, view, rows, as_of=NOON + 3600 * SECOND):
+    moment = datetime.fromtimestamp(as_of / SECOND, UTC)
+    for each in VIEWS:
+        of_view = rows if each is view else []
+        write_snapshot(paths.feature_tables / state_name(each), join_key(each), of_view, moment)
+    feast_store.materialize(store, moment - timedelta(days=100), moment)
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
+def test_every_view_gives_back_what_was_written(store, view):
+    write(store, ("key-1", NOON, b"one"), ("key-2", NOON + 1, b"two"), view=view)
+    found = feast_store.read_states(store, view, ["key-2", "nobody", "key-1", "key-2"])
+    assert found == [(b"two", NOON + 1), (None, None), (b"one", NOON), (b"two", NOON + 1)]
+
+
+def test_no_keys_find_nothing(store):
+    assert feast_store.read_states(store, CUSTOMER_ACTIVITY, []) == []
+
+
+def test_more_keys_than_one_statement_takes_are_read(store):
+    rows = [(f"many-{number}", NOON + number, b"%d" % number) for number in range(2_500)]
+    write(store, *rows)
+    found = feast_store.read_states(store, CUSTOMER_ACTIVITY, [key for key, _, _ in rows])
+    assert found == [(state, time) for _, time, state in rows]
+
+
+def test_views_of_one_entity_key_do_not_meet(store):
+    write(store, ("same", NOON, b"customer"))
+    write(store, ("same", NOON, b"terminal"), view=TERMINAL_RISK)
+    assert read(store, "same") == (b"customer", NOON)
+    assert read(store, "same", TERMINAL_RISK) == (b"terminal", NOON)
+
+
+@pytest.mark.parametrize("earlier", [1, SECOND, 3600 * SECOND])
+def test_an_older_state_never_replaces_a_newer_one(store, earlier):
+    key = f"guard-{earlier}"
+    write(store, (key, NOON, b"new"))
+    write(store, (key, NOON - earlier, b"old"))
+    assert read(store, key) == (b"new", NOON)
+
+
+def test_a_state_a_microsecond_newer_replaces(store):
+    write(store, ("micro", NOON, b"old"))
+    write(store, ("micro", NOON + 1, b"new"))
+    assert read(store, "micro") == (b"new", NOON + 1)
+
+
+def test_a_state_of_the_same_time_replaces_because_a_late_label_does_not_move_it(store):
+    write(store, ("tie", NOON, b"before the label"))
+    write(store, ("tie", NOON, b"after the label"))
+    assert read(store, "tie") == (b"after the label", NOON)
+
+
+def test_the_newest_of_several_states_in_one_batch_wins(store):
+    write(store, ("batch", NOON, b"1"), ("batch", NOON + 2, b"3"), ("batch", NOON + 1, b"2"))
+    assert read(store, "batch") == (b"3", NOON + 2)
+
+
+numbered = st.integers(0, 10**9)
+one_setting = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@one_setting
+@given(times=st.lists(st.integers(-3, 3), min_size=1, max_size=8), number=numbered)
+def test_whatever_the_order_of_writes_the_newest_stays(store, times, number):
+    key = f"order-{number}"
+    start, _ = read(store, key)
+    for position, time in enumerate(times):
+        write(store, (key, NOON + time, str(position).encode()))
+    if start is None:
+        newest = max(times)
+        last = max(position for position, time in enumerate(times) if time == newest)
+        assert read(store, key) == (str(last).encode(), NOON + newest)
+
+
+def test_a_materialized_state_fills_what_is_missing_and_replaces_what_is_older(store, paths):
+    write(store, ("m-old", NOON - 5, b"stream"))
+    materialize_snapshot(store, paths, CUSTOMER_ACTIVITY, [("m-new", NOON, b"lake"), ("m-old", NOON, b"lake")])
+    assert read(store, "m-new") == (b"lake", NOON)
+    assert read(store, "m-old") == (b"lake", NOON)
+
+
+def test_a_materialized_state_replaces_no_newer_and_no_equal_state_of_the_stream(store, paths):
+    write(store, ("m-newer", NOON + 1, b"stream"), ("m-equal", NOON, b"stream"))
+    materialize_snapshot(store, paths, CUSTOMER_ACTIVITY, [("m-newer", NOON, b"lake"), ("m-equal", NOON, b"lake")])
+    assert read(store, "m-newer") == (b"stream", NOON + 1)
+    assert read(store, "m-equal") == (b"stream", NOON)
+
+
+def test_the_stream_replaces_a_materialized_state_of_the_same_time(store, paths):
+    materialize_snapshot(store, paths, CUSTOMER_ACTIVITY, [("m-first", NOON, b"lake")])
+    write(store, ("m-first", NOON, b"stream"))
+    assert read(store, "m-first") == (b"stream", NOON)
+
+
+def test_a_second_materialization_replaces_the_first(store, paths):
+    materialize_snapshot(store, paths, CUSTOMER_ACTIVITY, [("m-twice", NOON, b"first")])
+    materialize_snapshot(store, paths, CUSTOMER_ACTIVITY, [("m-twice", NOON, b"second")])
+    assert read(store, "m-twice") == (b"second", NOON)
+
+
+def test_the_sdk_reads_what_was_written(store):
+    write(store, ("sdk", NOON, b"\x00\xff state"))
+    write(store, (EVERYONE, NOON, b"list"), view=NEWEST_VIDEOS)
+    answer = store.get_online_features(
+        features=["customer_activity_state:state", "newest_videos_state:state"],
+        entity_rows=[{"customer_id": "sdk", "everyone": EVERYONE}, {"customer_id": "nobody", "everyone": EVERYONE}],
+        full_feature_names=True,
+    ).to_dict()
+    assert answer["customer_activity_state__state"] == [b"\x00\xff state", None]
+    assert answer["newest_videos_state__state"] == [b"list", b"list"]
+
+
+def test_a_push_through_the_sdk_is_guarded_too(store):
+    write(store, ("push", NOON, b"new"))
+    moments = [datetime.fromtimestamp((NOON + delta) / SECOND, UTC) for delta in (-SECOND, SECOND)]
+    for state, moment, expected in ((b"old", moments[0], b"new"), (b"newer", moments[1], b"newer")):
+        frame = pd.DataFrame(
+            {"customer_id": ["push"], "state": [state], "event_timestamp": [moment], "created_timestamp": [moment]}
+        )
+        store.push("customer_activity_state_push", frame)
+        assert read(store, "push")[0] == expected
+
+
+def test_a_service_names_the_states_of_its_use_case(store):
+    views = store.get_feature_service("fraud_v1_online").feature_view_projections
+    assert [view.name for view in views] == ["customer_activity_state", "terminal_risk_state"]
+
+
+def test_the_fast_key_is_the_key_that_feast_writes():
+    key = "c-äöü-1"
+    entity = EntityKey(join_keys=["customer_id"], entity_values=[Value(string_val=key)])
+    encoded = key.encode()
+    fast = feast_store._key_prefix("customer_id") + len(encoded).to_bytes(4, "little") + encoded
+    assert fast == serialize_entity_key(entity, entity_key_serialization_version=3)
+
+
+def test_a_reader_is_not_held_up_by_a_write_in_progress(store, paths):
+    write(store, ("held", NOON, b"before"))
+    with closing(sqlite3.connect(paths.online_store, isolation_level=None)) as writer:
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("UPDATE workbook_customer_activity_state SET value = x''")
+        reader = feast_store.open_store(paths)
+        assert feast_store.read_states(reader, CUSTOMER_ACTIVITY, ["held"]) == [(b"before", NOON)]
+        writer.execute("ROLLBACK")
+
+
+def test_a_write_sees_nothing_of_a_batch_that_failed(store):
+    write(store, ("atomic", NOON, b"before"))
+    broken = [("atomic", NOON + 1, b"half"), ("atomic", 10**30, b"beyond any integer that SQLite holds")]
+    with pytest.raises(OverflowError):
+        write(store, *broken)
+    assert read(store, "atomic") == (b"before", NOON)
+    write(store, ("atomic", NOON + 1, b"after"))
+    assert read(store, "atomic") == (b"after", NOON + 1)
+
+
+def test_applying_again_keeps_what_is_stored(store, paths):
+    write(store, ("kept", NOON, b"state"))
+    again = feast_store.open_store(paths)
+    feast_store.apply(again)
+    assert read(again, "kept") == (b"state", NOON)
+
+
+def test_the_feast_command_applies_the_same_definitions(tmp_path, store, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(tmp_path))
+    feast = Path(sys.executable).with_name("feast")
+    subprocess.run([feast, "-c", str(REPO), "apply"], capture_output=True, check=True, timeout=120, cwd=tmp_path)
+    of_command = feast_store.open_store(StatePaths(tmp_path))
+
+    def names(of):
+        listed = (of.list_entities(), of.list_feature_views(), of.list_feature_services(), of.list_data_sources())
+        return [sorted(each.name for each in objects) for objects in listed]
+
+    assert names(of_command) == names(store)
+    write(of_command, ("command", NOON, b"state"))
+    assert read(of_command, "command") == (b"state", NOON)

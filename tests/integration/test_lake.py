@@ -1,0 +1,200 @@
+"""The lake: atomic commits that know their offsets, reads by event time, compaction beside the stream."""
+
+from __future__ import annotations
+
+import multiprocessing
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from reference_system import delta_lake
+from reference_system.errors import StateError
+from reference_system.events import PREDICTIONS, PredictionLogged
+from reference_system.use_cases import TOPICS
+from reference_system.use_cases.fraud.events import TRANSACTIONS, Transaction
+from reference_system.use_cases.recommendation.events import IMPRESSIONS, PageShown
+
+MONDAY = datetime(2025, 3, 3, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def payment(number: int, moment: datetime = MONDAY) -> Transaction:
+    return Transaction(
+        schema_version=1,
+        event_timestamp=moment,
+        transaction_id=f"t{number}",
+        customer_id="c1",
+        terminal_id="m1",
+        amount=1.5,
+    )
+
+
+def rows(numbers: range, partition: int = 0) -> pa.Table:
+    events = [payment(number, MONDAY + number * HOUR) for number in numbers]
+    return delta_lake.to_table(TRANSACTIONS, events, [partition] * len(events), numbers)
+
+
+def ids(lake: Path, **span: datetime) -> list[str]:
+    table = delta_lake.read(lake, TRANSACTIONS, columns=["transaction_id"], **span).read_all()
+    return sorted(table["transaction_id"].to_pylist(), key=lambda text: int(text[1:]))
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_every_topic_has_a_column_for_each_field_and_its_origin(topic):
+    names = delta_lake.arrow_schema(topic).names
+    assert names == [*topic.record.__struct_fields__, "event_day", "kafka_partition", "kafka_offset"]
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_a_topic_without_a_table_reads_as_an_empty_one(tmp_path, topic):
+    table = delta_lake.read(tmp_path, topic).read_all()
+    assert table.num_rows == 0
+    assert table.schema == delta_lake.arrow_schema(topic)
+    assert delta_lake.committed_offsets(tmp_path, topic) == {}
+
+
+def test_an_event_comes_back_as_it_was(tmp_path):
+    shown = PageShown(
+        schema_version=1,
+        event_timestamp=MONDAY + timedelta(microseconds=123_456),
+        impression_id="i1",
+        session_id="s1",
+        viewer_id="u1",
+        video_ids=["v1", "v2"],
+        propensities=[0.25, 0.75],
+        policy="random",
+    )
+    delta_lake.append(tmp_path, IMPRESSIONS, delta_lake.to_table(IMPRESSIONS, [shown], [3], [7]), versions={3: 7})
+    (row,) = delta_lake.read(tmp_path, IMPRESSIONS).read_all().to_pylist()
+    origin = {name: row.pop(name) for name in ("event_day", "kafka_partition", "kafka_offset")}
+    assert PageShown(**row) == shown
+    assert origin == {"event_day": "2025-03-03", "kafka_partition": 3, "kafka_offset": 7}
+
+
+def test_a_prediction_without_a_feature_age_comes_back_without_one(tmp_path):
+    logged = PredictionLogged(
+        schema_version=1,
+        event_timestamp=MONDAY,
+        created_timestamp=MONDAY,
+        prediction_id="p1",
+        use_case="fraud",
+        request_id="t1",
+        entity_id="c1",
+        model_version="1",
+        items=[],
+        scores=[0.5],
+        decision="approve",
+        reasons=[],
+        features=[1.0, 2.0],
+        feature_age_seconds=None,
+        degraded=False,
+        latency_ms=1.0,
+    )
+    delta_lake.append(tmp_path, PREDICTIONS, delta_lake.to_table(PREDICTIONS, [logged], [0], [0]), versions={0: 0})
+    columns = list(PredictionLogged.__struct_fields__)
+    (row,) = delta_lake.read(tmp_path, PREDICTIONS, columns=columns).read_all().to_pylist()
+    assert PredictionLogged(**row) == logged
+
+
+def test_generated_history_is_written_from_columns_and_has_no_offsets(tmp_path):
+    count = 1_000
+    times = np.arange(count) * 3_600_000_000 + int(MONDAY.timestamp()) * 1_000_000
+    columns = {
+        "schema_version": np.ones(count, np.int64),
+        "event_timestamp": times,
+        "transaction_id": [f"t{number}" for number in range(count)],
+        "customer_id": pa.array(["c1"] * count),
+        "terminal_id": ["m1"] * count,
+        "amount": np.linspace(0.0, 1.0, count),
+    }
+    delta_lake.append(tmp_path, TRANSACTIONS, delta_lake.history_table(TRANSACTIONS, columns), versions={})
+    table = delta_lake.read(tmp_path, TRANSACTIONS).read_all().sort_by("event_timestamp")
+    assert table["event_timestamp"].cast(pa.int64()).to_pylist() == times.tolist()
+    assert set(table["kafka_offset"].to_pylist()) == {delta_lake.NO_OFFSET}
+    assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == {}
+
+
+def test_reads_take_their_start_in_and_leave_their_end_out(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(72)), versions={0: 71})
+    assert ids(tmp_path, start=MONDAY + 20 * HOUR, end=MONDAY + 50 * HOUR) == [
+        f"t{number}" for number in range(20, 50)
+    ]
+    assert ids(tmp_path, start=MONDAY + 70 * HOUR) == ["t70", "t71"]
+    assert ids(tmp_path, end=MONDAY) == []
+
+
+def test_reads_mean_the_same_moment_in_any_time_zone(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(72)), versions={0: 71})
+    east = timezone(14 * HOUR)
+    span = {"start": (MONDAY + 20 * HOUR).astimezone(east), "end": (MONDAY + 26 * HOUR).astimezone(east)}
+    assert ids(tmp_path, **span) == [f"t{number}" for number in range(20, 26)]
+
+
+def test_only_the_days_asked_for_are_opened(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(96)), versions={0: 95})
+    for path in (tmp_path / "transactions").glob("event_day=2025-03-0[346]/*.parquet"):
+        path.unlink()
+    tuesday_to_thursday = {"start": MONDAY + 48 * HOUR, "end": MONDAY + 72 * HOUR - timedelta(microseconds=1)}
+    assert ids(tmp_path, **tuesday_to_thursday) == [f"t{number}" for number in range(48, 72)]
+
+
+def test_a_commit_carries_the_offsets_of_its_partitions(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(5)), versions={0: 4, 3: 17})
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(5, 9)), versions={0: 8})
+    assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == {0: 8, 3: 17}
+
+
+def test_a_commit_that_goes_back_is_refused_and_adds_nothing(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(5)), versions={0: 4})
+    with pytest.raises(StateError, match="transactions-0 up to 4"):
+        delta_lake.append(tmp_path, TRANSACTIONS, rows(range(5)), versions={0: 4})
+    assert len(ids(tmp_path)) == 5
+
+
+def test_offsets_survive_many_commits_checkpoints_and_compaction(tmp_path):
+    for number in range(50):
+        delta_lake.append(
+            tmp_path, TRANSACTIONS, rows(range(number, number + 1), number % 4), versions={number % 4: number}
+        )
+    expected = {0: 48, 1: 49, 2: 46, 3: 47}
+    assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == expected
+    merged = delta_lake.compact(tmp_path, TRANSACTIONS)
+    assert merged == 50
+    assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == expected
+    assert len(DeltaTable(tmp_path / "transactions").file_uris()) == 3
+    assert ids(tmp_path) == [f"t{number}" for number in range(50)]
+    assert delta_lake.compact(tmp_path, TRANSACTIONS) == 0
+
+
+def test_a_reader_that_began_before_a_compaction_finishes(tmp_path):
+    for number in range(5):
+        delta_lake.append(tmp_path, TRANSACTIONS, rows(range(number, number + 1)), versions={0: number})
+    reader = delta_lake.read(tmp_path, TRANSACTIONS)
+    delta_lake.compact(tmp_path, TRANSACTIONS)
+    assert reader.read_all().num_rows == 5
+
+
+def _write_many(lake: Path, partition: int, commits: int) -> None:
+    for number in range(commits):
+        numbers = range(number * 3, number * 3 + 3)
+        delta_lake.append(lake, TRANSACTIONS, rows(numbers, partition), versions={partition: numbers[-1]})
+
+
+def test_two_writers_and_a_compaction_at_once_lose_nothing(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=_write_many, args=(tmp_path, partition, 15)) for partition in (0, 1)]
+    for writer in writers:
+        writer.start()
+    while any(writer.is_alive() for writer in writers):
+        delta_lake.compact(tmp_path, TRANSACTIONS)
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    table = delta_lake.read(tmp_path, TRANSACTIONS).read_all()
+    found = sorted(zip(table["kafka_partition"].to_pylist(), table["kafka_offset"].to_pylist(), strict=True))
+    assert found == [(partition, offset) for partition in (0, 1) for offset in range(45)]
+    assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == {0: 44, 1: 44}

@@ -1,0 +1,94 @@
+"""The background work: a new ranker, a refresh, a feature store that goes and comes."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import NOON
+from served_models import States, fraud_model_for_tests, ranker_model_for_tests
+
+from reference_system.clock import FixedClock
+from reference_system.serving.champions import Champion, Heard, Source
+from reference_system.serving.feature_reads import GuardedReads
+from reference_system.serving.housekeeping import Housekeeping
+
+
+class Parts:
+    """Housekeeping over pointers and states that a test moves."""
+
+    def __init__(self):
+        self.versions = {"fraud": "1", "recommendation": "1"}
+        self.states = States()
+        self.up = True
+        self.events = []
+        self.house = Housekeeping(
+            fraud=self._champion("fraud", fraud_model_for_tests),
+            recommendation=self._champion("recommendation", ranker_model_for_tests),
+            reads=GuardedReads(lambda: self.read, monotonic=lambda: 0.0),
+            clock=FixedClock(NOON),
+            report=lambda event, **_: self.events.append(event),
+        )
+
+    def read(self, view, keys):
+        if not self.up:
+            raise OSError("gone")
+        return self.states(view, keys)
+
+    def _champion(self, use_case, load):
+        source = Source(
+            pointer=lambda: self.versions[use_case],
+            alias=lambda: None,
+            load=load,
+            confirm=lambda _version: None,
+        )
+        heard = Heard(loaded=lambda _version: None, refused=lambda _version, _reason: None)
+        return Champion(source, heard, monotonic=lambda: 0.0)
+
+
+@pytest.fixture
+def parts():
+    return Parts()
+
+
+def test_after_preparing_everything_is_there(parts):
+    assert parts.house.missing == ["fraud", "recommendation"]
+    parts.house.prepare()
+    assert parts.house.missing == []
+    assert parts.house.catalogue.tails is not None
+    assert parts.events == ["features_up"]
+
+
+def test_without_features_the_models_still_answer_and_recover_by_themselves(parts):
+    parts.up = False
+    parts.house.prepare()
+    assert parts.house.missing == []
+    assert parts.house.catalogue.tails is None
+    parts.up = True
+    parts.house.tick(1.0)
+    assert parts.house.catalogue.tails is not None
+    assert parts.events == ["features_down", "catalogue_not_refreshed", "features_up"]
+
+
+def test_a_new_ranker_comes_with_its_own_catalogue_at_once(parts):
+    parts.house.prepare()
+    before = parts.house.catalogue
+    parts.versions["recommendation"] = "2"
+    parts.house.tick(1.0)
+    assert (before.model.version, parts.house.catalogue.model.version) == ("1", "2")
+
+
+def test_the_catalogue_is_refreshed_from_time_to_time(parts):
+    parts.house.prepare()
+    first = parts.house.catalogue
+    parts.house.tick(1e9)
+    second = parts.house.catalogue
+    parts.house.tick(1e9 + 1.0)
+    assert second is not first
+    assert parts.house.catalogue is second
+
+
+def test_a_refresh_that_fails_keeps_the_catalogue_of_before(parts):
+    parts.house.prepare()
+    before = parts.house.catalogue
+    parts.up = False
+    parts.house.tick(1e9)
+    assert parts.house.catalogue is before

@@ -1,0 +1,176 @@
+"""Records: what is written is what is read, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from sample_events import EVENTS, NOW, TOPIC_NAMES, example
+from typer.testing import CliRunner
+
+from reference_system.commands.schemas import SCHEMAS, app, compare, generated
+from reference_system.errors import EventRejected, StateError
+from reference_system.events import FUTURE_TOLERANCE, MAX_EVENT_BYTES, decode, encode, json_schema
+from reference_system.use_cases import TOPICS, topic_named
+
+TRANSACTIONS = topic_named("transactions")
+
+
+def altered(topic: str, **fields: Any) -> bytes:
+    """A valid event's JSON with other values in some fields."""
+    return json.dumps({**json.loads(encode(example(topic))), **fields}).encode()
+
+
+@pytest.mark.parametrize("topic", TOPIC_NAMES)
+def test_every_topic_has_a_valid_example(topic: str):
+    event = example(topic)
+    assert decode(topic_named(topic), encode(event), now=NOW) == event
+
+
+@pytest.mark.parametrize("topic", TOPIC_NAMES)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_decoding_what_was_encoded_gives_the_event_back(topic: str, data: st.DataObject):
+    event = data.draw(EVENTS[topic])
+    assert decode(topic_named(topic), encode(event), now=NOW) == event
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=200))
+def test_random_bytes_are_refused_and_never_crash(data: bytes):
+    for topic in TOPICS:
+        with pytest.raises(EventRejected):
+            decode(topic, data, now=NOW)
+
+
+@settings(max_examples=100, deadline=None)
+@given(place=st.integers(0, 200), byte=st.integers(0, 255))
+def test_a_changed_byte_gives_an_event_or_a_rejection(place: int, byte: int):
+    data = bytearray(encode(example("transactions")))
+    data[place % len(data)] = byte
+    try:
+        event = decode(TRANSACTIONS, bytes(data), now=NOW)
+    except EventRejected:
+        return
+    assert decode(TRANSACTIONS, encode(event), now=NOW) == event
+
+
+def test_a_time_in_another_zone_is_the_same_moment():
+    noon = NOW.astimezone(timezone(timedelta(hours=2)))
+    assert example("transactions", event_timestamp=noon) == example("transactions")
+
+
+def test_a_clock_that_runs_five_minutes_ahead_is_tolerated():
+    just = encode(example("transactions", event_timestamp=NOW + FUTURE_TOLERANCE))
+    decode(TRANSACTIONS, just, now=NOW)
+    beyond = encode(example("transactions", event_timestamp=NOW + FUTURE_TOLERANCE + timedelta(microseconds=1)))
+    with pytest.raises(EventRejected, match="future"):
+        decode(TRANSACTIONS, beyond, now=NOW)
+
+
+def test_a_label_that_is_created_in_the_future_is_refused():
+    label = example("chargebacks", created_timestamp=NOW + timedelta(hours=1))
+    with pytest.raises(EventRejected, match="created_timestamp"):
+        decode(topic_named("chargebacks"), encode(label), now=NOW)
+
+
+def test_an_event_of_the_largest_size_is_read_and_one_byte_more_is_not():
+    data = encode(example("transactions"))
+    decode(TRANSACTIONS, data.ljust(MAX_EVENT_BYTES), now=NOW)
+    with pytest.raises(EventRejected, match=str(MAX_EVENT_BYTES)):
+        decode(TRANSACTIONS, data.ljust(MAX_EVENT_BYTES + 1), now=NOW)
+
+
+def test_a_rejection_names_the_topic_and_the_field():
+    with pytest.raises(EventRejected, match=r"transactions: .*\$\.amount"):
+        decode(TRANSACTIONS, altered("transactions", amount="12.5"), now=NOW)
+
+
+def test_key_and_id_are_read_from_the_declared_fields():
+    event = example("chargebacks", terminal_id="t9", chargeback_id="b9")
+    assert topic_named("chargebacks").key_of(event) == "t9"
+    assert topic_named("chargebacks").id_of(event) == "b9"
+
+
+# Schemas
+
+
+def test_committed_schemas_equal_the_declarations():
+    compare(SCHEMAS, generated())
+
+
+@pytest.mark.parametrize("topic", TOPIC_NAMES)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_every_event_validates_against_its_schema(topic: str, data: st.DataObject):
+    Draft202012Validator(json_schema(topic_named(topic))).validate(json.loads(encode(data.draw(EVENTS[topic]))))
+
+
+INVALID: list[tuple[str, dict[str, Any]]] = [
+    ("transactions", {"amount": -0.01}),
+    ("transactions", {"amount": "12.5"}),
+    ("transactions", {"amount": True}),
+    ("transactions", {"amount": 1_000_001}),
+    ("transactions", {"transaction_id": ""}),
+    ("transactions", {"transaction_id": "x" * 65}),
+    ("transactions", {"transaction_id": "x\n"}),
+    ("transactions", {"transaction_id": 7}),
+    ("transactions", {"schema_version": 2}),
+    ("transactions", {"colour": "red"}),
+    ("transactions", {"event_timestamp": 1_741_003_200}),
+    ("videos", {"category": "cooking"}),
+    ("videos", {"duration_seconds": 0}),
+    ("impressions", {"video_ids": []}),
+    ("impressions", {"video_ids": ["m1"] * 51}),
+    ("impressions", {"propensities": [1.5]}),
+    ("watches", {"position": 0}),
+    ("watches", {"position": 1.5}),
+    ("watches", {"completion": 1.01}),
+    ("predictions", {"use_case": "churn"}),
+    ("predictions", {"latency_ms": -1}),
+    ("predictions", {"feature_age_seconds": -1}),
+]
+
+
+@pytest.mark.parametrize(("topic", "fields"), INVALID, ids=[f"{topic}-{fields}"[:60] for topic, fields in INVALID])
+def test_schema_and_decoder_refuse_the_same(topic: str, fields: dict[str, Any]):
+    data = altered(topic, **fields)
+    assert not Draft202012Validator(json_schema(topic_named(topic))).is_valid(json.loads(data))
+    with pytest.raises(EventRejected):
+        decode(topic_named(topic), data, now=NOW)
+
+
+@pytest.mark.parametrize("topic", TOPIC_NAMES)
+def test_schema_and_decoder_require_every_field(topic: str):
+    whole = json.loads(encode(example(topic)))
+    validator = Draft202012Validator(json_schema(topic_named(topic)))
+    for field in whole:
+        rest = {name: value for name, value in whole.items() if name != field}
+        assert not validator.is_valid(rest), field
+        with pytest.raises(EventRejected):
+            decode(topic_named(topic), json.dumps(rest).encode(), now=NOW)
+
+
+def test_a_stale_missing_or_leftover_schema_file_is_named(tmp_path: Path):
+    runner = CliRunner()
+    assert runner.invoke(app, ["--folder", str(tmp_path)]).exit_code == 0
+    assert runner.invoke(app, ["--check", "--folder", str(tmp_path)]).exit_code == 0
+    (tmp_path / "watches.v1.json").write_text("{}")
+    (tmp_path / "videos.v1.json").unlink()
+    (tmp_path / "old.v1.json").write_text("{}")
+    with pytest.raises(StateError, match=r"old\.v1\.json, videos\.v1\.json, watches\.v1\.json"):
+        compare(tmp_path, generated())
+    assert runner.invoke(app, ["--folder", str(tmp_path)]).exit_code == 0
+    assert not (tmp_path / "old.v1.json").exists()
+
+
+def test_times_of_the_unit_error_kind_are_refused():
+    for moment in (datetime(1970, 1, 20, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)):
+        with pytest.raises(EventRejected):
+            decode(TRANSACTIONS, encode(example("transactions", event_timestamp=moment)), now=NOW)
