@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def ratio(name: str, value: str, per: str, *, days: float, delay_days: float = 0
     return Window(name=name, numerator=value, denominator=per, days=days, delay_days=delay_days)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: what is derived is kept, because every event asks for it
 class WindowedView:
     """Features of one entity over windows of its past.
 
@@ -111,22 +112,22 @@ class WindowedView:
         if self.tile_micros and any(edge % self.tile_micros for edge in edges):
             raise ValueError(f"{self.name}: widths and delays must be whole tiles of {self.tile}")
 
-    @property
+    @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of a row's values, sorted: the column order of a `Tail`."""
         return tuple(sorted({name for rows in self.rows for name, _ in rows.values}))
 
-    @property
+    @cached_property
     def features(self) -> tuple[str, ...]:
         """The names of the features, in the order of `evaluate`."""
         return tuple(window.name for window in self.windows)
 
-    @property
+    @cached_property
     def horizon_micros(self) -> int:
         """How far back a request may look."""
         return max(window.width_micros + window.delay_micros for window in self.windows)
 
-    @property
+    @cached_property
     def tile_micros(self) -> int:
         """The tile's length in microseconds; 0 for exact views."""
         return 0 if self.tile is None else self.tile // _MICRO

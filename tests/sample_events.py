@@ -97,14 +97,17 @@ EVENTS: dict[str, st.SearchStrategy[Event]] = {
         terminal_id=_ids,
         amount=st.floats(0.0, 1_000_000.0),
     ),
-    "chargebacks": st.builds(
-        ChargebackReported,
-        **_of_every_event,
-        chargeback_id=_ids,
-        transaction_id=_ids,
-        customer_id=_ids,
-        terminal_id=_ids,
-        created_timestamp=_moments,
+    "chargebacks": st.tuples(_moments, _moments).flatmap(
+        lambda moments: st.builds(
+            ChargebackReported,
+            schema_version=st.just(1),
+            event_timestamp=st.just(min(moments)),
+            chargeback_id=_ids,
+            transaction_id=_ids,
+            customer_id=_ids,
+            terminal_id=_ids,
+            created_timestamp=st.just(max(moments)),
+        )
     ),
     "videos": st.builds(
         VideoPublished,
@@ -113,15 +116,17 @@ EVENTS: dict[str, st.SearchStrategy[Event]] = {
         category=st.sampled_from(CATEGORIES),
         duration_seconds=st.floats(0.0, 86_400.0, exclude_min=True),
     ),
-    "impressions": st.builds(
-        PageShown,
-        **_of_every_event,
-        impression_id=_ids,
-        session_id=_ids,
-        viewer_id=_ids,
-        video_ids=st.lists(_ids, min_size=1, max_size=50),
-        propensities=st.lists(_shares, min_size=1, max_size=50),
-        policy=_names,
+    "impressions": st.lists(st.tuples(_ids, _shares), min_size=1, max_size=50).flatmap(
+        lambda shown: st.builds(
+            PageShown,
+            **_of_every_event,
+            impression_id=_ids,
+            session_id=_ids,
+            viewer_id=_ids,
+            video_ids=st.just([video for video, _ in shown]),
+            propensities=st.just([share for _, share in shown]),
+            policy=_names,
+        )
     ),
     "watches": st.builds(
         VideoWatched,

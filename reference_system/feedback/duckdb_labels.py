@@ -21,7 +21,7 @@ from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
-from reference_system.windows import micros
+from reference_system.windows import MICROS_PER_DAY, micros
 
 # A request and its event may lie on two sides of midnight.
 _SLACK = timedelta(hours=1)
@@ -49,6 +49,15 @@ _PAYMENTS = """
     WHERE epoch_us(paid.event_timestamp) >= {start}
         AND epoch_us(paid.event_timestamp) < least({end}, {as_of} - {delay} + 1)
     ORDER BY paid.event_timestamp, paid.transaction_id
+"""
+_SHARES = """
+    SELECT epoch_us(paid.event_timestamp) // {day} AS day, count(*) AS payments, count(frauds.transaction_id) AS frauds
+    FROM transactions AS paid
+    LEFT JOIN (
+        SELECT DISTINCT transaction_id FROM chargebacks WHERE epoch_us(created_timestamp) <= {as_of}
+    ) AS frauds USING (transaction_id)
+    GROUP BY day HAVING (day + 1) * {day} <= {as_of} - {delay} AND day * {day} >= {start}
+    ORDER BY day
 """
 _PAGES = """
     WITH answers AS ({answers}),
@@ -99,6 +108,22 @@ def payment_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datet
                 end=micros(end),
                 delay=LABEL_DELAY // _MICRO,
             )
+        ).to_arrow_table()
+
+
+def fraud_shares(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
+    """All payments from `start` on, scored or not, by whole event days whose labels are mature.
+
+    Returns:
+        `day` (since 1970), `payments`, `frauds`.
+    """
+    with duckdb.connect(config={"threads": 2}) as duck:
+        paid = ("transaction_id", "event_timestamp")
+        duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
+        reported = ("transaction_id", "created_timestamp")
+        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=as_of, columns=reported))
+        return duck.sql(
+            _SHARES.format(day=MICROS_PER_DAY, as_of=micros(as_of), start=micros(start), delay=LABEL_DELAY // _MICRO)
         ).to_arrow_table()
 
 

@@ -24,12 +24,13 @@ from prefect.context import FlowRunContext
 from reference_system.clock import read_heartbeat
 from reference_system.delta_lake import read
 from reference_system.errors import BundleRefused, ServiceError, StateError
-from reference_system.feedback.duckdb_labels import page_outcomes, payment_outcomes
+from reference_system.feedback.duckdb_labels import fraud_shares, page_outcomes, payment_outcomes
 from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
 from reference_system.monitoring.fraud_watch import watch_fraud
 from reference_system.monitoring.html_report import render
 from reference_system.monitoring.mlflow_figures import log_report
+from reference_system.monitoring.performance import FraudShare
 from reference_system.monitoring.recommendation_watch import watch_recommendation
 from reference_system.monitoring.report import (
     Freshness,
@@ -112,7 +113,9 @@ def judge_fraud(as_of: datetime) -> UseCaseReport:
     scene = _scene(settings, as_of)
     outcomes = payment_outcomes(scene.lake, _since(scene), as_of, as_of=as_of)
     champion = _champion(settings, fraud.NAME, fraud.SIGNATURE)
-    report = watch_fraud(scene, champion, outcomes)
+    shares = fraud_shares(scene.lake, _midnight(scene.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
+    by_day = [FraudShare(**row) for row in shares.to_pylist()]
+    report = watch_fraud(scene, champion, outcomes, by_day)
     _say(f"fraud: {report.judged} columns judged, {outcomes.num_rows} answers with mature labels")
     return report
 
@@ -146,7 +149,7 @@ def publish(report: Report) -> tuple[str, str | None]:
 def _assemble(settings: Settings, as_of: datetime, cases: tuple[UseCaseReport, ...]) -> Report:
     paths = StatePaths(settings.state_dir)
     arrived = volumes(paths.lake, TOPICS, as_of=as_of, days=_VOLUME_DAYS)
-    found = findings_of(cases, arrived)
+    found = findings_of(cases, arrived, as_of=as_of)
     runs = read_runs(paths.world / SCENARIOS)
     return Report(
         as_of=as_of,
@@ -169,7 +172,7 @@ def _freshness(settings: Settings) -> Freshness:
     try:
         page = read_metrics(settings.port("ingestion_metrics"))
     except OSError:
-        return Freshness(statement="Freshness is not known: ingestion does not answer (`workbook status`).")
+        return Freshness(statement="Freshness is not known: ingestion does not answer (see workbook status).")
     p50, p99 = (page.value("workbook_freshness_ms", quantile=quantile) for quantile in ("0.5", "0.99"))
     if p50 is None or p99 is None:
         return Freshness(statement="Freshness is not known: no event has arrived since ingestion started.")
@@ -218,6 +221,10 @@ def _scene(settings: Settings, as_of: datetime) -> Scene:
 def _since(scene: Scene) -> datetime:
     """Answers exist since the end of the history."""
     return max(scene.live_start, scene.days_ago(_PERFORMANCE_DAYS))
+
+
+def _midnight(moment: datetime) -> datetime:
+    return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
 def _now(paths: StatePaths) -> datetime:

@@ -34,6 +34,8 @@ MAX_PAGES = 10_000
 _ONE_DAY = timedelta(days=1)
 # A video is new for so long; its age itself grows day by day and would always drift.
 _NEW_DAYS = 3
+# A page's policy is the version of the model that chose it, or the name of a policy of the world's own.
+_BY_MODEL = "regexp_full_match(policy, '[0-9]+')"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,18 +55,35 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Source:
-    """Where a use case's answers have their outcomes, how wide an input row is, and how many answers are read."""
+    """Where a use case's answers have their outcomes, how wide an input row is, and how many answers are read.
+
+    `asked` is the condition under which an outcome was preceded by a question to the model.
+    """
 
     topic: Topic
     key: str
+    asked: str
+    columns: tuple[str, ...]
     width: int
     most: int
 
 
 _SOURCES = {
-    fraud.NAME: _Source(topic=TRANSACTIONS, key="transaction_id", width=len(fraud.SIGNATURE), most=MAX_PAYMENTS),
+    fraud.NAME: _Source(
+        topic=TRANSACTIONS,
+        key="transaction_id",
+        asked="true",
+        columns=("transaction_id",),
+        width=len(fraud.SIGNATURE),
+        most=MAX_PAYMENTS,
+    ),
     recommendation.NAME: _Source(
-        topic=IMPRESSIONS, key="impression_id", width=len(recommendation.SIGNATURE), most=MAX_PAGES
+        topic=IMPRESSIONS,
+        key="impression_id",
+        asked=_BY_MODEL,
+        columns=("impression_id", "policy"),
+        width=len(recommendation.SIGNATURE),
+        most=MAX_PAGES,
     ),
 }
 
@@ -103,8 +122,10 @@ def _answers(lake: Path, use_case: str, start: datetime, end: datetime) -> Itera
     columns = ("event_timestamp", "use_case", "request_id", "model_version", "scores", "features")
     with duckdb.connect(config={"threads": 2}) as duck:
         duck.register("predictions", read(lake, PREDICTIONS, start=start, end=end, columns=columns))
-        duck.register("outcomes", read(lake, source.topic, start=start, end=end, columns=(source.key,)))
-        duck.execute(f"CREATE TEMP TABLE ids AS SELECT DISTINCT {source.key} AS request_id FROM outcomes")
+        duck.register("outcomes", read(lake, source.topic, start=start, end=end, columns=source.columns))
+        duck.execute(
+            f"CREATE TEMP TABLE ids AS SELECT DISTINCT {source.key} AS request_id FROM outcomes WHERE {source.asked}"
+        )
         duck.execute(
             f"""CREATE TEMP TABLE answers AS
             SELECT * FROM predictions WHERE use_case = '{use_case}' AND request_id IN (SELECT request_id FROM ids)
@@ -181,8 +202,8 @@ def page_sources(lake: Path, start: datetime, end: datetime) -> tuple[Micros, ND
         columns = ("event_timestamp", "policy")
         duck.register("impressions", read(lake, IMPRESSIONS, start=start, end=end, columns=columns))
         table = duck.sql(
-            """SELECT epoch_us(event_timestamp) AS t,
-                CASE WHEN regexp_full_match(policy, '[0-9]+') THEN 'model' ELSE policy END AS source
+            f"""SELECT epoch_us(event_timestamp) AS t,
+                CASE WHEN {_BY_MODEL} THEN 'model' ELSE policy END AS source
             FROM impressions ORDER BY t"""
         ).to_arrow_table()
     return _numbers(table, "t").astype(np.int64), _texts(table, "source")

@@ -10,6 +10,7 @@ same champion gives the reference rows, so that a promotion is no drift.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import numpy as np
@@ -17,7 +18,14 @@ import pyarrow as pa
 
 from reference_system.monitoring.drift import TREND_BLOCKS, ColumnDrift, Sample, compare_columns
 from reference_system.monitoring.duckdb_windows import Answers, coverage, fraud_features, payments, served
-from reference_system.monitoring.performance import DayFigures, Payments, fall_of, payment_days
+from reference_system.monitoring.performance import (
+    DayFigures,
+    FraudShare,
+    Payments,
+    change_of,
+    fraud_share_change,
+    payment_days,
+)
 from reference_system.monitoring.report import ColumnGroup, Performance, UseCaseReport, Window
 from reference_system.monitoring.scene import MIN_COVERAGE, Champion, Scene, horizons, nothing
 from reference_system.monitoring.sklearn_metrics import average_precision, roc_auc
@@ -37,13 +45,16 @@ _NO_ANSWERS = "no payment of it has an answer in the prediction log"
 _NO_TABLES = "no feature tables of these days; run `workbook etl`"
 
 
-def watch_fraud(scene: Scene, champion: Champion | None, outcomes: pa.Table) -> UseCaseReport:
+def watch_fraud(
+    scene: Scene, champion: Champion | None, outcomes: pa.Table, shares: Sequence[FraudShare]
+) -> UseCaseReport:
     """Everything that is known about the fraud model at the moment of the scene.
 
     Args:
         scene: where and when.
         champion: the model that answers; without one the reference is the last weeks before this one.
         outcomes: `feedback.duckdb_labels.payment_outcomes`.
+        shares: the frauds among all payments by day.
     """
     window = scene.weeks_before(champion.learned_until if champion else scene.as_of)
     covered = coverage(scene.lake, model.NAME, scene.days_ago(2), scene.as_of)
@@ -74,7 +85,7 @@ def watch_fraud(scene: Scene, champion: Champion | None, outcomes: pa.Table) -> 
         coverage=covered,
         groups=(happened, group),
         left_out=LEFT_OUT,
-        performance=_performance(scene, champion, outcomes),
+        performance=_performance(scene, champion, outcomes, shares),
     )
 
 
@@ -123,19 +134,23 @@ def _recent(scene: Scene, champion: Champion | None, answers: Answers) -> dict[s
     return samples
 
 
-def _performance(scene: Scene, champion: Champion | None, outcomes: pa.Table) -> Performance:
+def _performance(
+    scene: Scene, champion: Champion | None, outcomes: pa.Table, shares: Sequence[FraudShare]
+) -> Performance:
     days = payment_days(_payments(outcomes), average_precision=average_precision, roc_auc=roc_auc)
-    fall = fall_of(days, model.PRIMARY_METRIC)
+    change = change_of(days, model.PRIMARY_METRIC)
     return Performance(
         primary=model.PRIMARY_METRIC,
-        statement=_statement(scene, days, has_fall=fall is not None),
+        statement=_statement(scene, days, can_compare=change is not None),
         days=days,
-        fall=fall,
+        change=change,
         offline=champion.metrics.get(model.PRIMARY_METRIC) if champion else None,
+        shares=tuple(shares),
+        share_change=fraud_share_change(shares),
     )
 
 
-def _statement(scene: Scene, days: tuple[DayFigures, ...], *, has_fall: bool) -> str:
+def _statement(scene: Scene, days: tuple[DayFigures, ...], *, can_compare: bool) -> str:
     if not days:
         first = scene.live_start + LABEL_DELAY + timedelta(days=1)
         return f"No mature labels yet: the first whole day of answers has them on {first:%Y-%m-%d %H:%M}."
@@ -143,7 +158,7 @@ def _statement(scene: Scene, days: tuple[DayFigures, ...], *, has_fall: bool) ->
     if not judged:
         return "No day has enough known frauds to judge by."
     scope = f"Judged on {sum(day.rows for day in days):,} payments; labels mature {LABEL_DELAY.days} days late."
-    return scope if has_fall else f"{scope} Too few days so far to say whether the newest are worse."
+    return scope if can_compare else f"{scope} Too few days so far to say whether the newest are worse."
 
 
 def _payments(outcomes: pa.Table) -> Payments:

@@ -6,6 +6,7 @@ Invariant: the page needs nothing else: no script, no font, no picture from anyw
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +14,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reference_system.monitoring import svg_charts
+from reference_system.monitoring.performance import DayFigures
 from reference_system.monitoring.report import Performance, Report, ScenarioRun
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
 _TEMPLATE = "report.html.j2"
-_TITLES = {"quiet": "Quiet", "alarm": "Look at this", "not judged": "Not judged yet"}
 _METRIC_NAMES = {
     "average_precision": "average precision",
     "roc_auc": "ROC AUC",
@@ -30,6 +31,8 @@ _METRIC_NAMES = {
     "coverage": "catalogue shown",
 }
 _MANY = 60.0
+# The policy of pages that a link from outside filled: one video, nearly always watched.
+OUTSIDE_LINK = "outside_link"
 
 
 def render(report: Report) -> str:
@@ -44,11 +47,21 @@ def render(report: Report) -> str:
     environment.filters |= {"moment": _moment, "figure": _figure, "metric_name": _metric_name, "day": _day}
     return environment.get_template(_TEMPLATE).render(
         report=report,
-        title=_TITLES[report.level],
+        title=_title(report),
         charts=svg_charts,
         performance_chart=lambda performance: _performance_chart(performance, report),
+        share_chart=lambda performance: _share_chart(performance, report),
+        charted=charted,
         real_time=real_time(timedelta(days=1), report.speed),
     )
+
+
+def _title(report: Report) -> str:
+    """The verdict in a few words."""
+    if report.level == "alarm":
+        kinds = dict.fromkeys(f"{finding.use_case} {finding.kind}" for finding in report.findings)
+        return f"Look at: {', '.join(kinds)}"
+    return "Nothing has changed" if report.level == "quiet" else "Nothing can be judged yet"
 
 
 def real_time(stretch: timedelta, speed: float) -> str:
@@ -59,31 +72,45 @@ def real_time(stretch: timedelta, speed: float) -> str:
 
 def _performance_chart(performance: Performance, report: Report) -> Markup | None:
     """The primary metric by day; one line a model version. `None` if no day can carry it."""
-    judged = [day for day in performance.days if day.enough and performance.primary in day.metrics]
-    if not judged:
-        return None
+    judged = [day for day in charted(performance) if performance.primary in day.metrics]
     versions = sorted({day.model_version for day in judged})
     series = [
-        [
-            svg_charts.Point(
-                x=day.day + 0.5,
-                y=day.metrics[performance.primary],
-                label=f"{_day(day.day)}, {version}: {day.metrics[performance.primary]:.3f}",
-            )
-            for day in judged
-            if day.model_version == version
-        ]
+        [_point(day.day, day.metrics[performance.primary], version) for day in judged if day.model_version == version]
         for version in versions
     ]
-    first, last = min(day.day for day in judged), micros(report.as_of) / MICROS_PER_DAY
+    return _by_day(series, report, target=performance.offline, name=_metric_name(performance.primary))
+
+
+def charted(performance: Performance) -> list[DayFigures]:
+    """The days that the chart shows: enough labels, and no pages that a link from outside filled."""
+    return [day for day in performance.days if day.enough and day.model_version != OUTSIDE_LINK]
+
+
+def _share_chart(performance: Performance, report: Report) -> Markup | None:
+    """The share of frauds by day; `None` if no day is mature."""
+    points = [_point(day.day, day.frauds / day.payments, "all payments") for day in performance.shares]
+    return _by_day([points] if points else [], report, target=None, name="share of frauds")
+
+
+def _point(day: int, value: float, label: str) -> svg_charts.Point:
+    return svg_charts.Point(x=day + 0.5, y=value, label=f"{_day(day)}, {label}: {value:.3g}")
+
+
+def _by_day(
+    series: Sequence[Sequence[svg_charts.Point]], report: Report, *, target: float | None, name: str
+) -> Markup | None:
+    days = [int(point.x) for line in series for point in line]
+    if not days:
+        return None
+    first, last = min(days), micros(report.as_of) / MICROS_PER_DAY
     step = max(1, round((last - first) / 6))
     return svg_charts.line_chart(
         series,
         days=(first, last),
         ticks=[(day + 0.5, f"{moment_of(day * MICROS_PER_DAY):%d %b}") for day in range(first, int(last), step)],
         bands=[_band(run, report.as_of) for run in report.scenarios if _end(run, report.as_of) > first],
-        target=performance.offline,
-        name=f"{_metric_name(performance.primary)} by day",
+        target=target,
+        name=f"{name} by day",
     )
 
 

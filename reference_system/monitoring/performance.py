@@ -1,6 +1,6 @@
 """Performance over time: the field's metrics by event day and model version, on mature labels.
 
-In: outcomes as columns. Out: one row of figures a day and version, and whether the newest days have fallen.
+In: outcomes as columns. Out: one row of figures a day and version, and whether the newest days are unlike the rest.
 Invariant: a figure that a day's labels cannot carry is absent, and the day says so.
 """
 
@@ -25,7 +25,7 @@ MIN_PAGES = 50
 NEWEST_DAYS = 2
 MIN_EARLIER_DAYS = 4
 _FAR = 3.0
-_MATERIAL_FALL = 0.1  # of the earlier mean
+_MATERIAL_CHANGE = 0.1  # of the earlier mean
 
 
 class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,18 +39,32 @@ class DayFigures(msgspec.Struct, frozen=True, kw_only=True):
     metrics: dict[str, float]
 
 
-class Fall(msgspec.Struct, frozen=True, kw_only=True):
-    """The newest days against the days before."""
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest days against the days before, and the limits within which they would be no news."""
 
     metric: str
     newest: float
     earlier: float
-    limit: float
+    low: float
+    high: float
 
     @property
     def fallen(self) -> bool:
         """Whether the newest days lie below what the earlier days let expect."""
-        return self.newest < self.limit
+        return self.newest < self.low
+
+    @property
+    def risen(self) -> bool:
+        """Whether they lie above it."""
+        return self.newest > self.high
+
+
+class FraudShare(msgspec.Struct, frozen=True, kw_only=True):
+    """The payments of one event day, scored or not, and how many turned out to be frauds."""
+
+    day: int
+    payments: int
+    frauds: int
 
 
 class Payments(msgspec.Struct, frozen=True, kw_only=True):
@@ -131,28 +145,34 @@ def watch_rate_by_position(shown: ShownVideos, *, k: int = 10) -> tuple[float | 
     return tuple(rates)
 
 
-def fall_of(days: Sequence[DayFigures], metric: str) -> Fall | None:
-    """Whether the newest days are worse than the days before; `None` if there are too few to say.
-
-    The limit is three standard errors, and at least a tenth, below the earlier mean. Higher must be better.
-    """
+def change_of(days: Sequence[DayFigures], metric: str) -> Change | None:
+    """Whether the newest days differ from the days before; `None` if there are too few to say."""
     by_day: dict[int, list[DayFigures]] = {}
     for each in days:
         if each.enough and metric in each.metrics:
             by_day.setdefault(each.day, []).append(each)
-    series = np.array(
-        [
-            np.average([each.metrics[metric] for each in of_day], weights=[each.rows for each in of_day])
-            for _, of_day in sorted(by_day.items())
-        ]
-    )
+    series = [
+        np.average([each.metrics[metric] for each in of_day], weights=[each.rows for each in of_day])
+        for _, of_day in sorted(by_day.items())
+    ]
+    return _change(metric, np.array(series))
+
+
+def fraud_share_change(shares: Sequence[FraudShare]) -> Change | None:
+    """Whether the share of frauds differs from the days before; `None` if there are too few to say."""
+    known = [each.frauds / each.payments for each in sorted(shares, key=lambda each: each.day) if each.payments]
+    return _change("fraud_share", np.array(known))
+
+
+def _change(metric: str, series: Floats) -> Change | None:
+    """The limits are three standard errors, and at least a tenth, from the earlier mean."""
     if len(series) < NEWEST_DAYS + MIN_EARLIER_DAYS:
         return None
     earlier, newest = series[:-NEWEST_DAYS], series[-NEWEST_DAYS:]
     mean = float(earlier.mean())
     error = float(earlier.std(ddof=1)) * (1.0 / len(newest) + 1.0 / len(earlier)) ** 0.5
-    limit = mean - max(_FAR * error, _MATERIAL_FALL * abs(mean))
-    return Fall(metric=metric, newest=float(newest.mean()), earlier=mean, limit=limit)
+    far = max(_FAR * error, _MATERIAL_CHANGE * abs(mean))
+    return Change(metric=metric, newest=float(newest.mean()), earlier=mean, low=mean - far, high=mean + far)
 
 
 def _groups(times: Micros, versions: NDArray[np.str_]) -> list[tuple[int, str, NDArray[np.intp]]]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from reference_system.monitoring.drift import CURRENT_BLOCKS, TREND_BLOCKS, ColumnDrift, Sample, compare_columns
 from reference_system.monitoring.duckdb_windows import coverage, page_sources, served, watches
 from reference_system.monitoring.histograms import Values
-from reference_system.monitoring.performance import ShownVideos, fall_of, page_days, watch_rate_by_position
+from reference_system.monitoring.performance import ShownVideos, change_of, page_days, watch_rate_by_position
 from reference_system.monitoring.report import ColumnGroup, Performance, UseCaseReport, Window
 from reference_system.monitoring.scene import MIN_COVERAGE, REFERENCE_DAYS, Champion, Scene, horizons, nothing
 from reference_system.use_cases.recommendation import model
@@ -124,12 +124,12 @@ def _performance(outcomes: pa.Table, catalogue_size: int) -> Performance:
     shown = _shown(outcomes)
     days = page_days(shown, catalogue_size=catalogue_size)
     by_models = tuple(day for day in days if day.model_version.isdigit())
-    fall = fall_of(by_models, "watch_rate")
+    change = change_of(by_models, "watch_rate")
     if not days:
         statement = "No page has passed its attribution window yet."
     elif not by_models:
         statement = "Only pages of the world's own popularity policy so far: no page of a model has mature outcomes."
-    elif fall is None:
+    elif change is None:
         statement = "Too few days under models so far to say whether the newest are worse."
     else:
         statement = f"Judged on {sum(day.rows for day in by_models):,} pages of models."
@@ -138,7 +138,7 @@ def _performance(outcomes: pa.Table, catalogue_size: int) -> Performance:
         primary="watch_rate",
         statement=statement,
         days=days,
-        fall=fall,
+        change=change,
         by_position=watch_rate_by_position(_only(shown, newest)) if len(shown.times) else (),
     )
 

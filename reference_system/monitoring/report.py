@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +17,7 @@ import msgspec
 
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
-from reference_system.monitoring.performance import DayFigures, Fall
+from reference_system.monitoring.performance import Change, DayFigures, FraudShare
 
 Level = Literal["quiet", "alarm", "not judged"]
 # Half or twice of the same hours a week ago is no rhythm any more.
@@ -43,14 +43,20 @@ class ColumnGroup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Performance(msgspec.Struct, frozen=True, kw_only=True):
-    """Performance on mature labels; `statement` says what could be judged, `offline` what the gate measured."""
+    """Performance on mature labels.
+
+    `statement` says what could be judged, `offline` what was measured before the promotion; `shares` are the frauds
+    among all payments by day.
+    """
 
     primary: str
     statement: str
     days: tuple[DayFigures, ...] = ()
-    fall: Fall | None = None
+    change: Change | None = None
     offline: float | None = None
     by_position: tuple[float | None, ...] = ()
+    shares: tuple[FraudShare, ...] = ()
+    share_change: Change | None = None
 
 
 class UseCaseReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,16 +123,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
 
 
-def findings_of(use_cases: Sequence[UseCaseReport], volumes: Sequence[TopicVolume]) -> tuple[Finding, ...]:
+def findings_of(
+    use_cases: Sequence[UseCaseReport], volumes: Sequence[TopicVolume], *, as_of: datetime
+) -> tuple[Finding, ...]:
     """What the figures say, the most important first: performance, drift, volume."""
-    found = []
-    for case in use_cases:
-        fall = case.performance.fall
-        if fall is not None and fall.fallen:
-            text = f"{fall.metric} is {fall.newest:.3g} on the newest days with labels, {fall.earlier:.3g} before"
-            found.append(_finding(case.use_case, "performance", text, f"workbook train {case.use_case}"))
+    found = [
+        _finding(case.use_case, "performance", _change_text(change), f"workbook train {case.use_case}")
+        for case in use_cases
+        for change in _bad_changes(case.performance)
+    ]
     found.extend(
-        _finding(case.use_case, "drift", drift_text(case), f"workbook train {case.use_case}")
+        _finding(case.use_case, "drift", drift_text(case, as_of=as_of), f"workbook train {case.use_case}")
         for case in use_cases
         if case.drifted
     )
@@ -155,13 +162,13 @@ def verdict_of(use_cases: Sequence[UseCaseReport], findings: Sequence[Finding]) 
     return f"no drift in {judged} columns, no fall in performance{rest}"
 
 
-def drift_text(case: UseCaseReport) -> str:
-    """Which columns drifted, how much, and for how long."""
+def drift_text(case: UseCaseReport, *, as_of: datetime) -> str:
+    """Which columns drifted, how much, and since when."""
     drifted = case.drifted
     named = ", ".join(f"{column.column} (psi {column.psi:.2f})" for column in drifted[:_NAMED])
     more = f" and {len(drifted) - _NAMED} more" if len(drifted) > _NAMED else ""
-    days = max(column.days for column in drifted)
-    return f"drift in {named}{more}, for about {days} {'day' if days == 1 else 'days'}"
+    since = as_of - timedelta(days=max(column.days for column in drifted))
+    return f"drift in {named}{more}, since about {since:%Y-%m-%d %H:%M}"
 
 
 def write_report(folder: Path, report: Report, html: str) -> Path:
@@ -185,6 +192,17 @@ def read_latest(folder: Path) -> Report | None:
 
 def _finding(use_case: str, kind: Literal["drift", "performance", "volume"], text: str, next_command: str) -> Finding:
     return Finding(use_case=use_case, kind=kind, text=text, next_command=next_command)
+
+
+def _bad_changes(performance: Performance) -> list[Change]:
+    """A fall of the metric, a rise of the frauds."""
+    found = [performance.change] if performance.change and performance.change.fallen else []
+    return found + ([performance.share_change] if performance.share_change and performance.share_change.risen else [])
+
+
+def _change_text(change: Change) -> str:
+    name = change.metric.replace("_", " ")
+    return f"{name} is {change.newest:.3g} on the newest days with mature labels, {change.earlier:.3g} before"
 
 
 def _volume_text(volume: TopicVolume) -> str | None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-_ROW_BARS = (150.0, 30.0)
-_SPARK = (84.0, 26.0)
+_ROW_BARS = (130.0, 30.0)
+_SPARK = (74.0, 26.0)
 _LINE = (640.0, 190.0)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 14.0, 26.0
 
@@ -104,7 +104,9 @@ def line_chart(  # noqa: PLR0913 - one argument for each thing that is drawn
     def up(value: float) -> float:
         return height - _BOTTOM - (value - low) / (high - low) * (height - _TOP - _BOTTOM)
 
-    parts = [_band(across(band.start), across(band.end), band.label, height) for band in bands]
+    parts = [
+        _band(across(max(band.start, days[0])), across(band.end), band.label, row) for row, band in enumerate(bands)
+    ]
     for value in (low, (low + high) / 2, high):
         parts.append(
             f'<line class="grid" x1="{_LEFT}" x2="{width - _RIGHT}" y1="{up(value):.1f}" y2="{up(value):.1f}"/>'
@@ -135,12 +137,13 @@ def _span(values: Sequence[float]) -> tuple[float, float]:
     return (max(low - air, 0.0) if low >= 0 else low - air), high + air
 
 
-def _band(start: float, end: float, label: str, height: float) -> str:
+def _band(start: float, end: float, label: str, row: int) -> str:
+    """A marked stretch; its name stands left of its end, each band's on a line of its own."""
     width = max(end - start, 2.0)
+    y = _TOP + 12 + 14 * (row % 4)
     return (
-        f'<rect class="band" x="{start:.1f}" y="{_TOP}" width="{width:.1f}" height="{height - _TOP - _BOTTOM}"/>'
-        f'<text class="bandname" x="{start + width / 2:.1f}" y="{_TOP - 3}" text-anchor="middle">'
-        f"{Markup.escape(label)}</text>"
+        f'<rect class="band" x="{start:.1f}" y="{_TOP}" width="{width:.1f}" height="{_LINE[1] - _TOP - _BOTTOM}"/>'
+        f'<text class="bandname" x="{start + width - 4:.1f}" y="{y}" text-anchor="end">{Markup.escape(label)}</text>'
     )
 
 

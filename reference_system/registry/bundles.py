@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +43,16 @@ CURRENT = "current"
 _MAX_VERSION_DIGITS = 9
 _MAX_FILE_BYTES = 256 * 1024 * 1024
 _GOLDEN_TOLERANCE = 1e-5
+# What the arrays of a catalogue hold: text, whole numbers, numbers (numpy's letters).
+_CATALOGUE_KINDS = {
+    "video_ids": "U",
+    "categories": "i",
+    "durations": "f",
+    "published": "i",
+    "neighbour_items": "i",
+    "neighbour_similarities": "f",
+    "popular": "i",
+}
 _EXPECTED_FILES: Mapping[str, frozenset[str]] = {
     "fraud": frozenset({MODEL, GOLDEN}),
     "recommendation": frozenset({MODEL, GOLDEN, CATALOGUE}),
@@ -198,11 +209,7 @@ def _npz(**arrays: object) -> bytes:
 
 
 def _read_manifest(directory: Path) -> Manifest:
-    try:
-        content = (directory / MANIFEST).read_bytes()
-        digest = (directory / MANIFEST_DIGEST).read_bytes()
-    except OSError as error:
-        raise BundleRefused(f"{directory.name}: {MANIFEST} cannot be read: {error.strerror}") from error
+    content, digest = (_read_plain(directory, name) for name in (MANIFEST, MANIFEST_DIGEST))
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise BundleRefused(f"{directory.name}: {MANIFEST} does not have the digest that {MANIFEST_DIGEST} holds")
     try:
@@ -216,6 +223,8 @@ def _read_manifest(directory: Path) -> Manifest:
         manifest.thresholds is None or manifest.usual is None or len(manifest.usual) != len(manifest.inputs)
     ):
         raise BundleRefused(f"{directory.name}: a fraud bundle needs thresholds and one usual value for each input")
+    if manifest.thresholds is not None and not manifest.thresholds.review <= manifest.thresholds.block:
+        raise BundleRefused(f"{directory.name}: the review threshold lies above the block threshold")
     return manifest
 
 
@@ -229,10 +238,7 @@ def _verified_contents(directory: Path, manifest: Manifest) -> dict[str, bytes]:
             raise BundleRefused(f"{directory.name}: the files {what} are not those of such a bundle: {differ}")
     contents = {}
     for name, digest in manifest.files.items():
-        path = directory / name
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
-            raise BundleRefused(f"{directory.name}: {name} is not a plain file of at most {_MAX_FILE_BYTES} bytes")
-        contents[name] = path.read_bytes()
+        contents[name] = _read_plain(directory, name)
         actual = hashlib.sha256(contents[name]).hexdigest()
         if actual != digest:
             raise BundleRefused(
@@ -241,20 +247,32 @@ def _verified_contents(directory: Path, manifest: Manifest) -> dict[str, bytes]:
     return contents
 
 
+def _read_plain(directory: Path, name: str) -> bytes:
+    """The file's bytes, if it is a file of its own (a link may lead anywhere) and of a size that fits."""
+    path = directory / name
+    try:
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
+            raise BundleRefused(f"{directory.name}: {name} is not a plain file of at most {_MAX_FILE_BYTES} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleRefused(f"{directory.name}: {name} cannot be read: {error.strerror}") from error
+
+
 def _arrays(directory: Path, name: str, content: bytes, wanted: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return {key: file[key] for key in wanted}
-    except (ValueError, KeyError, OSError, EOFError) as error:
+    # BadZipFile is what damaged archives raise: it is no ValueError.
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise BundleRefused(f"{directory.name}: {name}: {error}") from error
 
 
 def _replay_golden(directory: Path, scorer: OnnxScorer, content: bytes) -> None:
     golden = _arrays(directory, GOLDEN, content, ("inputs", "scores"))
-    rows = golden["inputs"].astype(np.float32)
-    if rows.ndim != 2 or not len(rows) or rows.shape[1] != scorer.width:  # noqa: PLR2004 - rows and columns
-        raise BundleRefused(f"{directory.name}: {GOLDEN} has no rows of {scorer.width} inputs")
-    difference = np.abs(scorer.score(rows) - golden["scores"].astype(np.float64))
+    rows, scores = golden["inputs"], golden["scores"]
+    if not (rows.dtype == scores.dtype == np.float32 and len(scores) and rows.shape == (len(scores), scorer.width)):
+        raise BundleRefused(f"{directory.name}: {GOLDEN} has no rows of {scorer.width} inputs with a score for each")
+    difference = np.abs(scorer.score(rows.astype(np.float32)) - scores.astype(np.float64))
     if not np.all(difference <= _GOLDEN_TOLERANCE):
         worst = float(np.max(np.nan_to_num(difference, nan=np.inf)))
         raise BundleRefused(f"{directory.name}: golden rows score differently here, by up to {worst:.2g}")
@@ -262,13 +280,18 @@ def _replay_golden(directory: Path, scorer: OnnxScorer, content: bytes) -> None:
 
 def _read_catalogue(directory: Path, content: bytes) -> Catalogue:
     arrays = _arrays(directory, CATALOGUE, content, tuple(Catalogue.__slots__))
-    catalogue = Catalogue(**arrays)  # type: ignore[arg-type]  # the kinds are checked by what follows
+    for name, array in arrays.items():
+        if array.dtype.kind != _CATALOGUE_KINDS[name]:
+            raise BundleRefused(f"{directory.name}: {CATALOGUE}: {name} holds {array.dtype}")
+    catalogue = Catalogue(**arrays)  # type: ignore[arg-type]  # the kinds are checked above
     count = len(catalogue.video_ids)
     per_video = (catalogue.categories, catalogue.durations, catalogue.published, catalogue.neighbour_items)
     if not count or any(len(array) != count for array in per_video):
         raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one row for each of its {count} videos")
+    if catalogue.neighbour_items.shape != catalogue.neighbour_similarities.shape:
+        raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one similarity for each neighbour")
     for name in ("neighbour_items", "popular"):
-        indices = arrays[name].astype(np.int64)
+        indices = getattr(catalogue, name)
         if indices.size and (indices.min() < -1 or indices.max() >= count):
             raise BundleRefused(f"{directory.name}: {CATALOGUE}: {name} points outside the catalogue")
     return catalogue

@@ -72,29 +72,32 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
         seed: of the bootstrap.
     """
     everyone = np.ones(contenders.groups)
+    value = contenders.challenger(everyone)
     opponents = dict(contenders.baselines)
     champion = None
     if contenders.champion is not None:
         opponents["champion"] = contenders.champion
         champion = contenders.champion(everyone)
-    against = _intervals(contenders.challenger, opponents, contenders.groups, seed)
-    answer, reasons = _answer(contenders.metric, metrics, against, champion)
+    answer: Answer
+    against: dict[str, Interval] = {}
+    measured = {**metrics, contenders.metric: value}
+    broken = sorted(name for name, number in measured.items() if not np.isfinite(number))
+    if broken:
+        answer, reasons = "refuse", [f"{', '.join(broken)} is not a finite number"]
+    else:
+        against = _intervals(contenders.challenger, opponents, contenders.groups, seed)
+        answer, reasons = _answer(contenders.metric, against, champion)
     return Verdict(
         answer=answer,
         reasons=tuple(reasons),
         metric=contenders.metric,
-        challenger=contenders.challenger(everyone),
+        challenger=value,
         champion=champion,
         against=against,
     )
 
 
-def _answer(
-    metric: str, metrics: Mapping[str, float], against: Mapping[str, Interval], champion: float | None
-) -> tuple[Answer, list[str]]:
-    broken = sorted(name for name, value in metrics.items() if not np.isfinite(value))
-    if broken:
-        return "refuse", [f"{', '.join(broken)} is not a finite number"]
+def _answer(metric: str, against: Mapping[str, Interval], champion: float | None) -> tuple[Answer, list[str]]:
     reasons = [f"{metric} against {name}: {interval}" for name, interval in against.items()]
     lost = [name for name, interval in against.items() if name != "champion" and not interval.difference > 0.0]
     if lost:

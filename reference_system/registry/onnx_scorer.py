@@ -34,11 +34,12 @@ class OnnxScorer:
             raise BundleRefused(f"model.onnx is not a model that ONNX Runtime loads: {error}") from error
         inputs = self._session.get_inputs()
         outputs = [output.name for output in self._session.get_outputs() if list(output.shape or [])[1:] == [2]]
-        if len(inputs) != 1 or inputs[0].type != "tensor(float)" or not outputs:
+        shape = list(inputs[0].shape or []) if len(inputs) == 1 and inputs[0].type == "tensor(float)" else []
+        if len(shape) != 2 or not isinstance(shape[1], int) or not outputs:  # noqa: PLR2004 - rows and columns
             raise BundleRefused("model.onnx must have one float32 input and an output of two class probabilities")
         self._input = inputs[0].name
         self._outputs = outputs[:1]
-        self.width = int(inputs[0].shape[1])
+        self.width = shape[1]
 
     def score(self, rows: NDArray[np.float32]) -> Floats:
         """The probability of class 1 for each row; `rows` has shape (n, width)."""

@@ -23,6 +23,8 @@ JSON = b"application/json"
 # 128 payments take about 40 ms: whoever waits longer has given up, or should.
 MAX_IN_FLIGHT = 128
 RETRY_AFTER_SECONDS = 1
+# A body that has not come by then keeps one of the places from somebody else.
+BODY_SECONDS = 10.0
 
 # ASGI's own types: its messages are dictionaries.
 Scope = MutableMapping[str, Any]
@@ -96,13 +98,21 @@ class HttpApp:
                 # form in the event loop, where no counter sees it.
                 await asyncio.sleep(0)
                 _check_headers(scope["headers"])
-                body = await _read(receive)
+                body = await self._body(receive)
             return None if body is None else endpoint(body)
         except RequestRefused as refused:
             return refusal(refused, *_allowed(self._routes, path, refused.status))
         except Exception as error:  # noqa: BLE001 - the last resort: no trace may reach a client
             self._report(path, error)
             return refusal(RequestRefused(500, "internal", "the request could not be answered"))
+
+    @staticmethod
+    async def _body(receive: Receive) -> bytes | None:
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await _read(receive)
+        except TimeoutError as error:
+            raise RequestRefused(408, "request_timeout", f"the body did not come in {BODY_SECONDS:g} s") from error
 
     def _endpoint(self, path: str, method: str) -> Endpoint:
         methods = self._routes.get(path)

@@ -5,6 +5,8 @@ In: the figures of one batch. Out: a run in the experiment `batch`.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from dataclasses import dataclass
 
 import mlflow
@@ -48,7 +50,8 @@ def log_batch_run(url: str, run: BatchRun) -> str:
     try:
         mlflow.set_tracking_uri(url)
         mlflow.set_experiment(EXPERIMENT)
-        with mlflow.start_run(run_name=f"{run.use_case} {run.day}") as started:
+        # MLflow prints where the run can be seen; a program reads our own standard output.
+        with contextlib.redirect_stdout(sys.stderr), mlflow.start_run(run_name=f"{run.use_case} {run.day}") as started:
             mlflow.log_params({"use_case": run.use_case, "day": run.day, "model_version": run.model_version})
             mlflow.set_tag("file", run.file)
             mlflow.log_metrics(metrics)

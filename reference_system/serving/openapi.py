@@ -21,6 +21,7 @@ Json = dict[str, object]
 
 _REFUSALS = {
     "400": "The body is not JSON.",
+    "408": "The body did not come in time.",
     "413": "The body is larger than 64 KiB.",
     "415": "The content type is not application/json.",
     "422": "A field is unknown, missing, of another type or out of its range; it is named.",

@@ -20,7 +20,7 @@ from reference_system.training.selection import Selection
 from reference_system.windows import Floats
 
 _BLUE, _RED, _GREY = "#2f6db3", "#c8553d", "#8a8f98"
-_BINS = 10
+_ROWS_OF_LAST_BIN = 50
 
 
 def fraud_plots(selection: Selection, test: LabelledRows) -> dict[str, bytes]:
@@ -72,35 +72,38 @@ def _score_histogram(scores: Floats, labels: Floats) -> bytes:
 
 
 def _calibration(scores: Floats, labels: Floats) -> bytes:
-    """Bins hold equally many rows; equal scores may make fewer of them."""
+    """Each bin holds half of the rows above the bin before it: most rows score low, and the few others matter."""
     figure, axes = _figure("Is the score a probability?", "mean score of the bin", "share of positive labels")
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, _BINS + 1)[1:-1]))
+    halvings = int(np.log2(max(len(scores) / _ROWS_OF_LAST_BIN, 2)))
+    edges = np.unique(np.quantile(scores, 1.0 - 0.5 ** np.arange(1, halvings + 1)))
     bins = np.searchsorted(edges, scores, side="right")
     counts = np.bincount(bins, minlength=len(edges) + 1)
     means, shares = (np.bincount(bins, values)[counts > 0] / counts[counts > 0] for values in (scores, labels))
     top = float(max(means.max(), shares.max()))
     axes.plot([0, top], [0, top], color=_GREY, linewidth=1, label="perfect")
-    axes.plot(means, shares, marker="o", color=_BLUE, label="bins of equally many rows")
+    axes.plot(means, shares, marker="o", color=_BLUE, label="bins, each half as large as the one before")
     axes.legend()
     return _png(figure)
 
 
 def _ndcg(scorers: Mapping[str, Judgement]) -> bytes:
-    figure, axes = _figure("ndcg@10 in the test window", "", "")
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
     names = list(scorers)
     places = np.arange(len(names))
-    for offset, metric, colour, meaning in (
-        (-0.2, "ndcg@10", _BLUE, "weighted by how rarely a video was shown"),
-        (0.2, "ndcg@10_as_shown", _GREY, "as shown: favours what was shown often"),
-    ):
+    panels = (
+        ("ndcg@10", "ndcg@10, watches weighted\nby how rarely their video was shown", _BLUE),
+        ("ndcg@10_as_shown", "ndcg@10 as shown:\nfavours what was shown often", _GREY),
+    )
+    for axes, (metric, title, colour) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
         values = [scorers[name].metrics[metric] for name in names]
-        axes.barh(places + offset, values, height=0.38, color=colour, label=meaning)
+        axes.barh(places, values, height=0.6, color=colour)
         for place, value in zip(places, values, strict=True):
-            axes.text(value, place + offset, f" {value:.4f}", va="center", fontsize=8)
-    axes.set_yticks(places, names)
-    axes.invert_yaxis()
-    axes.margins(x=0.15)
-    axes.legend(fontsize=8)
+            axes.text(value, place, f" {value:.4f}", va="center", fontsize=8)
+        axes.set_title(title, fontsize=10)
+        axes.set_yticks(places, names)
+        axes.margins(x=0.2)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.axes[0].invert_yaxis()
     return _png(figure)
 
 

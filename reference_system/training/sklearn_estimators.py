@@ -12,6 +12,7 @@ in the runs that compare the candidates.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,10 @@ class FittedModel:
     def to_onnx(self, width: int) -> bytes:
         """The model as ONNX: one float32 input [None, width], probabilities [None, 2] among the outputs."""
         example = np.zeros((1, width), np.float32)
-        exported = to_onnx(self.estimator, example, options={id(self.estimator): {"zipmap": False}})
+        with warnings.catch_warnings():
+            # The converter writes booleans where protobuf 7 will want whole numbers (see the cap in pyproject.toml).
+            warnings.filterwarnings("ignore", message="Field onnx", category=DeprecationWarning)
+            exported = to_onnx(self.estimator, example, options={id(self.estimator): {"zipmap": False}})
         return bytes(exported.SerializeToString())
 
 

@@ -20,6 +20,7 @@ import pytest
 from conftest import BLOCK_SIZE, NOON, Broker, small_settings, stop
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
+from sample_events import example
 from served_models import write_fraud_bundle, write_recommendation_bundle
 
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
@@ -28,6 +29,8 @@ from reference_system.features.feast_store import apply, open_store, write_state
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import set_current
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH
+from reference_system.serving.kafka_prediction_log import PredictionLog
+from reference_system.serving.spool import Spool
 from reference_system.settings import Settings
 from reference_system.stack.environment import child_environment
 from reference_system.stack.kafka_topics import ensure_topics
@@ -280,6 +283,25 @@ def test_a_service_that_starts_before_everything_else_loses_nothing(tmp_path, po
         events = [json.loads(line)["event"] for line in lines if line.startswith("{")]
         assert events[-1] == "stopped"
         assert "endpoint_failed" not in events
+
+
+def test_a_stop_while_the_broker_is_away_leaves_every_record_on_disk(tmp_path, port_offset):
+    settings = small_settings(tmp_path / "state", port_offset + BLOCK_SIZE // 2)
+    spool = Spool(tmp_path / "predictions.tsv")
+    counts: Counter[str] = Counter()
+    log = PredictionLog(
+        settings.kafka_bootstrap,
+        spool,
+        count=lambda outcome, number: counts.update({outcome: number}),
+        report=lambda _event, _reason: None,
+    )
+    records = [example("predictions", prediction_id=f"p{number}") for number in range(5)]
+    log.start()
+    for record in records:
+        log.add(record)
+    log.stop()
+    assert counts["spooled"] == 5
+    assert [msgspec.json.decode(value, type=PredictionLogged) for _, value in spool.records()] == records
 
 
 def terminate_under_load(found: Running) -> list[str]:

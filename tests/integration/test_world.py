@@ -5,99 +5,31 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from time import monotonic, sleep
+from time import sleep
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient
-from kafka.structs import TopicPartition
-from prometheus_client import CollectorRegistry
+from live_worlds import Running, as_history_left_it, consumed, expected_transactions, make_topics
 
 from reference_system.clock import SimulatedClock, read_heartbeat
-from reference_system.commands.run_world import run
-from reference_system.events import Event, Topic, decode
 from reference_system.paths import StatePaths
 from reference_system.settings import LOOPBACK, Settings
-from reference_system.stack.kafka_topics import ensure_topics
 from reference_system.use_cases import EVENT_TOPICS, topic_named
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, VIDEOS, WATCHES
 from reference_system.windows import micros
-from reference_system.world.checkpoint import CHECKPOINT, restore
+from reference_system.world.checkpoint import CHECKPOINT
 from reference_system.world.history import write_history
-from reference_system.world.http_serving import ServingClient
-from reference_system.world.kafka_publisher import KafkaPublisher
-from reference_system.world.live import LiveWorld
-from reference_system.world.prometheus_metrics import WorldMetrics
-from reference_system.world.records import transaction_ids
 from reference_system.world.scenarios import SCENARIOS, Scenario, started, write_runs
-from reference_system.world.simulation import LIVE_SLICE
 
 if TYPE_CHECKING:
     from conftest import Broker, LaunchBroker
-
-DEADLINE_SECONDS = 60.0
-
-
-@dataclass(slots=True)
-class Running:
-    """A live world in a thread of its own."""
-
-    settings: Settings
-    live: LiveWorld | None = None
-    registry: CollectorRegistry = field(default_factory=CollectorRegistry)
-    stop: threading.Event = field(default_factory=threading.Event)
-    thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        self.thread = threading.Thread(target=self._live, daemon=True)
-        self.thread.start()
-
-    def end(self) -> None:
-        self.stop.set()
-        assert self.thread is not None
-        self.thread.join(DEADLINE_SECONDS)
-        assert not self.thread.is_alive()
-
-    def until(self, reached: Callable[[LiveWorld], bool]) -> None:
-        """Let it live until something is so."""
-        deadline = monotonic() + DEADLINE_SECONDS
-        while self.live is None or not reached(self.live):
-            assert monotonic() < deadline
-            assert self.thread is not None
-            assert self.thread.is_alive()
-            sleep(0.05)
-
-    def days(self, days: float) -> None:
-        """Let it live for some days of event time, then stop it in order."""
-        end = micros(SimulatedClock(StatePaths(self.settings.state_dir).clock).now() + timedelta(days=days))
-        self.start()
-        self.until(lambda live: live.released >= end)
-        self.end()
-
-    def _live(self) -> None:
-        world, released = restore(StatePaths(self.settings.state_dir).world, self.settings)
-        metrics = WorldMetrics(EVENT_TOPICS, registry=self.registry)
-        with (
-            KafkaPublisher(self.settings.kafka_bootstrap) as publisher,
-            ServingClient(self.settings.url("serving"), metrics.count_request) as serving,
-        ):
-            self.live = LiveWorld(
-                settings=self.settings,
-                world=world,
-                released=released,
-                publisher=publisher,
-                serving=serving,
-                metrics=metrics,
-            )
-            run(self.live, self.stop)
 
 
 @pytest.fixture(scope="module")
@@ -139,45 +71,6 @@ def world(history: Settings, own_broker: Broker, tmp_path: Path) -> Settings:
         admin.close()
     make_topics(history)
     return as_history_left_it(history, tmp_path)
-
-
-def as_history_left_it(history: Settings, folder: Path) -> Settings:
-    """A state directory with what the live world needs; the lake is not."""
-    settings = history.model_copy(update={"state_dir": folder / "state"})
-    shutil.copytree(StatePaths(history.state_dir).world, StatePaths(settings.state_dir).world)
-    return settings
-
-
-def make_topics(settings: Settings) -> None:
-    ensure_topics(settings.kafka_bootstrap, [topic.name for topic in EVENT_TOPICS], settings.kafka_partitions)
-
-
-def consumed(settings: Settings, topic: Topic) -> list[Event]:
-    """Every event of a topic, strictly decoded, partition by partition."""
-    now = SimulatedClock(StatePaths(settings.state_dir).clock).now()
-    consumer = KafkaConsumer(bootstrap_servers=settings.kafka_bootstrap, enable_auto_commit=False)
-    try:
-        places = [TopicPartition(topic.name, number) for number in range(settings.kafka_partitions)]
-        consumer.assign(places)
-        consumer.seek_to_beginning()
-        ends = consumer.end_offsets(places)
-        events: list[Event] = []
-        while any(consumer.position(place) < ends[place] for place in places):
-            for records in consumer.poll(timeout_ms=500).values():
-                for record in records:
-                    event = decode(topic, record.value, now=now)
-                    assert record.key == topic.key_of(event).encode()
-                    events.append(event)
-        return events
-    finally:
-        consumer.close()
-
-
-def expected_transactions(checkpoint: Path, settings: Settings, until: int) -> list[str]:
-    """The ids that a world without Kafka gives from the same checkpoint."""
-    world, _ = restore(checkpoint, settings)
-    world.generate(until, LIVE_SLICE)
-    return transaction_ids(world.release_cards(until)[0].times).tolist()
 
 
 @pytest.fixture

@@ -174,3 +174,14 @@ def test_times_of_the_unit_error_kind_are_refused():
     for moment in (datetime(1970, 1, 20, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)):
         with pytest.raises(EventRejected):
             decode(TRANSACTIONS, encode(example("transactions", event_timestamp=moment)), now=NOW)
+
+
+def test_a_page_whose_videos_and_propensities_differ_in_number_is_refused():
+    with pytest.raises(EventRejected, match="2 video_ids with 1 propensities"):
+        decode(topic_named("impressions"), altered("impressions", propensities=[0.5]), now=NOW)
+
+
+def test_a_chargeback_from_before_its_payment_is_refused():
+    early = altered("chargebacks", created_timestamp="2001-01-01T00:00:00Z")
+    with pytest.raises(EventRejected, match="disputed after it was made"):
+        decode(topic_named("chargebacks"), early, now=NOW)

@@ -32,6 +32,11 @@ class ChargebackReported(Event, frozen=True, kw_only=True, forbid_unknown_fields
     terminal_id: Id
     created_timestamp: Moment
 
+    def __post_init__(self) -> None:
+        """Refuse a dispute that is older than its payment."""
+        if self.created_timestamp < self.event_timestamp:
+            raise ValueError("created_timestamp lies before event_timestamp: a payment is disputed after it was made")
+
 
 TRANSACTIONS = Topic(name="transactions", record=Transaction, key="customer_id", event_id="transaction_id")
 CHARGEBACKS = Topic(name="chargebacks", record=ChargebackReported, key="terminal_id", event_id="chargeback_id")

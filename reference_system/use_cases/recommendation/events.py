@@ -34,6 +34,11 @@ class PageShown(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
     propensities: Annotated[list[Share], Meta(min_length=1, max_length=50)]
     policy: Annotated[str, Meta(min_length=1, max_length=64)]
 
+    def __post_init__(self) -> None:
+        """Refuse a page whose videos and propensities do not belong together."""
+        if len(self.video_ids) != len(self.propensities):
+            raise ValueError(f"{len(self.video_ids)} video_ids with {len(self.propensities)} propensities")
+
 
 class VideoWatched(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A viewer stopped watching a video of a page; `completion` is the share that was seen."""

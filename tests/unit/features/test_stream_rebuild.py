@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sample_events import NOW, example, stream
-from test_stream_state import arrivals_of, assert_equal_states, new_file, outcomes, stored
+from stream_harness import arrivals_of, assert_equal_states, new_file, outcomes, stored
 
 from reference_system import delta_lake
 from reference_system.features.stream_rebuild import rebuild

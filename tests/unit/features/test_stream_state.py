@@ -4,51 +4,26 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
-from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import msgspec
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sample_events import NOW, example, stream
+from sample_events import NOW, example
+from stream_harness import MICRO, arrivals_of, assert_equal_states, at, new_file, outcomes, paid, stored
 
 from reference_system.errors import StateError
-from reference_system.events import Event
 from reference_system.features import stream_state
-from reference_system.features.stream_folds import Additions, fold
-from reference_system.features.stream_rebuild import is_current, rebuild
+from reference_system.features.stream_rebuild import is_current
 from reference_system.features.stream_state import StreamState
-from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Arrival, Outcome
-from reference_system.use_cases import TOPICS, VIEWS, topic_named
-from reference_system.windows import EVERYONE, MICROS_PER_DAY, WindowedView, evaluate, micros, rows_of, unpack_tail
-
-BY_NAME = {view.name: view for view in VIEWS}
-MICRO = timedelta(microseconds=1)
-
-
-def new_file(folder: Path) -> Path:
-    """An empty state file."""
-    path = folder / "state.sqlite"
-    path.write_bytes(empty_file())
-    return path
-
-
-@cache
-def empty_file() -> bytes:
-    """The rebuild of an empty lake, made once."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "state.sqlite"
-        nothing = Path(folder) / "lake"
-        rebuild(path, nothing, TOPICS, VIEWS, count_dead_letters=lambda _: {}, report=lambda _: None)
-        return path.read_bytes()
+from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome
+from reference_system.use_cases import VIEWS
+from reference_system.windows import micros, unpack_tail
 
 
 @pytest.fixture
@@ -60,40 +35,6 @@ def path(tmp_path: Path) -> Path:
 def state(path: Path) -> Iterator[StreamState]:
     with closing(StreamState(path, VIEWS)) as state:
         yield state
-
-
-def at(event: Event | None, offset: int, *, topic: str = "transactions", partition: int = 0) -> Arrival:
-    return Arrival(topic_named(topic), partition, offset, event)
-
-
-def paid(name: str, moment=NOW, **fields) -> Event:
-    return example("transactions", transaction_id=name, event_timestamp=moment, **fields)
-
-
-def arrivals_of(seed: int, count: int, *, partitions: int = 3) -> list[Arrival]:
-    """A stream as Kafka would hand it out: spread over partitions by key, numbered in each."""
-    ends: Counter[tuple[str, int]] = Counter()
-    arrivals = []
-    for topic, event in stream(seed, count):
-        partition = sum(topic.key_of(event).encode()) % partitions
-        arrivals.append(Arrival(topic, partition, ends[topic.name, partition], event))
-        ends[topic.name, partition] += 1
-    return arrivals
-
-
-def outcomes(state: StreamState) -> dict[str, int]:
-    totals: Counter[str] = Counter()
-    for (_, outcome), count in state.totals().items():
-        totals[outcome] += count
-    return dict(totals)
-
-
-def stored(path: Path) -> dict[tuple[str, str], tuple[int, bytes]]:
-    with closing(sqlite3.connect(path)) as db:
-        return {
-            (view, key): (time, data)
-            for view, key, time, data in db.execute("SELECT view, key, time, state FROM state")
-        }
 
 
 # Outcomes
@@ -286,99 +227,6 @@ def test_only_what_changed_is_pushed(state: StreamState):
     state.apply([at(paid("x3", customer_id="c2"), 2)])
     changed = {view.name: [row[0] for row in rows] for view, rows in state.unpushed()}
     assert changed == {"customer_activity": ["c2"], "terminal_risk": ["t000001"]}
-
-
-# Values
-
-
-def assert_equal_states(one, other):
-    assert one.keys() == other.keys()
-    for (name, key), (time, data) in one.items():
-        view = BY_NAME[name]
-        assert other[name, key][0] == time
-        if not isinstance(view, WindowedView):
-            assert other[name, key][1] == data
-            continue
-        ours, theirs = unpack_tail(view, data), unpack_tail(view, other[name, key][1])
-        assert np.array_equal(ours.times, theirs.times)
-        assert np.allclose(ours.values, theirs.values, rtol=0, atol=1e-9)
-
-
-def recount(view: WindowedView, arrivals: Sequence[Arrival], key: str, as_of: int) -> list[float]:
-    """The features from all rows of the entity, one by one."""
-    rows = [row for each in arrivals for row in rows_of(view, each.topic.name, each.event) if row[0] == key]
-    tile = view.tile_micros or 1
-    values = []
-    for window in view.windows:
-        end = as_of - window.delay_micros
-        inside = [row for _, time, row in rows if end - window.width_micros < -(-time // tile) * tile <= end]
-        sums = np.sum(inside, axis=0) if inside else np.zeros(len(view.columns))
-        value = sums[view.columns.index(window.numerator)]
-        if window.denominator is not None:
-            per = sums[view.columns.index(window.denominator)]
-            value = value / per if per else 0.0
-        values.append(float(value))
-    return values
-
-
-@pytest.mark.parametrize("name", [view.name for view in VIEWS if isinstance(view, WindowedView)])
-def test_a_windowed_state_gives_what_a_recount_of_the_events_gives(name: str, state: StreamState, path: Path):
-    arrivals = arrivals_of(6, 1_500)
-    for start in range(0, len(arrivals), 97):
-        state.apply(arrivals[start : start + 97])
-    view = BY_NAME[name]
-    found = {key: data for (of, key), (_, data) in stored(path).items() if of == name}
-    assert len(found) >= 20
-    for key in sorted(found)[:10]:
-        for days in (0.0, 0.4, 3.0, 8.0):
-            as_of = micros(NOW) + round(days * MICROS_PER_DAY)
-            value = evaluate(view, unpack_tail(view, found[key]), as_of)
-            assert value == pytest.approx(recount(view, arrivals, key, as_of), abs=1e-9)
-
-
-def test_recent_items_are_unique_newest_first_and_bounded(state: StreamState):
-    watches = [
-        example("watches", watch_id=f"w{n}", video_id=f"m{n % 40}", event_timestamp=NOW + timedelta(minutes=n))
-        for n in range(100)
-    ]
-    for n, watch in enumerate(watches):
-        state.apply([at(watch, n, topic="watches")])
-    ((_, rows),) = [each for each in state.unpushed() if each[0].name == "viewer_recent_watches"]
-    items = msgspec.msgpack.decode(rows[0][2])
-    assert [item for _, item in items] == [f"m{n % 40}" for n in range(99, 69, -1)]
-    assert rows[0][1] == items[0][0] == micros(NOW + timedelta(minutes=99))
-
-
-def test_an_earlier_watch_of_the_same_video_does_not_replace_a_later_one(state: StreamState):
-    moments = [NOW, NOW - timedelta(hours=1)]
-    watches = [example("watches", watch_id=f"w{n}", event_timestamp=moment) for n, moment in enumerate(moments)]
-    state.apply([at(watch, n, topic="watches") for n, watch in enumerate(watches)])
-    ((_, rows),) = [each for each in state.unpushed() if each[0].name == "viewer_recent_watches"]
-    assert msgspec.msgpack.decode(rows[0][2]) == [[micros(NOW), "m000001"]]
-
-
-def test_newest_videos_belong_to_everyone_and_ties_are_ordered_by_name(state: StreamState):
-    videos = [example("videos", video_id=name) for name in ("m3", "m1", "m2")]
-    state.apply([at(video, n, topic="videos") for n, video in enumerate(videos)])
-    ((_, rows),) = [each for each in state.unpushed() if each[0].name == "newest_videos"]
-    assert rows[0][0] == EVERYONE
-    assert [item for _, item in msgspec.msgpack.decode(rows[0][2])] == ["m1", "m2", "m3"]
-
-
-def test_a_profile_holds_the_fields_of_the_latest_event_whatever_the_order():
-    view = BY_NAME["video_profile"]
-    old, new = {"category": "music"}, {"category": "news"}
-    assert msgspec.msgpack.decode(fold(view, None, 0, Additions(5, [5, 3], [new, old]))) == new
-    state = fold(view, None, 0, Additions(5, [5], [new]))
-    assert fold(view, state, 5, Additions(3, [3], [old])) == state
-    assert msgspec.msgpack.decode(fold(view, state, 5, Additions(5, [5], [old]))) == old, "a tie: the last to come"
-
-
-def test_a_profile_has_times_in_microseconds(state: StreamState):
-    state.apply([at(example("videos"), 0, topic="videos")])
-    ((_, rows),) = [each for each in state.unpushed() if each[0].name == "video_profile"]
-    expected = {"category": "music", "duration_seconds": 240.0, "event_timestamp": micros(NOW)}
-    assert rows == [("m000001", micros(NOW), msgspec.msgpack.encode(expected))]
 
 
 # The file

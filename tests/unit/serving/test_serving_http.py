@@ -293,6 +293,17 @@ def test_a_client_that_leaves_before_its_body_is_complete_gets_nothing(service):
     assert not service.logged
 
 
+def test_a_body_that_does_not_come_is_not_waited_for(service, monkeypatch):
+    monkeypatch.setattr("reference_system.serving.http_app.BODY_SECONDS", 0.01)
+
+    async def never():
+        yield b"{"
+        await asyncio.Event().wait()
+
+    answer = asyncio.run(service.ask("POST", FRAUD_PATH, content=never(), headers=JSON))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (408, "request_timeout")
+
+
 def test_while_it_drains_the_service_closes_its_connections(service):
     assert "connection" not in service.post(FRAUD_PATH, PAYMENT).headers
     service.app.draining = True

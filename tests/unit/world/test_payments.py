@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from world_weeks import DAYS, Weeks
+from world_weeks import DAYS, Weeks, four_weeks
 
+from reference_system.settings import Settings
 from reference_system.use_cases.fraud.labels import LABEL_DELAY_DAYS
 from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.world.cards import PAYMENTS_PER_CUSTOMER_DAY, make_cards
@@ -14,6 +15,16 @@ from reference_system.world.rhythm import PAYMENT_RHYTHM, VIEWING_RHYTHM
 from reference_system.world.simulation import HISTORY_SLICE, LIVE_SLICE, make_world
 
 DAY = MICROS_PER_DAY
+
+
+@pytest.fixture
+def weeks() -> Weeks:
+    return four_weeks()
+
+
+@pytest.fixture
+def default_settings() -> Settings:
+    return Settings(_env_file=None)
 
 
 def test_there_are_about_five_and_a_half_thousand_payments_a_day(weeks: Weeks):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from world_weeks import DAYS, Weeks
+from world_weeks import DAYS, Weeks, four_weeks
 
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION
@@ -10,6 +10,16 @@ from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.world.columns import PAGE_LENGTH
 from reference_system.world.page_policy import draw_pages, inclusion
 from reference_system.world.viewing import CONTINUE_AFTER_NOTHING, MAX_PAGES, SESSIONS_PER_VIEWER_DAY
+
+
+@pytest.fixture
+def weeks() -> Weeks:
+    return four_weeks()
+
+
+@pytest.fixture
+def default_settings() -> Settings:
+    return Settings(_env_file=None)
 
 
 def test_the_default_history_has_at_least_a_million_impressions(weeks: Weeks, default_settings: Settings):

@@ -31,6 +31,11 @@ from reference_system.world.simulation import HISTORY_SLICE, INFLATION, Happened
 from reference_system.world.viewing import OUTSIDE_LINK
 
 
+@pytest.fixture
+def default_settings() -> Settings:
+    return Settings(_env_file=None)
+
+
 def days_with(settings: Settings, days: int, *names: Scenario) -> tuple[World, Happened]:
     """A world that lives for some days, with the scenarios on from its first moment."""
     world = make_world(settings)

@@ -1,14 +1,17 @@
-"""What four weeks of the default world look like to a test."""
+"""Four weeks of the default world, generated once for the tests that look at its distributions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.settings import Settings
 from reference_system.windows import MICROS_PER_DAY
-from reference_system.world.simulation import Happened, World
+from reference_system.world.history import generate_block
+from reference_system.world.simulation import Happened, World, make_world
 
 DAYS = 28
 
@@ -35,3 +38,11 @@ class Weeks:
         watches = self.happened.watches
         found[[rows[impression] for impression in watches.impressions.tolist()], watches.positions - 1] = True
         return found
+
+
+@cache
+def four_weeks() -> Weeks:
+    """They are read, never changed."""
+    world = make_world(Settings(_env_file=None))
+    start = world.generated
+    return Weeks(start=start, world=world, happened=generate_block(world, start + DAYS * MICROS_PER_DAY))

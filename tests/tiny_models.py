@@ -1,0 +1,92 @@
+"""Tiny models and bundles for tests: the real formats, without the seconds that training takes."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+
+from reference_system.registry.bundles import (
+    Catalogue,
+    DataWindow,
+    Golden,
+    Manifest,
+    ReviewThresholds,
+    version_folder,
+    write_bundle,
+)
+
+INPUTS = ("height", "weight", "age")
+WEIGHTS = np.array([0.5, -0.25, 1.0], np.float32)
+ROWS = np.random.default_rng(5).normal(size=(16, len(INPUTS))).astype(np.float32)
+
+
+def tiny_onnx(weights=WEIGHTS):
+    """Logistic regression with these weights, as ONNX bytes."""
+    width = len(weights)
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["rows", "weights"], ["logits"]),
+            helper.make_node("Sigmoid", ["logits"], ["one"]),
+            helper.make_node("Sub", ["all", "one"], ["zero"]),
+            helper.make_node("Concat", ["zero", "one"], ["probabilities"], axis=1),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, [None, width])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
+        [
+            numpy_helper.from_array(np.asarray(weights, np.float32)[:, None], "weights"),
+            numpy_helper.from_array(np.ones((1, 1), np.float32), "all"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return model.SerializeToString()
+
+
+def tiny_scores(rows=ROWS, weights=WEIGHTS):
+    return (1.0 / (1.0 + np.exp(-(rows @ weights)))).astype(np.float32)
+
+
+def tiny_catalogue(**changes):
+    arrays = {
+        "video_ids": np.array(["m1", "m2", "m3"]),
+        "categories": np.array([0, 1, 2]),
+        "durations": np.array([60.0, 120.0, 30.0]),
+        "published": np.array([1, 2, 3]),
+        "neighbour_items": np.array([[1, -1], [0, -1], [-1, -1]]),
+        "neighbour_similarities": np.array([[0.5, 0.0], [0.5, 0.0], [0.0, 0.0]]),
+        "popular": np.array([2, 0, 1]),
+    }
+    return Catalogue(**(arrays | changes))
+
+
+def tiny_manifest(use_case="fraud", version="1", **changes):
+    day = datetime(2025, 3, 1, tzinfo=UTC)
+    fields = {
+        "use_case": use_case,
+        "model_version": version,
+        "estimator": "logistic_regression",
+        "inputs": INPUTS,
+        "created_timestamp": day,
+        "data_window": DataWindow(start=day, end=day),
+        "metrics": {"average_precision": 0.5},
+        "files": {},
+        "thresholds": ReviewThresholds(review=0.5, block=0.9) if use_case == "fraud" else None,
+        "usual": (1.0, 1.0, 1.0) if use_case == "fraud" else None,
+    }
+    return Manifest(**(fields | changes))
+
+
+def tiny_bundle(root: Path, use_case="fraud", version="1", *, catalogue=None, golden=None, **changes):
+    """A whole bundle of a tiny model; returns its folder."""
+    if use_case == "recommendation" and catalogue is None:
+        catalogue = tiny_catalogue()
+    return write_bundle(
+        version_folder(root, use_case, version),
+        tiny_manifest(use_case, version, **changes),
+        model=tiny_onnx(),
+        golden=golden or Golden(inputs=ROWS, scores=tiny_scores()),
+        catalogue=catalogue,
+    )
