@@ -9,12 +9,14 @@ from __future__ import annotations
 import signal
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from reference_system.clock import wall_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from prefect import Flow
 
     from reference_system.flows.prefect_service import ServedFlow
     from reference_system.settings import Settings
@@ -51,7 +53,7 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
     from reference_system.flows.prefect_service import ServedFlow
     from reference_system.flows.prefect_train import train
 
-    rows = (
+    rows: tuple[tuple[Flow[..., Any], str, float, dict[str, object]], ...] = (
         (etl, "etl", settings.etl_every_hours, {}),
         (monitor, "monitor", settings.monitor_every_hours, {}),
         (train, "train-fraud", settings.train_every_hours, {"use_case": "fraud"}),

@@ -46,6 +46,7 @@ Model = TypeVar("Model")
 DRAIN_SECONDS = 0.5
 _FETCH_SECONDS = 60
 _BUSY_MILLISECONDS = 50
+_SWITCH_SECONDS = 0.001
 _AFTER_THE_FREEZE = (50_000, 50, 100)
 
 
@@ -103,6 +104,8 @@ class RealTime:
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_AFTER_THE_FREEZE)
+        # While a background thread works, the event loop gets the interpreter back after this long.
+        sys.setswitchinterval(_SWITCH_SECONDS)
         write_event("started", missing=", ".join(self.housekeeping.missing) or None)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
@@ -161,7 +164,7 @@ def new_prediction_log(settings: Settings, metrics: ServingMetrics) -> Predictio
 def new_housekeeping(settings: Settings, metrics: ServingMetrics) -> Housekeeping:
     """Champions, features and clock of one state directory."""
     from reference_system.serving.event_clock import ServingClock
-    from reference_system.serving.feature_reads import GuardedReads
+    from reference_system.serving.feature_reads import BULK_DEADLINE_SECONDS, GuardedReads
     from reference_system.serving.housekeeping import Housekeeping
     from reference_system.use_cases.fraud.features import INPUTS as FRAUD_INPUTS
     from reference_system.use_cases.recommendation.features import INPUTS as RANKER_INPUTS
@@ -178,6 +181,9 @@ def new_housekeeping(settings: Settings, metrics: ServingMetrics) -> Housekeepin
         fraud=fraud,
         recommendation=ranker,
         reads=GuardedReads(lambda: open_reads(paths), monotonic=monotonic),
+        bulk_reads=GuardedReads(
+            lambda: open_reads(paths), monotonic=monotonic, deadline_seconds=BULK_DEADLINE_SECONDS
+        ),
         clock=ServingClock(paths.clock, before_the_world=end_of_data),
         report=write_event,
     )

@@ -39,7 +39,8 @@ class Housekeeping:
 
     fraud: Champion[FraudModel]
     recommendation: Champion[RankerModel]
-    reads: GuardedReads
+    reads: GuardedReads  # of requests
+    bulk_reads: GuardedReads  # of the catalogue, on a connection of its own: no request waits for two thousand videos
     clock: Clock
     report: Report
     catalogue: Catalogue | None = None
@@ -76,7 +77,7 @@ class Housekeeping:
             self.recommendation.poll_alias()
         loaded = self.recommendation.current
         new_model = loaded is not None and (self.catalogue is None or self.catalogue.model is not loaded.model)
-        recovered = self.catalogue is not None and self.catalogue.tails is None and self.reads.failure is None
+        recovered = self.catalogue is not None and self.catalogue.tails is None and self.bulk_reads.failure is None
         if new_model or recovered or now >= self._refresh_at:
             self._refresh(now)
 
@@ -94,6 +95,7 @@ class Housekeeping:
                 self.report("housekeeping_failed", error=place_of(error))
 
     def _mend_features(self) -> None:
+        self.bulk_reads.heal(NEWEST_VIDEOS, EVERYONE)
         up = self.reads.heal(NEWEST_VIDEOS, EVERYONE)
         if up != self._features_up:
             self.report("features_up" if up else "features_down", reason=self.reads.failure)
@@ -105,7 +107,7 @@ class Housekeeping:
         if loaded is None:
             return
         try:
-            self.catalogue = read_catalogue(loaded.model, self.reads, self.clock.now())
+            self.catalogue = read_catalogue(loaded.model, self.bulk_reads, self.clock.now())
         except (FeaturesUnavailable, ValueError) as error:
             self.report("catalogue_not_refreshed", reason=str(error))
             # A catalogue of minutes ago ranks better than none; only a new model cannot use it.

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pyarrow.parquet as pq
 import pytest
-from conftest import small_settings
+from local_broker import small_settings
 from served_models import States, write_fraud_bundle, write_recommendation_bundle
 
 from reference_system.clock import SimulatedClock

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from conftest import Broker, LaunchBroker
+    from local_broker import Broker, LaunchBroker
 
     from reference_system.settings import Settings
 

@@ -17,9 +17,9 @@ import httpx
 import msgspec
 import psutil
 import pytest
-from conftest import BLOCK_SIZE, NOON, Broker, small_settings, stop
 from kafka import KafkaConsumer
 from kafka.structs import TopicPartition
+from local_broker import BLOCK_SIZE, NOON, Broker, small_settings, stop
 from sample_events import example
 from served_models import write_fraud_bundle, write_recommendation_bundle
 

@@ -29,7 +29,7 @@ from reference_system.world.history import write_history
 from reference_system.world.scenarios import SCENARIOS, Scenario, started, write_runs
 
 if TYPE_CHECKING:
-    from conftest import Broker, LaunchBroker
+    from local_broker import Broker, LaunchBroker
 
 
 @pytest.fixture(scope="module")

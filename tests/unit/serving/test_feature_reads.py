@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reference_system.serving.feature_reads import DEADLINE_SECONDS, FeaturesUnavailable, GuardedReads
+from reference_system.serving.feature_reads import DEADLINE_SECONDS, LATE_READS, FeaturesUnavailable, GuardedReads
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
 
 
@@ -86,11 +86,24 @@ def test_a_store_that_opens_but_does_not_answer_is_not_used(store):
         store.ask()
 
 
-def test_an_answer_after_the_deadline_is_no_answer(store):
+def test_one_late_answer_is_used_and_forgotten_with_the_next_quick_one(store):
+    store.heal()
+    for takes in [DEADLINE_SECONDS * 2, 0.0] * LATE_READS:
+        store.takes = takes
+        assert store.ask() == [(b"state", 1)]
+
+
+def test_a_store_that_is_late_again_and_again_is_not_waited_for(store):
     store.heal()
     store.takes = DEADLINE_SECONDS * 2
+    for _ in range(LATE_READS - 1):
+        store.ask()
     with pytest.raises(FeaturesUnavailable, match="took longer"):
         store.ask()
+    asked = store.asked
+    with pytest.raises(FeaturesUnavailable):
+        store.ask()
+    assert store.asked == asked
 
 
 def test_a_working_store_is_not_opened_twice(store):

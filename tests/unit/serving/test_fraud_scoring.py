@@ -7,7 +7,7 @@ from datetime import timedelta
 import msgspec
 import numpy as np
 import pytest
-from conftest import NOON
+from local_broker import NOON
 from served_models import States, fraud_model_for_tests
 
 from reference_system.serving.api import Evaluation, FraudScoreRequest

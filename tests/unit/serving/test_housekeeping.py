@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from conftest import NOON
+from local_broker import NOON
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 
 from reference_system.clock import FixedClock
 from reference_system.serving.champions import Champion, Heard, Source
-from reference_system.serving.feature_reads import GuardedReads
+from reference_system.serving.feature_reads import DEADLINE_SECONDS, GuardedReads
 from reference_system.serving.housekeeping import Housekeeping
 
 
@@ -19,11 +19,13 @@ class Parts:
         self.versions = {"fraud": "1", "recommendation": "1"}
         self.states = States()
         self.up = True
+        self.now = self.takes = 0.0
         self.events = []
         self.house = Housekeeping(
             fraud=self._champion("fraud", fraud_model_for_tests),
             recommendation=self._champion("recommendation", ranker_model_for_tests),
-            reads=GuardedReads(lambda: self.read, monotonic=lambda: 0.0),
+            reads=GuardedReads(lambda: self.read, monotonic=lambda: self.now),
+            bulk_reads=GuardedReads(lambda: self.read, monotonic=lambda: self.now, deadline_seconds=1.0),
             clock=FixedClock(NOON),
             report=lambda event, **_: self.events.append(event),
         )
@@ -31,6 +33,7 @@ class Parts:
     def read(self, view, keys):
         if not self.up:
             raise OSError("gone")
+        self.now += self.takes
         return self.states(view, keys)
 
     def _champion(self, use_case, load):
@@ -92,3 +95,13 @@ def test_a_refresh_that_fails_keeps_the_catalogue_of_before(parts):
     parts.up = False
     parts.house.tick(1e9)
     assert parts.house.catalogue is before
+
+
+def test_a_catalogue_that_takes_long_to_read_disturbs_no_request(parts):
+    parts.takes = DEADLINE_SECONDS * 4
+    parts.house.prepare()
+    for round_ in range(1, 6):
+        parts.house.tick(round_ * 100.0)
+    assert parts.house.catalogue.tails is not None
+    assert parts.house.reads.failure is None
+    assert parts.events == ["features_up"]

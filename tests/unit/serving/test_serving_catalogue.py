@@ -7,9 +7,9 @@ from datetime import timedelta
 import msgspec
 import numpy as np
 import pytest
-from conftest import NOON
 from hypothesis import given
 from hypothesis import strategies as st
+from local_broker import NOON
 from served_models import States, ranker_model_for_tests
 
 from reference_system.serving.catalogue import (

@@ -11,9 +11,9 @@ from itertools import count
 import httpx
 import msgspec
 import pytest
-from conftest import NOON
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from local_broker import NOON
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 
 from reference_system.clock import FixedClock

@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import NOON
+from local_broker import NOON
 
 from reference_system.clock import GRACE_SECONDS, Heartbeat, SimulatedClock, wall_seconds, write_heartbeat
 from reference_system.serving.event_clock import ServingClock

@@ -117,7 +117,7 @@ def test_a_viewer_with_weight_zero_does_not_count(page_judge):
     assert primary(np.array([0.0, 1.0])) < 0.2
 
 
-def test_plots_are_pictures(selection, page_judge):
+def test_plots_are_pictures(selection):
     drawn = fraud_plots(selection, payments(2))
     assert set(drawn) == {"precision_recall.png", "scores.png", "calibration.png"}
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
