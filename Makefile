@@ -68,12 +68,13 @@ test-integration: dev-env ## tests against a real broker and real stores
 test-e2e: dev-env ## the whole loop, from up to down
 	@$(PYTEST) tests/e2e
 
-lint: dev-env ## ruff, mypy, the import contracts, the committed schemas
+lint: dev-env ## ruff, mypy, the import contracts, committed schemas
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 	@$(WORKBOOK) schemas --check
+	@$(WORKBOOK) openapi --check
 
 format: dev-env ## format the code
 	@.venv/bin/ruff format .

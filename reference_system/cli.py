@@ -22,6 +22,7 @@ from reference_system.commands import (
     load,
     logs,
     monitor,
+    openapi,
     restart,
     run,
     scenario,
@@ -94,6 +95,7 @@ app.add_typer(monitor.app, name="monitor")
 app.add_typer(load.app)
 app.add_typer(design.app, name="design")
 app.add_typer(schemas.app)
+app.add_typer(openapi.app)
 app.add_typer(kafka.app, name="kafka")
 
 if __name__ == "__main__":

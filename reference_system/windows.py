@@ -91,6 +91,20 @@ def ratio(name: str, value: str, per: str, *, days: float, delay_days: float = 0
     return Window(name=name, numerator=value, denominator=per, days=days, delay_days=delay_days)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The windows of a view as arrays: distinct edges, and for each feature where its two sums stand.
+
+    `edges` has shape (e, 2): how far before the request a window begins and ends, in microseconds. The others have
+    shape (len(windows),): the row of `edges`, the column of the numerator, and of the denominator (-1: none).
+    """
+
+    edges: Micros
+    edge: NDArray[np.int64]
+    numerator: NDArray[np.int64]
+    denominator: NDArray[np.int64]
+
+
 @dataclass(frozen=True, kw_only=True)  # no slots: what is derived is kept, because every event asks for it
 class WindowedView:
     """Features of one entity over windows of its past.
@@ -121,6 +135,20 @@ class WindowedView:
     def features(self) -> tuple[str, ...]:
         """The names of the features, in the order of `evaluate`."""
         return tuple(window.name for window in self.windows)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What `evaluate` needs, worked out once."""
+        columns = self.columns
+        edges = sorted({(w.width_micros + w.delay_micros, w.delay_micros) for w in self.windows})
+        return Plan(
+            edges=np.array(edges, np.int64),
+            edge=np.array([edges.index((w.width_micros + w.delay_micros, w.delay_micros)) for w in self.windows]),
+            numerator=np.array([columns.index(w.numerator) for w in self.windows]),
+            denominator=np.array(
+                [-1 if w.denominator is None else columns.index(w.denominator) for w in self.windows]
+            ),
+        )
 
     @cached_property
     def horizon_micros(self) -> int:
@@ -249,25 +277,19 @@ def evaluate(view: WindowedView, tail: Tail, as_of: int, own: Mapping[str, float
     Returns:
         Shape (len(view.windows),), in the order of `view.features`.
     """
-    columns = view.columns
-    sums: dict[tuple[int, int], Floats] = {}
-    out = np.empty(len(view.windows), np.float64)
-    for i, window in enumerate(view.windows):
-        edges = (window.width_micros, window.delay_micros)
-        if edges not in sums:
-            end = as_of - window.delay_micros
-            first, last = np.searchsorted(tail.times, (end - window.width_micros, end), side="right")
-            found: Floats = tail.values[first:last].sum(axis=0)
-            if own is not None and not window.delay_micros:
-                found = found + [own.get(name, 0.0) for name in columns]
-            sums[edges] = found
-        found = sums[edges]
-        value = found[columns.index(window.numerator)]
-        if window.denominator is not None:
-            per = found[columns.index(window.denominator)]
-            value = value / per if per else 0.0
-        out[i] = value
-    return out
+    plan = view.plan
+    bounds = np.searchsorted(tail.times, as_of - plan.edges, side="right")
+    own_row = None if own is None else np.array([own.get(name, 0.0) for name in view.columns])
+    sums = np.empty((len(plan.edges), len(view.columns)))
+    for i, (first, last) in enumerate(bounds):
+        sums[i] = tail.values[first:last].sum(axis=0)
+        if own_row is not None and not plan.edges[i, 1]:
+            sums[i] += own_row
+    values: Floats = sums[plan.edge, plan.numerator]
+    ratios = plan.denominator >= 0
+    per = sums[plan.edge[ratios], plan.denominator[ratios]]
+    values[ratios] = np.divide(values[ratios], per, out=np.zeros_like(per), where=per != 0.0)
+    return values
 
 
 def rows_of(view: WindowedView, topic: str, event: Any) -> Iterator[tuple[str, int, Floats]]:  # noqa: ANN401

@@ -137,8 +137,8 @@ def materialize_states(start: datetime, as_of: datetime) -> dict[str, int]:
         rows = states(view, paths.lake, as_of)
         found[view.name] = write_snapshot(folder, join_key(view), rows, as_of)
     store = feast_store.open_store(paths)
-    if not paths.feast_registry.exists():
-        feast_store.apply(store)
+    # Always: opening a store leaves an empty registry behind, so a file that exists proves nothing.
+    feast_store.apply(store)
     feast_store.materialize(store, start, as_of)
     _say(f"online store: states of {sum(found.values())} entities materialized as of {as_of:%Y-%m-%d %H:%M}")
     return found

@@ -18,10 +18,9 @@ import mlflow
 import mlflow.onnx
 import numpy as np
 import onnx
-import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, DataType, Schema, TensorSpec
+from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from reference_system.errors import BundleRefused, ServiceError
@@ -167,10 +166,13 @@ def _log_model(training: LoggedTraining) -> str:
         name="model",
         registered_model_name=training.use_case,
         signature=ModelSignature(
-            inputs=Schema([ColSpec(DataType.float, name) for name in training.inputs]),
+            # An array and not named columns: for a dataframe MLflow flattens the two probabilities into one column.
+            inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, len(training.inputs)))]),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 2), "probabilities")]),
         ),
-        input_example=pd.DataFrame(training.example, columns=list(training.inputs)),
+        input_example=training.example,
+        onnx_execution_providers=["CPUExecutionProvider"],
+        metadata={"inputs": list(training.inputs)},
         pip_requirements=_REQUIREMENTS,
     )
     return str(logged.registered_model_version)

@@ -77,8 +77,9 @@ def test_each_candidate_has_a_nested_run(registered):
 
 def test_the_logged_model_has_a_signature_and_scores_like_the_bundle(registered):
     model = mlflow.pyfunc.load_model(f"models:/fraud/{registered.version}")
-    assert tuple(model.metadata.get_input_schema().input_names()) == INPUTS
-    answers = model.predict(dict(zip(INPUTS, ROWS.T, strict=True)))
+    assert tuple(model.metadata.metadata["inputs"]) == INPUTS
+    assert model.metadata.get_input_schema().inputs[0].shape == (-1, len(INPUTS))
+    answers = model.predict(ROWS)
     np.testing.assert_allclose(answers["probabilities"][:, 1], tiny_scores(), atol=1e-6)
 
 
