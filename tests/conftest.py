@@ -12,20 +12,10 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from local_broker import (
-    BLOCK_SIZE,
-    BLOCKS,
-    BLOCKS_START,
-    NOON,
-    Broker,
-    LaunchBroker,
-    is_free,
-    running_broker,
-    small_settings,
-)
+from local_broker import NOON, Broker, LaunchBroker, free_port_offset, running_broker, small_settings
 
 from reference_system.clock import FixedClock
-from reference_system.settings import PORT_NAMES, Settings
+from reference_system.settings import Settings
 
 _topic_numbers = count(1)
 
@@ -50,12 +40,8 @@ def _no_settings_from_the_environment() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def port_offset() -> int:
-    """An offset whose ports are all free; concurrent test runs begin their search at different blocks."""
-    for step in range(BLOCKS):
-        offset = BLOCKS_START + (os.getpid() + step) % BLOCKS * BLOCK_SIZE
-        if all(is_free(Settings(_env_file=None, port_offset=offset).port(name)) for name in PORT_NAMES):
-            return offset
-    pytest.fail("no free block of ports on this machine")
+    """The port block of this test run's broker; a test that starts services takes a `free_port_offset()`."""
+    return free_port_offset()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from reference_system.settings import LOOPBACK, Settings
+from reference_system.settings import LOOPBACK, PORT_NAMES, Settings
 
 NOON = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 
@@ -78,6 +79,15 @@ def stop(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait(timeout=20)
+
+
+def free_port_offset() -> int:
+    """An offset whose ports are all free now; concurrent test runs begin their search at different blocks."""
+    for step in range(BLOCKS):
+        offset = BLOCKS_START + (os.getpid() + step) % BLOCKS * BLOCK_SIZE
+        if all(is_free(Settings(_env_file=None, port_offset=offset).port(name)) for name in PORT_NAMES):
+            return offset
+    raise RuntimeError("no free block of ports on this machine")
 
 
 def is_free(port: int) -> bool:

@@ -39,6 +39,8 @@ def train(
     settings = load_settings()
     # Before any library is imported: several read their switches at import.
     os.environ.update(child_environment(settings))
+    # The run's log, tracebacks included, is on the server; at the prompt an error is one line.
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     summary = _run(settings, use_case.value)
     if as_json:
         typer.echo(json.dumps(summary))
@@ -57,4 +59,6 @@ def _run(settings: Settings, use_case: str) -> dict[str, object]:
     from reference_system.stack.services import service_named
 
     answers = service_named(settings, "prefect").health.problem() is None
+    where = f"{settings.url('prefect')}/runs" if answers else "not shown in Prefect: its server does not answer"
+    typer.echo(f"training {use_case} ({where})", err=True)
     return prefect_train.train(use_case) if answers else prefect_train.train.fn(use_case)

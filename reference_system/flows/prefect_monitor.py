@@ -21,7 +21,7 @@ from prefect import Task, flow, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.context import FlowRunContext
 
-from reference_system.clock import read_heartbeat
+from reference_system.clock import SimulatedClock
 from reference_system.delta_lake import read
 from reference_system.errors import BundleRefused, ServiceError, StateError
 from reference_system.feedback.duckdb_labels import fraud_shares, page_outcomes, payment_outcomes
@@ -47,6 +47,7 @@ from reference_system.monitoring.scene import Champion, Scene
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import current_version, load_bundle, version_folder
 from reference_system.settings import Settings, load_settings
+from reference_system.stack.local_http import ask
 from reference_system.stack.metrics_page import read_metrics
 from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud import model as fraud
@@ -139,9 +140,11 @@ def publish(report: Report) -> tuple[str, str | None]:
     settings = load_settings()
     page = write_report(StatePaths(settings.state_dir).reports, report, render(report))
     try:
+        # The client itself would go on asking for minutes.
+        ask(settings.port("mlflow"), "/health")
         run = log_report(settings.url("mlflow"), report, page)
-    except ServiceError as error:
-        _warn(error.for_person())
+    except (OSError, ServiceError) as error:
+        _warn(f"the figures are in the report but not in MLflow: {error}")
         return str(page), None
     return str(page), run
 
@@ -229,7 +232,7 @@ def _midnight(moment: datetime) -> datetime:
 
 def _now(paths: StatePaths) -> datetime:
     try:
-        return read_heartbeat(paths.clock).event_time
+        return SimulatedClock(paths.clock).now()
     except FileNotFoundError as error:
         raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error
 

@@ -8,9 +8,9 @@ week earlier. The current window is blocks 0 and 1, and it is compared with the 
 
 What is chance? Days differ, and rows of one customer are alike, so textbook thresholds are wrong. Every way to take
 two such days out of the reference and to compare them with the rest gives a psi without drift. The threshold is the
-far quantile of the log-normal distribution with their mean and spread; the rate is shared among the columns that are
-compared together. A scaled chi-square, which psi follows among independent rows, raised two to three times the
-stated rate of false alarms when days differ; `tests/unit/monitoring/test_drift.py` measures what this one does.
+far quantile of the scaled chi-square (what psi follows without drift) with their mean and variance; the rate is
+shared among the columns that are compared together. `tests/unit/monitoring/test_false_alarms.py` measures the rate.
+Source: Yurdakul, Statistical properties of population stability index, Western Michigan University, 2018.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ from reference_system.monitoring.histograms import (
 from reference_system.windows import Floats
 
 FALSE_ALARM_RATE = 0.01
+# The quantile is taken this much further out: two moments of a few days understate the tail (measured, see above).
+_CAUTION = 3.0
 # Below it a shift is real or not, but too small to act on. Source: Siddiqi, Credit Risk Scorecards, Wiley 2006.
 MATERIAL_PSI = 0.1
 CURRENT_BLOCKS = 2
 TREND_BLOCKS = 7
 MIN_ROWS = 200
-_LEAST_PSI = 1e-4  # below it a psi is rounding, and its logarithm says nothing
 MIN_REFERENCE_BLOCKS = 4
 _WEEK = 7
 
@@ -183,7 +184,7 @@ class Days:
         """The psi of `width` days that one of `columns` columns exceeds by chance with `FALSE_ALARM_RATE` in all."""
         # What the days tell of their spread, less what was spent on the mean of each kind of window.
         freedom = max(len(self.counts) - width * self.weekdays, self.weekdays - 1, 1)
-        return bound(self.without_drift(width), freedom=freedom, level=1.0 - FALSE_ALARM_RATE / columns)
+        return bound(self.without_drift(width), freedom=freedom, level=1.0 - FALSE_ALARM_RATE / _CAUTION / columns)
 
     @property
     def weekdays(self) -> int:
@@ -194,11 +195,16 @@ class Days:
 def bound(without_drift: Floats, *, freedom: int, level: float) -> float:
     """The quantile of a psi without drift, never below `MATERIAL_PSI`.
 
-    Its logarithm is taken to be normal, with the quantile widened as Student's is, because few days tell the spread.
+    The quantile of a scaled chi-square with the mean and variance of `without_drift`, widened as Student's
+    distribution widens the normal one, because few days tell the variance.
+    Source of the approximation: Wilson and Hilferty, The distribution of chi-square, PNAS 1931.
     """
-    logarithms = np.log(np.maximum(without_drift, _LEAST_PSI))
-    spread = student_quantile(level, freedom) * float(logarithms.std(ddof=1))
-    return max(MATERIAL_PSI, float(np.exp(float(logarithms.mean()) + spread)))
+    mean, variance = float(without_drift.mean()), float(without_drift.var(ddof=1))
+    if mean <= 0.0 or variance <= 0.0:
+        return MATERIAL_PSI
+    spread = variance / (3.0 * mean) ** 2  # 2 / (9 * degrees of freedom)
+    quantile: float = mean * (1.0 - spread + student_quantile(level, freedom) * spread**0.5) ** 3
+    return max(MATERIAL_PSI, quantile)
 
 
 def student_quantile(level: float, freedom: int) -> float:

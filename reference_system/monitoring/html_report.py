@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
 from reference_system.monitoring import svg_charts
 from reference_system.monitoring.performance import DayFigures
@@ -70,7 +69,7 @@ def real_time(stretch: timedelta, speed: float) -> str:
     return f"{seconds:.0f} s" if seconds < 2 * _MANY else f"{seconds / _MANY:.0f} min"
 
 
-def _performance_chart(performance: Performance, report: Report) -> Markup | None:
+def _performance_chart(performance: Performance, report: Report) -> str | None:
     """The primary metric by day; one line a model version. `None` if no day can carry it."""
     judged = [day for day in charted(performance) if performance.primary in day.metrics]
     versions = sorted({day.model_version for day in judged})
@@ -86,7 +85,7 @@ def charted(performance: Performance) -> list[DayFigures]:
     return [day for day in performance.days if day.enough and day.model_version != OUTSIDE_LINK]
 
 
-def _share_chart(performance: Performance, report: Report) -> Markup | None:
+def _share_chart(performance: Performance, report: Report) -> str | None:
     """The share of frauds by day; `None` if no day is mature."""
     points = [_point(day.day, day.frauds / day.payments, "all payments") for day in performance.shares]
     return _by_day([points] if points else [], report, target=None, name="share of frauds")
@@ -98,7 +97,7 @@ def _point(day: int, value: float, label: str) -> svg_charts.Point:
 
 def _by_day(
     series: Sequence[Sequence[svg_charts.Point]], report: Report, *, target: float | None, name: str
-) -> Markup | None:
+) -> str | None:
     days = [int(point.x) for line in series for point in line]
     if not days:
         return None

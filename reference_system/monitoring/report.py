@@ -22,6 +22,10 @@ from reference_system.monitoring.performance import Change, DayFigures, FraudSha
 Level = Literal["quiet", "alarm", "not judged"]
 # Half or twice of the same hours a week ago is no rhythm any more.
 _LEAST_VOLUME, _MOST_VOLUME = 0.5, 2.0
+# Smaller numbers halve and double by chance.
+_LEAST_EVENTS = 50
+# A report every three real minutes: a day of them.
+KEPT_REPORTS = 480
 _WEEK = 7
 _NAMED = 3
 
@@ -172,13 +176,19 @@ def drift_text(case: UseCaseReport, *, as_of: datetime) -> str:
 
 
 def write_report(folder: Path, report: Report, html: str) -> Path:
-    """Write the page and its figures under the report's moment and as `latest`; returns the page's path."""
+    """Write the page and its figures under the report's moment and as `latest`; returns the page's path.
+
+    The oldest reports beyond `KEPT_REPORTS` go.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{report.as_of:%Y-%m-%dT%H%M}"
     figures = msgspec.json.format(msgspec.json.encode(report), indent=1)
     for stem in (name, "latest"):
         _replace(folder / f"{stem}.json", figures)
         _replace(folder / f"{stem}.html", html.encode())
+    for page in sorted(folder.glob("2*.html"))[:-KEPT_REPORTS]:
+        page.unlink()
+        page.with_suffix(".json").unlink(missing_ok=True)
     return folder / f"{name}.html"
 
 
@@ -206,7 +216,7 @@ def _change_text(change: Change) -> str:
 
 
 def _volume_text(volume: TopicVolume) -> str | None:
-    if len(volume.days) <= _WEEK or not volume.days[-1 - _WEEK]:
+    if len(volume.days) <= _WEEK or volume.days[-1 - _WEEK] < _LEAST_EVENTS:
         return None
     ratio = volume.days[-1] / volume.days[-1 - _WEEK]
     if _LEAST_VOLUME <= ratio <= _MOST_VOLUME:

@@ -2,8 +2,8 @@
 
 In: what challenger, champion and baselines are worth on the same rows, as functions of the groups' weights.
 Out: promote, hold or refuse, with reasons and intervals.
-Invariant: no challenger is promoted that does not beat every baseline, or that is worse than the champion by more
-than the tolerance, beyond what chance explains.
+Invariant: no challenger is promoted that surely does not beat a baseline, or that is worse than the champion by more
+than the tolerance.
 
 The interval is a paired bootstrap over groups (cards, viewers): rows of one group stand and fall together, and both
 models meet the same draw, so what is hard for both cancels out.
@@ -99,11 +99,17 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
 
 def _answer(metric: str, against: Mapping[str, Interval], champion: float | None) -> tuple[Answer, list[str]]:
     reasons = [f"{metric} against {name}: {interval}" for name, interval in against.items()]
-    lost = [name for name, interval in against.items() if name != "champion" and not interval.difference > 0.0]
+    baselines = {name: interval for name, interval in against.items() if name != "champion"}
+    lost = [name for name, interval in baselines.items() if interval.high <= 0.0]
     if lost:
         return "refuse", [f"does not beat {', '.join(lost)}", *reasons]
+    unclear = [name for name, interval in baselines.items() if interval.difference <= 0.0]
     if champion is None:
-        return "promote", ["the first model beats every baseline", *reasons]
+        # In a tiny world nothing is certain, and without a model nothing answers.
+        doubt = f"the first model; it may not beat {', '.join(unclear)}"
+        return "promote", [doubt if unclear else "the first model beats every baseline", *reasons]
+    if unclear:
+        return "hold", [f"may not beat {', '.join(unclear)}", *reasons]
     answer, reason = _against_champion(against["champion"], TOLERANCE * champion)
     return answer, [reason, *reasons]
 

@@ -29,7 +29,7 @@ CONTEST = Contest(
     primary_metric=model.PRIMARY_METRIC,
     inputs=model.SIGNATURE,
 )
-# Enough that more rows no longer change the ranker's order of merit, few enough for seconds on two cores.
+# Bounds that keep a training within seconds on two cores, however large the world is.
 TRAIN_ROWS, TEST_ROWS, CASES = 100_000, 20_000, 1_500
 
 

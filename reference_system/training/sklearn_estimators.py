@@ -80,7 +80,7 @@ def _random_forest(seed: int) -> object:
         n_estimators=60,
         max_depth=12,
         min_samples_leaf=4,
-        max_samples=0.25,  # of the rows for each tree: a third of the time
+        max_samples=0.25,  # of the rows, for each tree
         n_jobs=_CORES,
         random_state=seed,
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from local_broker import free_port_offset
 
 from reference_system.paths import StatePaths
 from reference_system.settings import PROJECT_ROOT, Settings
@@ -60,11 +61,11 @@ def run(environment: dict[str, str], *arguments: str, seconds: float) -> subproc
 
 
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory, port_offset: int) -> Iterator[LiveSystem]:
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSystem]:
     settings = Settings(
         _env_file=None,
         state_dir=tmp_path_factory.mktemp("live") / "state",
-        port_offset=port_offset,
+        port_offset=free_port_offset(),
         customers=300,
         terminals=600,
         viewers=300,

@@ -28,6 +28,7 @@ from ingestion_harness import (
     same_state,
 )
 from kafka.admin import KafkaAdminClient
+from local_broker import free_port_offset, small_settings
 from malformed_events import HUGE, MALFORMED
 from prometheus_client.parser import text_string_to_metric_families
 from sample_events import NOW, example, stream
@@ -44,6 +45,13 @@ from reference_system.use_cases import TOPICS, VIEWS, topic_named
 from reference_system.windows import unpack_tail
 
 POINTS: list[FaultPoint] = ["dead letters sent", "state committed", "states pushed", "lake committed"]
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory, launch_broker):
+    """A broker of its own: these tests use the topics by their real names, and delete them."""
+    with launch_broker(small_settings(tmp_path_factory.mktemp("broker") / "state", free_port_offset())) as running:
+        yield running
 
 
 @pytest.fixture

@@ -6,9 +6,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import psutil
 import pytest
+from local_broker import free_port_offset, small_settings
 
 from reference_system.errors import ServiceError
 from reference_system.settings import PORT_NAMES, Settings
@@ -29,6 +31,12 @@ from reference_system.stack.supervisor_daemon import (
 )
 
 SECONDS = 60
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Ports of its own: the broker of this test run listens on the others."""
+    return small_settings(tmp_path / "state", free_port_offset())
 
 
 @pytest.fixture

@@ -49,6 +49,16 @@ def test_a_first_model_that_does_not_beat_the_baseline_is_refused_by_its_name():
     assert verdict.reasons[0] == "does not beat popularity"
 
 
+def test_a_first_model_that_may_not_beat_the_baseline_is_promoted_with_the_doubt():
+    verdict = answer(worth(0.199, noise=0.1))
+    assert verdict.answer == "promote"
+    assert verdict.reasons[0] == "the first model; it may not beat popularity"
+
+
+def test_a_later_model_that_may_not_beat_the_baseline_is_held():
+    assert answer(worth(0.199, noise=0.1), worth(0.1)).answer == "hold"
+
+
 def test_a_better_challenger_is_promoted():
     assert answer(worth(0.6), worth(0.5)).answer == "promote"
 
