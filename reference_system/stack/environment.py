@@ -76,6 +76,10 @@ def _platform_variables(settings: Settings) -> dict[str, str]:
         "OMP_NUM_THREADS": "2",
         "OPENBLAS_NUM_THREADS": "2",
         "MALLOC_ARENA_MAX": "2",
+        # What a training run took goes back to the system when it ends, instead of staying with the flows process.
+        "MALLOC_MMAP_THRESHOLD_": "131072",
+        "MALLOC_TRIM_THRESHOLD_": "131072",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",
         # Logs are read while they grow.
         "PYTHONUNBUFFERED": "1",
     }

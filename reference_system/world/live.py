@@ -30,6 +30,10 @@ from reference_system.world.records import LONGEST_IMPRESSION_ID, fields_of, ind
 from reference_system.world.scenarios import SCENARIOS, active_at, read_runs
 from reference_system.world.simulation import LIVE_SLICE, Happened, World
 
+# One session in ten is explored: its pages come from the popularity policy, whose propensities lie below 1. Without
+# them no later model could be judged on live pages, for the service is certain of every video that it shows.
+EXPLORED_SESSIONS = 10
+
 
 @dataclass(slots=True, kw_only=True)
 class LiveWorld:
@@ -116,8 +120,10 @@ class LiveWorld:
         return [message for _, message in sorted(messages, key=lambda pair: pair[0])]
 
     def _pages(self, requests: PageRequests, viral: int | None) -> Pages:
-        """The service's pages; where it gave none, the popularity policy's."""
-        answers = self.serving.recommend(requests)
+        """The service's pages; the popularity policy's for explored sessions and where the service gave none."""
+        explored = requests.sessions % EXPLORED_SESSIONS == 0
+        asked = iter(self.serving.recommend(requests.take(~explored)))
+        answers = [None if skip else next(asked) for skip in explored]
         known = self.world.viewing.catalogue.known(int(requests.times[-1]))
         rows = [_videos(answer, known) for answer in answers]
         missing = np.array([row is None for row in rows])

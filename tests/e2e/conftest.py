@@ -66,10 +66,11 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSystem]:
         _env_file=None,
         state_dir=tmp_path_factory.mktemp("live") / "state",
         port_offset=free_port_offset(),
-        customers=300,
-        terminals=600,
-        viewers=300,
-        videos=300,
+        # Large enough for a week with frauds in it, and for viewers whose pages were drawn by chance.
+        customers=2_000,
+        terminals=4_000,
+        viewers=1_500,
+        videos=600,
         history_days=60,
         ready_seconds=180,
     )
