@@ -38,6 +38,15 @@ def _no_settings_from_the_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _environment_is_put_back() -> Iterator[None]:
+    """A command that prepares the environment of a flow does so for its process, which here is the test run."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def port_offset() -> int:
     """The port block of this test run's broker; a test that starts services takes a `free_port_offset()`."""

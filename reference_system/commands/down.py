@@ -31,7 +31,7 @@ def down() -> None:
             next_command=f"kill -9 {' '.join(str(process.pid) for process in left)}",
         )
     if ended.leftovers:
-        typer.echo(f"stopped what had no supervisor: {', '.join(map(str, ended.leftovers))}")
+        typer.echo(f"stopped as well, left without its parent: {', '.join(map(str, ended.leftovers))}")
     if ended.services:
         typer.echo(f"stopped {', '.join(ended.services)} in {time.monotonic() - began:.0f} s; the data stays")
     if not ended.services and not ended.leftovers:

@@ -7,12 +7,12 @@ Invariant: it runs in this process, with or without a Prefect server; the schedu
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from datetime import datetime
 from typing import Annotated
 
 import typer
+
+from reference_system.commands.on_demand import prepare, run_now
 
 app = typer.Typer()
 _DAY = ["%Y-%m-%d"]
@@ -30,15 +30,14 @@ def etl(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Compute the feature tables and the online states (a range of days: a backfill)."""
+    settings = prepare()
     from reference_system.flows import prefect_etl
 
-    if not as_json:
-        log = logging.getLogger(prefect_etl.__name__)
-        log.setLevel(logging.INFO)
-        log.propagate = False  # Prefect's own handler would print each line again
-        log.addHandler(logging.StreamHandler(sys.stdout))
-    summary = prefect_etl.etl.fn(
-        start=start.date().isoformat() if start else None, end=end.date().isoformat() if end else None
+    summary = run_now(
+        settings,
+        prefect_etl.etl,
+        start=start.date().isoformat() if start else None,
+        end=end.date().isoformat() if end else None,
     )
     if as_json:
         typer.echo(json.dumps(summary))

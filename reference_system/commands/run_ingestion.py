@@ -33,14 +33,11 @@ def main(settings: Settings) -> None:
     """
     from reference_system.errors import StateError
     from reference_system.paths import StatePaths
-    from reference_system.process_metrics import serve_metrics
 
     stop = StopSignal()
     paths = StatePaths(settings.state_dir)
     if not paths.clock.exists():
         raise StateError(f"no world ever ran here: there is no {paths.clock}", next_command="make up")
-    # Before the slow imports: the process is alive from here on.
-    serve_metrics(settings.port("ingestion_metrics"))
     _consume(settings, paths, stop)
     _say("stopped: everything that was read is stored")
 
@@ -50,11 +47,14 @@ def _consume(settings: Settings, paths: StatePaths, stop: StopSignal) -> None:
     from reference_system.features.feast_store import open_store, write_states
     from reference_system.features.stream_verdicts import Outcome
     from reference_system.ingestion.prometheus_metrics import IngestionMetrics
+    from reference_system.process_metrics import serve_metrics
     from reference_system.use_cases import TOPICS
 
     push = partial(write_states, open_store(paths))
     metrics = IngestionMetrics(TOPICS, Outcome)
     with open_loop(settings, push=push, metrics=metrics, clock=SimulatedClock(paths.clock)) as loop:
+        # Healthy means consuming: the page comes up with the first poll, not with the process.
+        serve_metrics(settings.port("ingestion_metrics"))
         _say(f"consuming {len(TOPICS)} topics of {settings.kafka_bootstrap}")
         _run(loop, stop)
 

@@ -7,27 +7,19 @@ Invariant: where the Prefect server answers, the run is visible there; where it 
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated
 
 import typer
 
+from reference_system.commands.on_demand import UseCaseName, prepare, run_now
+
 app = typer.Typer()
-_OK = 200
-
-
-class UseCase(StrEnum):
-    """The use cases as arguments."""
-
-    FRAUD = "fraud"
-    RECOMMENDATION = "recommendation"
 
 
 @app.command("score-batch")
 def score_batch(
-    use_case: Annotated[UseCase, typer.Argument(help="What to predict.")],
+    use_case: Annotated[UseCaseName, typer.Argument(help="What to predict.")],
     day: Annotated[
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], help="A finished day of payments (default: the newest with features)."),
@@ -36,21 +28,12 @@ def score_batch(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Score a day of payments, or make a page for every active viewer."""
-    from reference_system.settings import load_settings
-    from reference_system.stack.environment import child_environment
-    from reference_system.stack.local_http import ask
-
-    settings = load_settings()
-    # Before MLflow and Prefect are imported: they read their switches and deadlines at import.
-    os.environ.update(child_environment(settings))
+    settings = prepare()
     from reference_system.flows import prefect_batch
 
-    try:
-        visible = ask(settings.port("prefect"), "/api/health").status == _OK
-    except OSError:
-        visible = False
-    flow = prefect_batch.score_batch if visible else prefect_batch.score_batch.fn
-    summary = flow(use_case.value, f"{day:%Y-%m-%d}" if day else None)
+    summary = run_now(
+        settings, prefect_batch.score_batch, use_case=use_case.value, day=f"{day:%Y-%m-%d}" if day else None
+    )
     if as_json:
         typer.echo(json.dumps(summary))
     else:

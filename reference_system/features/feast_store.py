@@ -179,7 +179,7 @@ def _online_store(store: FeatureStore) -> GuardedSqliteOnlineStore:
     return cast("GuardedSqliteOnlineStore", store._get_provider().online_store)  # noqa: SLF001 - it has no public name
 
 
-@lru_cache
+@lru_cache(maxsize=8)  # one store in a process, or few: an unbounded cache would keep every reopened one open
 def _online_view(store: FeatureStore, name: str) -> FeatureView:
     """Looked up once for each store: Feast parses its registry on every look-up."""
     return store.get_feature_view(name)

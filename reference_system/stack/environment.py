@@ -80,6 +80,9 @@ def _platform_variables(settings: Settings) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": "131072",
         "MALLOC_TRIM_THRESHOLD_": "131072",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        # What the libraries deprecate is their business; a reader looks in the logs for ours.
+        "PYTHONWARNINGS": "ignore::DeprecationWarning",
         # Logs are read while they grow.
         "PYTHONUNBUFFERED": "1",
     }

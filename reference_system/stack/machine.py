@@ -191,7 +191,8 @@ def check_telemetry(settings: Settings) -> Check:
             environment = psutil.Process(process.pid).environ()
         except psutil.Error:
             continue
-        wrong = [name for name, value in TELEMETRY_SWITCHES.items() if environment.get(name) != value]
+        # BentoML writes its own switch anew for its workers, as `True`.
+        wrong = [name for name, value in TELEMETRY_SWITCHES.items() if environment.get(name, "").lower() != value]
         wrong += [HIDES_LEAKS] if HIDES_LEAKS in environment else []
         lacking += [f"{process}: {name}" for name in wrong]
     switches = ", ".join(f"{name}={value}" for name, value in TELEMETRY_SWITCHES.items())

@@ -291,7 +291,7 @@ def test_the_command_says_what_it_does(paths):
     set_clock(paths, START + 2 * DAY)
     result = CliRunner().invoke(etl_command.app, [])
     assert result.exit_code == 0, result.output
-    assert "customer_activity: 46 rows from 2025-03-03" in result.stdout
+    assert "customer_activity: 46 rows from 2025-03-03" in result.stderr
     assert "ETL done: 2 days up to 2025-03-04T22:00:00Z" in result.stdout
 
 
