@@ -161,8 +161,18 @@ def _stop_in_order(settings: Settings, supervisor: Supervisor) -> list[str]:
         _wait_until_stopped(
             supervisor, names, seconds=_MARGIN_SECONDS + max((s.stop_seconds for s in wave), default=0)
         )
+        _wait_for_children(settings, set(names), seconds=_MARGIN_SECONDS)
         stopped += names
     return stopped
+
+
+def _wait_for_children(settings: Settings, names: set[str], *, seconds: float) -> None:
+    """A worker may outlive its parent while it hands over what it holds: to a platform that must still be there."""
+    deadline = time.monotonic() + seconds
+    while any(found.service in names for found in marked_processes(settings.state_dir)):
+        if time.monotonic() > deadline:
+            return
+        time.sleep(_POLL_SECONDS)
 
 
 def _wait_until_stopped(supervisor: Supervisor, names: Iterable[str], *, seconds: float) -> None:

@@ -97,7 +97,7 @@ def test_down_leaves_no_process_no_port_and_no_lock_and_up_goes_on_with_the_data
 
     assert down.returncode == 0, down.stderr
     assert down.stdout.startswith("stopped ")
-    assert "had no supervisor" not in down.stdout
+    assert "left without its parent" not in down.stdout
     assert marked_processes(live.settings.state_dir) == []
     assert [name for name in PORT_NAMES if not is_port_free(live.settings.port(name))] == []
     assert not (live.settings.state_dir / "lock").exists()
