@@ -51,11 +51,6 @@ def list_scenarios(*, as_json: AsJson = False) -> None:
         Column("look at", overflow="fold"),
         Column("on since", no_wrap=True),
     )
-        Column("scenario", no_wrap=True),
-        "what happens",
-        Column("look at", overflow="fold"),
-        Column("on since", no_wrap=True),
-    )
     for name, does, look_at, run in rows:
         table.add_row(name, does, look_at, f"{run.started:%Y-%m-%d %H:%M}" if run else "off")
     Console().print(table)
