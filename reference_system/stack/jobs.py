@@ -122,7 +122,8 @@ class ServiceStart:
             return False
         self._starts.add(process.started)
         problem = self.service.health.problem()
-        if problem is None and process.state in ("RUNNING", "STARTING"):
+        # STARTING: it may be the leftover of a killed one that answers, until `workbook run` has stopped it.
+        if problem is None and process.state == "RUNNING":
             return True
         if process.state == "FATAL" or len(self._starts) >= _GIVE_UP_STARTS:
             raise self._failure("ends again and again while starting")

@@ -101,7 +101,8 @@ def _state(settings: Settings, service: Service, process: Supervised | None) -> 
         return "failed" if process is not None and process.state == "FATAL" else "stopped"
     if process.state == "BACKOFF":
         return "restarting"
-    if service.health.problem() is None:
+    # While it is STARTING, the leftover of a killed one may answer in its place.
+    if process.state == "RUNNING" and service.health.problem() is None:
         return HEALTHY
     return "starting" if process.now - process.started <= settings.ready_seconds else "unhealthy"
 
