@@ -51,6 +51,7 @@ def supervisor(settings: Settings) -> Iterator[Supervisor]:
 @pytest.fixture
 def kafka(settings: Settings, supervisor: Supervisor) -> int:
     supervisor.start("kafka")
+    until(lambda: supervisor.process("kafka").state == "RUNNING")
     until(lambda: service_named(settings, "kafka").health.problem() is None)
     return pid_of(supervisor, "kafka")
 
@@ -87,6 +88,7 @@ def test_a_killed_service_is_started_again_and_reported(
     os.kill(kafka, signal.SIGKILL)
 
     until(lambda: supervisor.process("kafka").pid not in (None, kafka))
+    until(lambda: supervisor.process("kafka").state == "RUNNING")
     until(lambda: service_named(settings, "kafka").health.problem() is None)
 
     (line,) = unexpected_ends(settings, supervisor)

@@ -66,7 +66,7 @@ class Check:
     ("process_state", "age", "problem", "expected"),
     [
         ("RUNNING", 1, None, HEALTHY),
-        ("STARTING", 1, None, HEALTHY),
+        ("STARTING", 1, None, "starting"),
         ("RUNNING", 10, "port does not answer", "starting"),
         ("RUNNING", 1_000, "port does not answer", "unhealthy"),
         ("BACKOFF", 1, "port does not answer", "restarting"),
