@@ -7,12 +7,11 @@ Invariant: it runs in this process, with or without a Prefect server; the schedu
 from __future__ import annotations
 
 import json
-import logging
-import os
-import sys
 from typing import Annotated
 
 import typer
+
+from reference_system.commands.on_demand import prepare, run_now
 
 app = typer.Typer(help="Drift, performance and freshness.", no_args_is_help=True)
 
@@ -20,18 +19,10 @@ app = typer.Typer(help="Drift, performance and freshness.", no_args_is_help=True
 @app.command("run")
 def run(*, as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False) -> None:
     """Look at the system now and write a report."""
-    from reference_system.settings import load_settings
-    from reference_system.stack.environment import child_environment
-
-    # Before MLflow and Prefect are imported: they read their switches and deadlines at import.
-    os.environ.update(child_environment(load_settings()))
+    settings = prepare()
     from reference_system.flows import prefect_monitor
 
-    log = logging.getLogger(prefect_monitor.__name__)
-    log.addHandler(logging.StreamHandler(sys.stderr))
-    log.setLevel(logging.WARNING if as_json else logging.INFO)
-    log.propagate = False
-    summary = prefect_monitor.monitor.fn()
+    summary = run_now(settings, prefect_monitor.monitor)
     if as_json:
         typer.echo(json.dumps(summary))
     else:
