@@ -126,6 +126,8 @@ def _serving(settings: Settings) -> Service:
         command=(
             *_python("bentoml", "serve", "reference_system.serving.bentoml_service:RealTime"),
             *("--host", LOOPBACK, "--port", str(port)),
+            # Without a bound it waits for clients that keep their connection, for as long as they like.
+            *("--timeout-graceful-shutdown", "3"),
         ),
     )
 
