@@ -29,7 +29,7 @@ from reference_system.monitoring.mlflow_figures import EXPERIMENT, log_report
 from reference_system.monitoring.report import read_latest
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import load_bundle
-from reference_system.settings import Settings, load_settings
+from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
@@ -45,11 +45,12 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
-def lived(tmp_path_factory):
+def lived(tmp_path_factory, port_offset):
     """Settings of a world with 45 days of history and 11 live days, amounts inflated during the last two."""
     settings = Settings(
         _env_file=None,
         state_dir=tmp_path_factory.mktemp("monitoring") / "state",
+        port_offset=port_offset,
         customers=700,
         terminals=500,
         viewers=400,
@@ -220,15 +221,14 @@ def test_freshness_without_ingestion_and_figures_without_mlflow_are_said(look):
     assert summary["mlflow_run"] is None
 
 
-def test_freshness_is_what_ingestion_publishes(lived, port_offset, monkeypatch):
+def test_freshness_is_what_ingestion_publishes(lived):
     registry = CollectorRegistry()
     metrics = IngestionMetrics(TOPICS, ("counted",), registry=registry)
     metrics.add_delays([10.0] * 99 + [50.0])
     metrics.show({}, {})
-    monkeypatch.setenv("WORKBOOK_PORT_OFFSET", str(port_offset))
-    server, thread = start_http_server(lived.ingestion_metrics_port + port_offset, "127.0.0.1", registry)
+    server, thread = start_http_server(lived.port("ingestion_metrics"), "127.0.0.1", registry)
     try:
-        freshness = prefect_monitor._freshness(load_settings())
+        freshness = prefect_monitor._freshness(lived)
     finally:
         server.shutdown()
         server.server_close()
@@ -252,11 +252,11 @@ def test_the_figures_and_the_page_are_a_run_in_mlflow(look, lived, tmp_path, mon
     assert MlflowClient(uri).get_experiment_by_name(EXPERIMENT) is not None
 
 
-def test_an_mlflow_that_does_not_answer_is_a_service_error(look, port_offset, tmp_path, monkeypatch):
+def test_an_mlflow_that_does_not_answer_is_a_service_error(look, lived, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     _, report = look(SCENARIO_DAY)
     with pytest.raises(ServiceError, match="did not take the figures"):
-        log_report(f"http://127.0.0.1:{5050 + port_offset}", report, tmp_path / "page.html")
+        log_report(lived.url("mlflow"), report, tmp_path / "page.html")
 
 
 def test_the_command_says_what_the_latest_report_found(look):
