@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from pyarrow import fs
 
 from reference_system.errors import StateError
 from reference_system.events import Event, Topic
@@ -163,7 +164,10 @@ def read(
     schema = pa.schema([arrow_schema(topic).field(name) for name in names])
     if not DeltaTable.is_deltatable(str(_path(lake, topic))):
         return pa.RecordBatchReader.from_batches(schema, [])
-    dataset = DeltaTable(_path(lake, topic)).to_pyarrow_dataset(schema=arrow_schema(topic))
+    # Arrow's own file system: through delta-rs's, which is Python, Arrow's threads wait for the interpreter lock while
+    # the reader that waits for them may hold it.
+    files = fs.SubTreeFileSystem(str(_path(lake, topic)), fs.LocalFileSystem())
+    dataset = DeltaTable(_path(lake, topic)).to_pyarrow_dataset(schema=arrow_schema(topic), filesystem=files)
     day, moment = ds.field(EVENT_DAY), ds.field("event_timestamp")
     wanted = ds.scalar(True)
     if start is not None:

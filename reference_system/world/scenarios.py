@@ -43,11 +43,11 @@ DESCRIPTIONS = {
     ),
     Scenario.TASTE_SHIFT: (
         "every viewer's taste jumps to other categories",
-        "psi of viewer_share_*; ndcg@10 and the watches a page, before and after retraining",
+        "psi of watched_category and the watch rate; ndcg@10, before and after retraining",
     ),
     Scenario.VIRAL_VIDEO: (
         "half of all sessions begin with a link to the newest video",
-        "video_watch_count_* of that video; its share of impressions and watches",
+        "psi of page_source and watched_new_video; the share of that video among the watches",
     ),
 }
 
