@@ -42,7 +42,7 @@ def test_up_shows_progress_the_first_answers_and_the_table(live: LiveSystem) -> 
 
 
 def test_status_has_every_service_healthy_with_its_memory(live: LiveSystem) -> None:
-    status = live.status()
+    status = live.healthy_status()
 
     assert list(status) == ["services", "clock", "events", "freshness_ms"]
     for service in status["services"]:
@@ -114,7 +114,7 @@ def test_clean_is_refused_while_it_runs(live: LiveSystem) -> None:
     assert clean.returncode == 1
     assert clean.stderr.startswith("the system is up (")
     assert clean.stderr.endswith("run `make down`\n")
-    assert live.states() == HEALTHY
+    assert {s["name"]: s["state"] for s in live.healthy_status()["services"]} == HEALTHY
 
 
 def test_restart_replaces_one_process(live: LiveSystem) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import mlflow
+import msgspec
 import numpy as np
 import pytest
 from local_broker import small_settings
@@ -17,6 +18,7 @@ from reference_system.commands import run_bootstrap
 from reference_system.errors import StateError, TrainingError
 from reference_system.features import feast_store
 from reference_system.flows import prefect_train
+from reference_system.flows.prefect_etl import Mark
 from reference_system.flows.prefect_train import train
 from reference_system.flows.trained_model import contest_of, prepare, split_of
 from reference_system.paths import StatePaths
@@ -155,14 +157,22 @@ def test_before_any_world_there_is_nothing_to_train_on(tmp_path, monkeypatch):
         train.fn("fraud")
 
 
-def test_features_that_end_too_early_are_completed_first(system, paths, monkeypatch):
-    needed = split_of("fraud", system.history_start + timedelta(days=system.history_days)).test.end
+def test_features_that_end_too_early_are_completed_first(system, tmp_path, monkeypatch):
+    now = system.history_start + timedelta(days=system.history_days)
+    needed = split_of("fraud", now).test.end
+    paths = StatePaths(tmp_path)
+    paths.feature_tables.mkdir(parents=True)
     ran = []
     monkeypatch.setattr(prefect_train.etl, "fn", lambda: ran.append("etl"))
-    prefect_train._complete_features("fraud", paths, needed + timedelta(days=7))
-    assert ran == []
-    prefect_train._complete_features("fraud", paths, needed + timedelta(days=30))
-    assert ran == ["etl"]
+    prefect_train._complete_features("fraud", paths, now)
+    assert ran == ["etl"], "no mark at all"
+    mark = paths.feature_tables / "etl.json"
+    mark.write_bytes(msgspec.json.encode(Mark(end=needed)))
+    prefect_train._complete_features("fraud", paths, now)
+    assert ran == ["etl"], "they reach far enough"
+    mark.write_bytes(msgspec.json.encode(Mark(end=needed - timedelta(microseconds=1))))
+    prefect_train._complete_features("fraud", paths, now)
+    assert ran == ["etl", "etl"], "they end too early"
 
 
 def write_clock(paths: StatePaths, moment) -> None:
