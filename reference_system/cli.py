@@ -13,11 +13,16 @@ import typer
 from typer.core import TyperGroup
 
 from reference_system.commands import (
+    bench,
     clean,
+    data,
+    dead_letter,
     design,
     doctor,
     down,
+    drill,
     etl,
+    features,
     kafka,
     load,
     logs,
@@ -28,9 +33,11 @@ from reference_system.commands import (
     scenario,
     schemas,
     score_batch,
+    state,
     status,
     train,
     up,
+    verify,
 )
 from reference_system.errors import WorkbookError
 
@@ -93,10 +100,17 @@ app.add_typer(train.app)
 app.add_typer(score_batch.app)
 app.add_typer(monitor.app, name="monitor")
 app.add_typer(load.app)
+app.add_typer(drill.app, name="drill")
+app.add_typer(bench.app, name="bench")
+app.add_typer(data.app, name="data")
+app.add_typer(verify.app)
+app.add_typer(dead_letter.app, name="dead-letter")
+app.add_typer(features.app, name="features")
 app.add_typer(design.app, name="design")
 app.add_typer(schemas.app)
 app.add_typer(openapi.app)
 app.add_typer(kafka.app, name="kafka")
+app.add_typer(state.app, name="state")
 
 if __name__ == "__main__":
     app()

@@ -5,7 +5,8 @@ Invariant: a commit is all or nothing and carries the Kafka offsets that it reac
 recognised: `committed_offsets` tells the sink what the lake already holds, and `append` refuses to go back.
 
 A table has the record's fields, `event_day` (its partitions: the UTC day of `event_timestamp`) and where the event
-came from, `kafka_partition` and `kafka_offset` (-1 for generated history).
+came from, `kafka_partition` and `kafka_offset` (-1 for generated history). `late` marks events that came more than a
+day behind their partition: they are facts, but in no window, so `read(..., counted_only=True)` leaves them out.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from reference_system.errors import StateError
 from reference_system.events import Event, Topic
 
 EVENT_DAY = "event_day"
+LATE = "late"
 NO_OFFSET = -1
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _PLAIN_TYPES = {
@@ -72,18 +74,26 @@ def arrow_schema(topic: Topic) -> pa.Schema:
             pa.field(EVENT_DAY, pa.string()),
             pa.field("kafka_partition", pa.int32()),
             pa.field("kafka_offset", pa.int64()),
+            pa.field(LATE, pa.bool_()),
         ]
     )
 
 
-def to_table(topic: Topic, events: Sequence[Event], partitions: Sequence[int], offsets: Sequence[int]) -> pa.Table:
-    """The lake's rows for consumed events; the three sequences have one element for each event."""
+def to_table(
+    topic: Topic,
+    events: Sequence[Event],
+    partitions: Sequence[int],
+    offsets: Sequence[int],
+    late: Sequence[bool] | None = None,
+) -> pa.Table:
+    """The lake's rows for consumed events; the sequences have one element for each event (`late`: by default none)."""
     schema = arrow_schema(topic)
     columns = {
         name: pa.array([getattr(event, name) for event in events], schema.field(name).type)
         for name in topic.record.__struct_fields__
     }
-    return _with_origin(topic, columns, np.asarray(partitions, np.int32), np.asarray(offsets, np.int64))
+    origin = np.asarray(partitions, np.int32), np.asarray(offsets, np.int64)
+    return _with_origin(topic, columns, *origin, np.zeros(len(events), np.bool_) if late is None else late)
 
 
 def history_table(topic: Topic, columns: Mapping[str, object]) -> pa.Table:
@@ -101,15 +111,19 @@ def history_table(topic: Topic, columns: Mapping[str, object]) -> pa.Table:
         kind = schema.field(name).type
         arrays[name] = values.cast(kind) if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, kind)
     count = len(arrays["event_timestamp"])
-    return _with_origin(topic, arrays, np.full(count, NO_OFFSET, np.int32), np.full(count, NO_OFFSET, np.int64))
+    origin = np.full(count, NO_OFFSET, np.int32), np.full(count, NO_OFFSET, np.int64)
+    return _with_origin(topic, arrays, *origin, np.zeros(count, np.bool_))
 
 
-def _with_origin(topic: Topic, columns: dict[str, object], partitions: object, offsets: object) -> pa.Table:
+def _with_origin(
+    topic: Topic, columns: dict[str, object], partitions: object, offsets: object, late: object
+) -> pa.Table:
     origin = {
         # Through date32: strftime on timestamps is several times slower.
         EVENT_DAY: pc.cast(pc.cast(columns["event_timestamp"], pa.date32()), pa.string()),
         "kafka_partition": partitions,
         "kafka_offset": offsets,
+        LATE: late,
     }
     return pa.table({**columns, **origin}, schema=arrow_schema(topic))
 
@@ -148,15 +162,18 @@ def committed_offsets(lake: Path, topic: Topic) -> dict[int, int]:
     return {number: version for number, version in found.items() if version is not None}
 
 
-def read(
+def read(  # noqa: PLR0913 - what to read of it
     lake: Path,
     topic: Topic,
     *,
     start: datetime | None = None,
     end: datetime | None = None,
     columns: Sequence[str] | None = None,
+    counted_only: bool = False,
 ) -> pa.RecordBatchReader:
     """The rows with `event_timestamp` in [start, end), in no particular order; only the days asked for are opened.
+
+    `counted_only` leaves out the late ones: what windows, lists and profiles are made of.
 
     A table that does not exist yet reads as an empty one. The reader can be consumed once (DuckDB, pyarrow).
     """
@@ -174,6 +191,8 @@ def read(
         wanted &= (day >= _day(start)) & (moment >= pa.scalar(start, _TIMESTAMP))
     if end is not None:
         wanted &= (day <= _day(end)) & (moment < pa.scalar(end, _TIMESTAMP))
+    if counted_only:
+        wanted &= ~ds.field(LATE)
     return dataset.scanner(columns=names, filter=wanted).to_reader()
 
 

@@ -4,6 +4,7 @@ WorkbookError
 ├── SetupError        the machine or the environment is not ready    → `workbook doctor`
 ├── ServiceError      a service is missing, unhealthy or too slow    → `workbook status`, `workbook logs NAME`
 ├── StateError        what the state directory holds cannot be used  → `make clean`
+├── ImportRefused     a file cannot become events; nothing was written
 ├── EventRejected     bytes that are not the event they claim to be  → dead-letter topic
 ├── TrainingError     no honest model can come from this data
 ├── BundleRefused     a model bundle failed verification; the old one keeps serving
@@ -44,8 +45,17 @@ class StateError(WorkbookError):
     """What the state directory holds cannot be used."""
 
 
+class ImportRefused(WorkbookError):  # noqa: N818 - refusing is what the import does
+    """A file that cannot become events; nothing was written."""
+
+
 class EventRejected(WorkbookError):  # noqa: N818 - the field says rejected events, not event errors
-    """Bytes that are not the event they claim to be."""
+    """Bytes that are not the event they claim to be; `kind` is the reason in one word."""
+
+    def __init__(self, fact: str, *, kind: str) -> None:
+        """Store the fact and its kind (`events.Refusal`)."""
+        super().__init__(fact)
+        self.kind = kind
 
 
 class TrainingError(WorkbookError):

@@ -2,33 +2,55 @@
 
 A record is declared once, as a frozen msgspec Struct; its JSON Schema is generated from it and committed under
 `docs/schemas/`. Decoding is strict: unknown and missing fields, numbers in strings, NaN, infinities, unbounded ids,
-times without a zone and times more than five minutes in the future are refused.
+times without a zone, times more than five minutes in the future, a key that stands twice and NUL are refused.
 
 In: bytes. Out: records, or `EventRejected` with a reason class and a message.
-Invariant: `decode(topic, encode(event), now=now) == event`.
+Invariant: `decode(topic, encode(event), now=now) == event` for every event that decoding accepts.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from enum import StrEnum
+from functools import cache
+from operator import attrgetter
+from typing import Annotated, Any, Literal, NoReturn
 
 import msgspec
 from msgspec import Meta
 
 from reference_system.errors import EventRejected
+from reference_system.event_shapes import ID_PATTERN, Id, are_ids, is_id, shape_of
 
 MAX_EVENT_BYTES = 64 * 1024
+# Where ingestion sends rows to the task that owns their entity (`features/stream_forwarding.py`); no topic of events.
+REPARTITION_TOPIC = "repartition"
 # A producer's clock may run ahead of ours by this much; further ahead is a wrong clock, not an event.
 FUTURE_TOLERANCE = timedelta(minutes=5)
-# Nothing in this system happened before; a time from 1970 is a unit error.
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+# Public data that people bring begins in the 1990s; a time from 1970 is a unit error.
+EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 
-# The look-ahead is the end of the string in Python and in JSON Schema alike: `$` would let a newline pass.
-Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(?![\s\S])")]
 Moment = Annotated[datetime, Meta(tz=True)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
+# Microseconds since the epoch, within what a datetime can say.
+MomentMicros = Annotated[int, Meta(ge=0, le=253_402_300_799_999_999)]
+
+
+class Refusal(StrEnum):
+    """What is wrong with refused bytes, in one word: the `error_class` of a dead letter."""
+
+    TOMBSTONE = "tombstone"
+    OVERSIZED = "oversized"
+    NOT_JSON = "not-json"
+    WRONG_SCHEMA = "wrong-schema"
+    UNKNOWN_VERSION = "unknown-version"
+    REPEATED_KEY = "repeated-key"
+    HOSTILE_TEXT = "hostile-text"
+    WRONG_TIME = "wrong-time"
+    WRONG_KEY = "wrong-key"
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -45,6 +67,11 @@ class PredictionLogged(Event, frozen=True, kw_only=True, forbid_unknown_fields=T
     event clock. `items` are the ids that were recommended (empty for fraud); `scores` has one value, or one for each
     item, or none where a degraded answer came from a rule; `features` is the model's input, row after row, in the
     order of the model's signature.
+
+    What the features were made of: `entity_keys` are the keys whose windows were evaluated (the customer and the
+    terminal; the viewer and the video of each item), `state_micros` says for each of them how new its state was (the
+    moment at which the newest event in it became known, microseconds; null if there was no state), and
+    `catalogue_timestamp` is when the videos' states were read (null for fraud, and where a rule answered).
     """
 
     created_timestamp: Moment
@@ -58,6 +85,9 @@ class PredictionLogged(Event, frozen=True, kw_only=True, forbid_unknown_fields=T
     decision: Annotated[str, Meta(max_length=32)]
     reasons: Annotated[list[Annotated[str, Meta(max_length=200)]], Meta(max_length=10)]
     features: Annotated[list[float], Meta(max_length=5_000)]
+    entity_keys: Annotated[list[Id], Meta(max_length=101)]
+    state_micros: Annotated[list[MomentMicros | None], Meta(max_length=101)]
+    catalogue_timestamp: Moment | None
     feature_age_seconds: Annotated[float, Meta(ge=0.0)] | None
     degraded: bool
     latency_ms: Annotated[float, Meta(ge=0.0)]
@@ -89,6 +119,7 @@ class Topic:
 PREDICTIONS = Topic(name="predictions", record=PredictionLogged, key="entity_id", event_id="prediction_id")
 
 _encoder = msgspec.json.Encoder()
+_QUOTE, _ESCAPE = b'"\\'
 
 
 def encode(event: Event) -> bytes:
@@ -107,27 +138,87 @@ def decode(topic: Topic, data: bytes | None, *, now: datetime) -> Event:
     Raises:
         EventRejected: with the reason; the caller sends the untouched bytes to the dead-letter topic.
     """
-    if data is None:
-        raise EventRejected(f"{topic.name}: a tombstone is no event")
-    if len(data) > MAX_EVENT_BYTES:
-        raise EventRejected(f"{topic.name}: {len(data)} bytes, at most {MAX_EVENT_BYTES} are allowed")
-    try:
-        event = msgspec.json.decode(data, type=topic.record)
-    # RecursionError is what deep nesting raises: it is no ValueError.
-    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-        raise EventRejected(f"{topic.name}: {error}") from error
-    for name in ("event_timestamp", "created_timestamp"):
-        moment = getattr(event, name, None)
-        if moment is None:
-            continue
-        if moment > now + FUTURE_TOLERANCE:
-            raise EventRejected(f"{topic.name}: {name} {moment.isoformat()} lies in the future of {now.isoformat()}")
-        if moment < EARLIEST:
-            raise EventRejected(f"{topic.name}: {name} {moment.isoformat()} lies before {EARLIEST.isoformat()}")
-    return event
+    return decoder(topic)(data, now + FUTURE_TOLERANCE)
+
+
+@cache
+def decoder(topic: Topic) -> Callable[[bytes | None, datetime], Event]:
+    """A topic's `decode` for many events: (value, the latest time that is not in the future) → event."""
+    read = msgspec.json.Decoder(topic.record).decode
+    shape = shape_of(topic.record)
+    ids, quotes = shape.joined_ids(), shape.quotes()
+    has_created = "created_timestamp" in topic.record.__struct_fields__
+    created = attrgetter("created_timestamp")
+
+    def decode_value(data: bytes | None, latest: datetime) -> Event:
+        if data is None:
+            raise EventRejected(f"{topic.name}: a tombstone is no event", kind=Refusal.TOMBSTONE)
+        if len(data) > MAX_EVENT_BYTES:
+            fact = f"{topic.name}: {len(data)} bytes, at most {MAX_EVENT_BYTES} are allowed"
+            raise EventRejected(fact, kind=Refusal.OVERSIZED)
+        try:
+            event = read(data)
+        # RecursionError is what deep nesting raises: it is no ValueError.
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise EventRejected(f"{topic.name}: {error}", kind=_kind_of(error)) from error
+        if _ESCAPE in data or data.count(_QUOTE) != quotes(event):
+            _refuse_odd_text(topic, data, event)
+        if not are_ids(ids(event)):
+            _refuse_ids(topic, event)
+        if not EARLIEST <= event.event_timestamp <= latest:
+            _refuse_time(topic, "event_timestamp", event.event_timestamp, latest)
+        if has_created and not EARLIEST <= created(event) <= latest:
+            _refuse_time(topic, "created_timestamp", created(event), latest)
+        return event
+
+    return decode_value
+
+
+def _kind_of(error: Exception) -> Refusal:
+    if isinstance(error, msgspec.ValidationError):
+        return Refusal.UNKNOWN_VERSION if str(error).endswith("`$.schema_version`") else Refusal.WRONG_SCHEMA
+    return Refusal.NOT_JSON
+
+
+def _refuse_odd_text(topic: Topic, data: bytes, event: Event) -> None:
+    """Refuse repeated keys and NUL: the second, slower parse, for bytes that have escapes or too many texts."""
+    pairs: list[tuple[str, Any]] = json.loads(data, object_pairs_hook=list)
+    names = [name for name, _ in pairs]
+    for name, value in pairs:
+        if names.count(name) > 1:
+            fact = f"{topic.name}: the key `{name}` stands more than once"
+            raise EventRejected(fact, kind=Refusal.REPEATED_KEY)
+        if "\x00" in value if isinstance(value, str) else isinstance(value, list) and _has_nul(value):
+            raise EventRejected(f"{topic.name}: `{name}` has a NUL in it", kind=Refusal.HOSTILE_TEXT)
+    _refuse_ids(topic, event)
+
+
+def _has_nul(values: Sequence[object]) -> bool:
+    return any(isinstance(value, str) and "\x00" in value for value in values)
+
+
+def _refuse_ids(topic: Topic, event: Event) -> None:
+    """Refuse an event with an id that is none, naming the field."""
+    shape = shape_of(topic.record)
+    single = [(name, getattr(event, name)) for name in shape.ids]
+    in_lists = [(f"{name}[...]", value) for name in shape.id_lists for value in getattr(event, name)]
+    for name, value in (*single, *in_lists):
+        if not is_id(value):
+            fact = f"{topic.name}: {value!r} is no id, which is letters, digits and `_.:-` - at `$.{name}`"
+            raise EventRejected(fact, kind=Refusal.WRONG_SCHEMA)
+
+
+def _refuse_time(topic: Topic, name: str, moment: datetime, latest: datetime) -> NoReturn:
+    bound = f"before {EARLIEST.isoformat()}"
+    if moment > latest:
+        bound = f"in the future of {(latest - FUTURE_TOLERANCE).isoformat()}"
+    raise EventRejected(f"{topic.name}: {name} {moment.isoformat()} lies {bound}", kind=Refusal.WRONG_TIME)
 
 
 def json_schema(topic: Topic) -> dict[str, Any]:
     """The JSON Schema of a topic's record, generated from its declaration."""
     schema = msgspec.json.schema(topic.record)
+    fields = schema["$defs"][topic.record.__name__]["properties"]
+    for name in (*shape_of(topic.record).ids, *shape_of(topic.record).id_lists):
+        fields[name].get("items", fields[name])["pattern"] = ID_PATTERN
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"{topic.name} v1", **schema}

@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+# The checkout: what belongs to the repository and not to the installed package is found from here.
+PROJECT_ROOT = Path(__file__).resolve().parents[1]
+
 
 @dataclass(frozen=True, slots=True)
 class StatePaths:
@@ -31,9 +34,9 @@ class StatePaths:
         return self.root / "lake"
 
     @property
-    def stream_state(self) -> Path:
-        """SQLite: offsets, seen event ids and window tails of the stream."""
-        return self.root / "ingestion" / "stream_state.sqlite"
+    def stream_tasks(self) -> Path:
+        """SQLite, one file a task of ingestion: offsets, seen event ids and states of the stream."""
+        return self.root / "ingestion"
 
     @property
     def feature_tables(self) -> Path:
@@ -96,6 +99,21 @@ class StatePaths:
         return self.root / "supervisor"
 
     @property
+    def datasets(self) -> Path:
+        """What readers imported, one folder a dataset (see `datasets.py`)."""
+        return self.root / "datasets"
+
+    @property
     def load_runs(self) -> Path:
         """Run files and plots of `make load`."""
         return self.root / "load"
+
+    @property
+    def bench_runs(self) -> Path:
+        """Run files of `workbook bench`."""
+        return self.root / "bench"
+
+    @property
+    def scratch(self) -> Path:
+        """Systems that a proof makes for itself and removes, one folder each."""
+        return self.root / "scratch"

@@ -18,9 +18,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from reference_system.errors import SetupError
+from reference_system.paths import PROJECT_ROOT
 
 LOOPBACK = "127.0.0.1"
-PROJECT_ROOT = Path(__file__).resolve().parents[1]
 ENV_PREFIX = "WORKBOOK_"
 
 # macOS listens there itself (AirPlay), and many tutorials do.
@@ -64,7 +64,12 @@ class Settings(BaseSettings):
     viewers: int = Field(5_000, ge=50, description="Viewers of the video platform.")
     videos: int = Field(2_000, ge=100, description="Videos at the start of history.")
 
-    kafka_partitions: int = Field(4, ge=1, le=64, description="Partitions of every topic.")
+    kafka_partitions: int = Field(4, ge=1, le=64, description="Partitions of every topic, and so tasks of ingestion.")
+    ingestion_tasks: str = Field(
+        "",
+        pattern=r"^(\d+(,\d+)*)?$",
+        description="Tasks that this ingestion process owns, for example `0,1`; all of them if empty.",
+    )
     kafka_heap_mb: int = Field(384, ge=256, description="Java heap of the broker.")
 
     etl_every_hours: float = Field(48.0, gt=0, description="Simulated hours between two ETL runs.")
@@ -81,6 +86,14 @@ class Settings(BaseSettings):
         if value != value.replace(hour=0, minute=0, second=0, microsecond=0):
             raise ValueError("must be midnight UTC, for example 2025-01-06")
         return value
+
+    @model_validator(mode="after")
+    def _tasks_exist(self) -> Self:
+        if max(self.owned_tasks) >= self.kafka_partitions:
+            raise ValueError(
+                f"ingestion_tasks names task {max(self.owned_tasks)} of {self.kafka_partitions} (0 is first)"
+            )
+        return self
 
     @field_validator("state_dir")
     @classmethod
@@ -103,6 +116,12 @@ class Settings(BaseSettings):
             if ports[one] == ports[other]:
                 raise ValueError(f"{one} and {other} would both listen on port {ports[one]}")
         return self
+
+    @property
+    def owned_tasks(self) -> list[int]:
+        """The tasks of `ingestion_tasks`."""
+        numbers = self.ingestion_tasks.split(",") if self.ingestion_tasks else range(self.kafka_partitions)
+        return sorted({int(number) for number in numbers})
 
     def port(self, name: str) -> int:
         """The port of `kafka`, `kafka_controller`, `mlflow`, `prefect`, `serving`, … with the offset added."""

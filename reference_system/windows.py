@@ -7,8 +7,10 @@ A windowed feature is two sums over an entity's past: `numerator` over `(t - del
 - stream: a `Tail`, the entity's recent rows, kept up by ingestion and pushed to the online store;
 - request: `evaluate(view, tail, as_of)`, so that a window that has emptied since the last event is empty.
 
-A view with a `tile` (busy entities) moves every row to the end of its tile: an event counts from the end of its
-tile on, in history and online alike, and a tail holds at most `horizon / tile` rows.
+A view without a `tile` (quiet entities) is exact. A view with one (busy entities) moves every row to the end of its
+tile, in history and online alike, so that a tail holds at most `(horizon + 1 day) / tile` rows. Its value is the exact
+one of the last tile end: it differs from the exact one of the moment by at most what happened in the two parts of
+tiles that lie between the edges of the one window and of the other.
 
 In: declarations of the use cases. Out: float64 values. Invariant: times are integer microseconds, UTC; the edges of
 a window are exact.
@@ -16,17 +18,20 @@ a window are exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.window_sums import Plan, WindowSum, of_arrays, of_bytes, plan_of
+
 MICROS_PER_SECOND = 1_000_000
 MICROS_PER_DAY = 86_400 * MICROS_PER_SECOND
+# Values of tiled views are multiples of 1/SNAP: their sums are exact, whatever the order in which they are added.
+SNAP = 2**20
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICRO = timedelta(microseconds=1)
 
@@ -91,20 +96,6 @@ def ratio(name: str, value: str, per: str, *, days: float, delay_days: float = 0
     return Window(name=name, numerator=value, denominator=per, days=days, delay_days=delay_days)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """The windows of a view as arrays: distinct edges, and for each feature where its two sums stand.
-
-    `edges` has shape (e, 2): how far before the request a window begins and ends, in microseconds. The others have
-    shape (len(windows),): the row of `edges`, the column of the numerator, and of the denominator (-1: none).
-    """
-
-    edges: Micros
-    edge: NDArray[np.int64]
-    numerator: NDArray[np.int64]
-    denominator: NDArray[np.int64]
-
-
 @dataclass(frozen=True, kw_only=True)  # no slots: what is derived is kept, because every event asks for it
 class WindowedView:
     """Features of one entity over windows of its past.
@@ -139,15 +130,13 @@ class WindowedView:
     @cached_property
     def plan(self) -> Plan:
         """What `evaluate` needs, worked out once."""
-        columns = self.columns
-        edges = sorted({(w.width_micros + w.delay_micros, w.delay_micros) for w in self.windows})
-        return Plan(
-            edges=np.array(edges, np.int64),
-            edge=np.array([edges.index((w.width_micros + w.delay_micros, w.delay_micros)) for w in self.windows]),
-            numerator=np.array([columns.index(w.numerator) for w in self.windows]),
-            denominator=np.array(
-                [-1 if w.denominator is None else columns.index(w.denominator) for w in self.windows]
-            ),
+
+        def of(column: str, window: Window) -> WindowSum:
+            return column, window.width_micros + window.delay_micros, window.delay_micros
+
+        return plan_of(
+            self.columns,
+            [(of(w.numerator, w), None if w.denominator is None else of(w.denominator, w)) for w in self.windows],
         )
 
     @cached_property
@@ -189,15 +178,16 @@ View = WindowedView | RecentItems | Profile
 class Tail:
     """An entity's recent rows: what the online store holds for a windowed view.
 
-    `times` has shape (n,), ascending, microseconds; `values` has shape (n, len(view.columns)).
+    `times` has shape (n,), ascending, microseconds; `values` has shape (n, len(view.columns)). Rows of equal time are
+    ordered by their values, so that the bytes do not depend on the order of arrival.
     """
 
     times: Micros
     values: Floats
 
     def pack(self) -> bytes:
-        """Bytes: the times, then the values, little-endian; their number follows from the view."""
-        return self.times.astype("<i8").tobytes() + self.values.astype("<f8").tobytes()
+        """Bytes: the times, then each column of values, little-endian; their number follows from the view."""
+        return self.times.astype("<i8").tobytes() + self.values.astype("<f8").tobytes("F")
 
 
 def empty_tail(view: WindowedView) -> Tail:
@@ -216,10 +206,10 @@ def unpack_tail(view: WindowedView, data: bytes | None) -> Tail:
     width = len(view.columns)
     count, rest = divmod(len(data), 8 * (1 + width))
     if rest:
-        raise ValueError(f"{view.name}: {len(data)} bytes are no whole number of rows of {width} values")
+        raise _no_tail(view, data)
     times = np.frombuffer(data, "<i8", count)
-    values = np.frombuffer(data, "<f8", count * width, offset=8 * count).reshape(count, width)
-    return Tail(times, values)
+    columns = np.frombuffer(data, "<f8", count * width, offset=8 * count).reshape(width, count)
+    return Tail(times, columns.T)
 
 
 def micros(moment: datetime) -> int:
@@ -239,7 +229,7 @@ def row_time(view: WindowedView, time: int) -> int:
 
 
 def extend(view: WindowedView, tail: Tail, times: Micros, values: Floats) -> Tail:
-    """The tail with more rows: sorted, merged per tile, and nothing older than the horizon.
+    """The tail with more rows: in order, merged per tile, and nothing older than the horizon.
 
     Args:
         view: the declaration.
@@ -253,9 +243,11 @@ def extend(view: WindowedView, tail: Tail, times: Micros, values: Floats) -> Tai
     if tile:
         times = -(-times // tile) * tile
     all_times = np.concatenate([tail.times, times])
-    all_values = np.concatenate([tail.values, values])
-    order = np.argsort(all_times, kind="stable")
-    all_times, all_values = all_times[order], all_values[order]
+    # Adding zero turns a negative zero into a positive one: equal values have equal bytes.
+    all_values = np.concatenate([tail.values, values]) + 0.0
+    if (all_times[1:] <= all_times[:-1]).any():
+        order = np.lexsort((*all_values.T[::-1], all_times))
+        all_times, all_values = all_times[order], all_values[order]
     if tile:
         all_times, starts = np.unique(all_times, return_index=True)
         all_values = np.add.reduceat(all_values, starts, axis=0)
@@ -268,6 +260,9 @@ def extend(view: WindowedView, tail: Tail, times: Micros, values: Floats) -> Tai
 def evaluate(view: WindowedView, tail: Tail, as_of: int, own: Mapping[str, float] | None = None) -> Floats:
     """The view's features at `as_of`.
 
+    A tail reaches the horizon and one more day behind its newest row: a moment more than a day older than that row
+    is answered from windows whose oldest part is gone.
+
     Args:
         view: the declaration.
         tail: the entity's recent rows.
@@ -277,45 +272,22 @@ def evaluate(view: WindowedView, tail: Tail, as_of: int, own: Mapping[str, float
     Returns:
         Shape (len(view.windows),), in the order of `view.features`.
     """
-    plan = view.plan
-    bounds = np.searchsorted(tail.times, as_of - plan.edges, side="right")
-    own_row = None if own is None else np.array([own.get(name, 0.0) for name in view.columns])
-    sums = np.empty((len(plan.edges), len(view.columns)))
-    for i, (first, last) in enumerate(bounds):
-        sums[i] = tail.values[first:last].sum(axis=0)
-        if own_row is not None and not plan.edges[i, 1]:
-            sums[i] += own_row
-    values: Floats = sums[plan.edge, plan.numerator]
-    ratios = plan.denominator >= 0
-    per = sums[plan.edge[ratios], plan.denominator[ratios]]
-    values[ratios] = np.divide(values[ratios], per, out=np.zeros_like(per), where=per != 0.0)
-    return values
+    return np.array(of_arrays(view.plan, tail.times, tail.values, as_of, own))
 
 
-def rows_of(view: WindowedView, topic: str, event: Any) -> Iterator[tuple[str, int, Floats]]:  # noqa: ANN401
-    """The rows that one event of `topic` adds to the view: (entity key, event time, values).
+def evaluate_state(
+    view: WindowedView, state: bytes | None, as_of: int, own: Mapping[str, float] | None = None
+) -> list[float]:
+    """What `evaluate` says of a packed tail, as a list: the request path, which makes no arrays of few rows.
 
-    `event` is a decoded record of the topic: its fields are read by the names that the declaration gives.
+    Raises:
+        ValueError: if the bytes are not a whole number of rows of this view.
     """
-    columns = view.columns
-    for rows in view.rows:
-        if rows.topic != topic:
-            continue
-        if rows.known_within_days is not None:
-            known_after = event.created_timestamp - event.event_timestamp
-            if known_after > timedelta(days=rows.known_within_days):
-                continue
-        values = np.zeros(len(columns))
-        for name, value in rows.values:
-            values[columns.index(name)] = _read(event, value)
-        keys = getattr(event, rows.entity)
-        for key in keys if rows.explode else (keys,):
-            yield key, micros(event.event_timestamp), values
+    data = state or b""
+    if len(data) % view.plan.row_bytes:
+        raise _no_tail(view, data)
+    return of_bytes(view.plan, data, as_of, own)
 
 
-def _read(event: Any, value: Value) -> float:  # noqa: ANN401
-    if isinstance(value, Is):
-        return float(getattr(event, value.field) == value.value)
-    if isinstance(value, str):
-        return float(getattr(event, value))
-    return value
+def _no_tail(view: WindowedView, data: bytes) -> ValueError:
+    return ValueError(f"{view.name}: {len(data)} bytes are no whole number of rows of {len(view.columns)} values")

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from reference_system.events import EARLIEST, Event, PredictionLogged, Topic
 from reference_system.use_cases import TOPICS, topic_named
 from reference_system.use_cases.fraud.events import ChargebackReported, Transaction
-from reference_system.use_cases.recommendation.events import CATEGORIES, PageShown, VideoPublished, VideoWatched
+from reference_system.use_cases.recommendation.events import (
+    CATEGORIES,
+    PageShown,
+    VideoPublished,
+    VideoRated,
+    VideoWatched,
+)
 
 NOW = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 
@@ -52,6 +58,7 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
         "watch_seconds": 120.0,
         "completion": 0.5,
     },
+    "ratings": {"rating_id": "r1", "viewer_id": "v000001", "video_id": "m000001", "rating": 3.5},
     "predictions": {
         "created_timestamp": NOW,
         "prediction_id": "p1",
@@ -64,6 +71,9 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
         "decision": "approve",
         "reasons": ["amount is large"],
         "features": [1.0, 2.0],
+        "entity_keys": ["c000001", "t000001"],
+        "state_micros": [1_740_000_000_000_000, None],
+        "catalogue_timestamp": None,
         "feature_age_seconds": None,
         "degraded": False,
         "latency_ms": 1.5,
@@ -81,8 +91,8 @@ _moments = st.datetimes(
     min_value=EARLIEST.replace(tzinfo=None), max_value=NOW.replace(tzinfo=None), timezones=st.just(UTC)
 )
 _ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", fullmatch=True)
-_texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=32)
-_names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=32)
+_texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=32)
+_names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=32)
 _shares = st.floats(0.0, 1.0)
 _seconds = st.floats(0.0, 86_400.0)
 _finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -140,6 +150,9 @@ EVENTS: dict[str, st.SearchStrategy[Event]] = {
         watch_seconds=_seconds,
         completion=_shares,
     ),
+    "ratings": st.builds(
+        VideoRated, **_of_every_event, rating_id=_ids, viewer_id=_ids, video_id=_ids, rating=st.floats(0.0, 5.0)
+    ),
     "predictions": st.builds(
         PredictionLogged,
         **_of_every_event,
@@ -154,6 +167,9 @@ EVENTS: dict[str, st.SearchStrategy[Event]] = {
         decision=_texts,
         reasons=st.lists(_texts, max_size=3),
         features=st.lists(_finite, max_size=20),
+        entity_keys=st.lists(_ids, max_size=5),
+        state_micros=st.lists(st.none() | st.integers(0, 253_402_300_799_999_999), max_size=5),
+        catalogue_timestamp=st.none() | _moments,
         feature_age_seconds=st.none() | st.floats(0.0, 1e9),
         degraded=st.booleans(),
         latency_ms=st.floats(0.0, 1e6),

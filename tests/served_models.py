@@ -95,8 +95,9 @@ def write_recommendation_bundle(root: Path, version: str = "1", *, videos: int =
 class States(dict[tuple[str, str], tuple[bytes, int]]):
     """States by view name and key, read as the online store is read."""
 
-    def __call__(self, view: View, keys: Sequence[str]) -> list[tuple[bytes | None, int | None]]:
-        return [self.get((view.name, key), (None, None)) for key in keys]
+    def __call__(self, view: View | tuple[View, ...], keys: Sequence[str]) -> list[tuple[bytes | None, int | None]]:
+        views = view if isinstance(view, tuple) else (view,) * len(keys)
+        return [self.get((each.name, key), (None, None)) for each, key in zip(views, keys, strict=True)]
 
     def put(self, view: View, key: str, state: bytes, moment: datetime) -> None:
         self[view.name, key] = (state, micros(moment))

@@ -30,7 +30,7 @@ from reference_system.commands.load_samples import (
     read_progress,
 )
 from reference_system.errors import ServiceError
-from reference_system.settings import PROJECT_ROOT
+from reference_system.paths import PROJECT_ROOT
 from reference_system.stack.environment import child_environment
 from reference_system.stack.metrics_page import read_metrics
 from reference_system.stack.ports import port_holder

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from reference_system.errors import SetupError
-from reference_system.settings import PROJECT_ROOT
+from reference_system.paths import PROJECT_ROOT
 
 PATHS = {"fraud": "/v1/fraud/score", "recommendation": "/v1/recommendations"}
 PROFILES = PROJECT_ROOT / "load_tests" / "profiles.toml"

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from reference_system.errors import StateError
+from reference_system.paths import PROJECT_ROOT
 
 app = typer.Typer()
 # The document is part of the repository, not of the installed package.
-DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "openapi.json"
+DOCUMENT = PROJECT_ROOT / "docs" / "openapi.json"
 
 
 @app.command("openapi")

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from reference_system.settings import PROJECT_ROOT
+from reference_system.paths import PROJECT_ROOT
 
 _GB = 1e9
 _GIT_SECONDS = 10

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from reference_system.errors import StateError
+from reference_system.paths import PROJECT_ROOT
 
 app = typer.Typer()
 # The schemas are part of the repository, not of the installed package.
-SCHEMAS = Path(__file__).resolve().parents[2] / "docs" / "schemas"
+SCHEMAS = PROJECT_ROOT / "docs" / "schemas"
 
 
 @app.command("schemas")

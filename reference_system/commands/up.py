@@ -136,11 +136,10 @@ def _resolve_jars(board: Board) -> None:
 
 def _ensure_topics(settings: Settings) -> None:
     from reference_system.stack.kafka_topics import ensure_topics, wait_for_broker
-    from reference_system.use_cases import TOPICS
+    from reference_system.use_cases import BROKER_TOPICS
 
     wait_for_broker(settings.kafka_bootstrap, settings.ready_seconds)
-    names = [name for topic in TOPICS for name in (topic.name, topic.dead_letter)]
-    ensure_topics(settings.kafka_bootstrap, names, settings.kafka_partitions)
+    ensure_topics(settings.kafka_bootstrap, BROKER_TOPICS, settings.kafka_partitions)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from reference_system import delta_lake
 from reference_system.use_cases import topic_named
-from reference_system.windows import MICROS_PER_DAY, Is, Rows, Value, WindowedView, micros
+from reference_system.windows import MICROS_PER_DAY, SNAP, Is, Rows, Value, WindowedView, micros
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _EVENT_TIME = "epoch_us(event_timestamp)"
@@ -56,7 +56,8 @@ def feature_rows(view: WindowedView, lake: Path, start: datetime, end: datetime)
     first = start - timedelta(microseconds=view.horizon_micros + view.tile_micros)
     with connection(lake) as duck:
         for number, rows in enumerate(view.rows):
-            events = delta_lake.read(lake, topic_named(rows.topic), start=first, end=end, columns=fields_of(rows))
+            topic, fields = topic_named(rows.topic), fields_of(rows)
+            events = delta_lake.read(lake, topic, start=first, end=end, columns=fields, counted_only=True)
             duck.register(f"events_{number}", events)
         duck.execute(f"CREATE TEMP TABLE past AS {rows_query(view)}")
         if view.asked_by is None:
@@ -85,18 +86,18 @@ def fields_of(rows: Rows) -> list[str]:
     return sorted(fields)
 
 
-def rows_query(view: WindowedView, *, only: str = "true") -> str:
+def rows_query(view: WindowedView, *, only: str = "true", merged: bool = True) -> str:
     """SQL for the view's rows `(entity, t, known, *columns)` from `events_0`, `events_1`, ….
 
     `t` is the time from which a row counts, `known` the time at which it could be known; `only` is a condition on
-    each event's `known`.
+    each event's `known`. The rows of a tile are merged into one, unless each event's own `known` is needed.
     """
     tile = view.tile_micros
     at = f"({_EVENT_TIME} + {tile - 1}) // {tile} * {tile}" if tile else _EVENT_TIME
     parts = []
     for number, rows in enumerate(view.rows):
         values = dict(rows.values)
-        columns = ", ".join(f'{_sql_of(values.get(name, 0.0))} AS "{name}"' for name in view.columns)
+        columns = ", ".join(f'{_sql_of(values.get(name, 0.0), snap=bool(tile))} AS "{name}"' for name in view.columns)
         entity = f'unnest("{rows.entity}")' if rows.explode else f'"{rows.entity}"'
         late = rows.known_within_days
         known = _EVENT_TIME if late is None else _CREATED_TIME
@@ -105,16 +106,19 @@ def rows_query(view: WindowedView, *, only: str = "true") -> str:
             f"SELECT {entity} AS entity, {at} AS t, {known} AS known, {columns} FROM events_{number} WHERE {in_time}"
         )
     rows_sql = f"SELECT * FROM ({' UNION ALL '.join(parts)}) WHERE {only}"
-    if not tile:
+    if not tile or not merged:
         return rows_sql
     sums = ", ".join(f'sum("{name}") AS "{name}"' for name in view.columns)
     return f"SELECT entity, t, max(known) AS known, {sums} FROM ({rows_sql}) GROUP BY entity, t"
 
 
-def _sql_of(value: Value) -> str:
+def _sql_of(value: Value, *, snap: bool) -> str:
+    """A row value as a double; the same arithmetic as in `stream_rows.py`, so that the bytes are the same."""
     if isinstance(value, Is):
         return f"(\"{value.field}\" = '{value.value}')::DOUBLE"
-    return f'"{value}"::DOUBLE' if isinstance(value, str) else f"{value!r}::DOUBLE"
+    if isinstance(value, str):
+        return f'floor("{value}"::DOUBLE * {SNAP} + 0.5) / {SNAP}' if snap else f'"{value}"::DOUBLE + 0.0'
+    return f"{value!r}::DOUBLE"
 
 
 def _asked_moments(duck: duckdb.DuckDBPyConnection, asked_by: Rows, lake: Path, start: datetime, end: datetime) -> str:

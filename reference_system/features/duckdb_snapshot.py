@@ -25,13 +25,12 @@ import pyarrow.compute as pc
 from reference_system import delta_lake
 from reference_system.features.duckdb_history import connection, fields_of, rows_query
 from reference_system.use_cases import topic_named
-from reference_system.windows import EVERYONE, Profile, RecentItems, Tail, View, WindowedView, micros
+from reference_system.windows import EVERYONE, MICROS_PER_DAY, Profile, RecentItems, Tail, View, WindowedView, micros
 
 State = tuple[str, int, bytes]
 # Offsets that a consumer has reached: (topic, Kafka partition) → the last offset that counts.
 Offsets = Mapping[tuple[str, int], int]
 _EVENT_TIME = "epoch_us(event_timestamp)"
-_ONE_DAY = timedelta(days=1)
 _MICRO = timedelta(microseconds=1)
 
 
@@ -50,7 +49,8 @@ class _Events:
         of_topic = topic_named(topic)
         if self.offsets is None:
             end = self.as_of + _MICRO
-            duck.register(name, delta_lake.read(self.lake, of_topic, start=start, end=end, columns=fields))
+            events = delta_lake.read(self.lake, of_topic, start=start, end=end, columns=fields, counted_only=True)
+            duck.register(name, events)
             return
         reached = [
             f"kafka_partition = {partition} AND kafka_offset <= {offset}"
@@ -59,7 +59,8 @@ class _Events:
         ]
         counts = " OR ".join([f"kafka_offset = {delta_lake.NO_OFFSET}", *reached])
         origin = ("kafka_partition", "kafka_offset")
-        duck.register(f"all_{name}", delta_lake.read(self.lake, of_topic, start=start, columns=[*fields, *origin]))
+        everything = delta_lake.read(self.lake, of_topic, columns=[*fields, *origin], counted_only=True)
+        duck.register(f"all_{name}", everything)
         duck.execute(f"CREATE TEMP VIEW {name} AS SELECT * FROM all_{name} WHERE {counts}")
 
 
@@ -71,8 +72,7 @@ def states(view: View, lake: Path, as_of: datetime, *, offsets: Offsets | None =
         lake: the lake's folder.
         as_of: the moment; only what could be known by then counts.
         offsets: where given, exactly the events up to these offsets count (and all of the generated history),
-            whatever their time: the state of a consumer that has reached them. `as_of` then only says how far back
-            windows look.
+            whatever their time: the state of a consumer that has reached them, to the byte. `as_of` then says nothing.
     """
     events = _Events(lake=lake, as_of=as_of, offsets=offsets)
     with connection(lake) as duck:
@@ -87,12 +87,17 @@ def states(view: View, lake: Path, as_of: datetime, *, offsets: Offsets | None =
 
 def _tails(duck: duckdb.DuckDBPyConnection, view: WindowedView, events: _Events) -> Iterator[State]:
     # The same slack of a day as in `extend`, and one tile more, because the first tile that is read may be cut.
-    first = events.as_of - _ONE_DAY - timedelta(microseconds=view.horizon_micros + view.tile_micros)
+    slack = view.horizon_micros + MICROS_PER_DAY
+    first = events.as_of - timedelta(microseconds=slack + view.tile_micros)
     for number, rows in enumerate(view.rows):
         events.register(duck, f"events_{number}", rows.topic, fields_of(rows), first)
     known = "true" if events.offsets is not None else f"known <= {micros(events.as_of)}"
     whole = micros(first) + view.tile_micros
-    query = f"SELECT * FROM ({rows_query(view, only=known)}) WHERE t > {whole} ORDER BY entity, t"
+    # A stream forgets what is older than its entity's own newest row needs; for a moment, what that moment needs.
+    newest = f"t > max(t) OVER (PARTITION BY entity) - {slack}"
+    kept = f"QUALIFY {newest}" if events.offsets is not None else f"WHERE t > {whole}"
+    order = ", ".join(f'"{name}"' for name in view.columns)
+    query = f"SELECT * FROM ({rows_query(view, only=known)}) {kept} ORDER BY entity, t, {order}"
     table = duck.sql(query).to_arrow_table()
     times = table["t"].to_numpy()
     known_at = table["known"].to_numpy()

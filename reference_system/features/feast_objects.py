@@ -16,15 +16,12 @@ from feast import Entity, FeatureService, FeatureView, Field, FileSource, PushSo
 from feast.types import Bytes, Float64, String
 
 from reference_system.paths import StatePaths
-from reference_system.use_cases import VIEWS
-from reference_system.use_cases.fraud import features as fraud
-from reference_system.use_cases.recommendation import features as recommendation
+from reference_system.use_cases import VIEWS_OF
 from reference_system.windows import View, WindowedView
 
 # The join key of a view that has one state for everyone.
 EVERYONE_KEY = "everyone"
 STATE = "state"
-_SERVICES = {"fraud": fraud.VIEWS, "recommendation": recommendation.VIEWS}
 _MICRO = timedelta(microseconds=1)
 
 
@@ -49,16 +46,17 @@ def state_name(view: View) -> str:
 
 def feast_objects(paths: StatePaths) -> FeastObjects:
     """The Feast objects over the feature tables of one state directory."""
-    keys = sorted({join_key(view) for view in VIEWS})
+    declared = [view for views in VIEWS_OF.values() for view in views]
+    keys = sorted({join_key(view) for view in declared})
     entities = {key: Entity(name=key, join_keys=[key], value_type=ValueType.STRING) for key in keys}
     offline = {
         view.name: _offline_view(view, entities[join_key(view)], paths)
-        for view in VIEWS
+        for view in declared
         if isinstance(view, WindowedView)
     }
-    online = {view.name: _online_view(view, entities[join_key(view)], paths) for view in VIEWS}
+    online = {view.name: _online_view(view, entities[join_key(view)], paths) for view in declared}
     services = [
-        service for use_case, views in _SERVICES.items() for service in _services(use_case, views, offline, online)
+        service for use_case, views in VIEWS_OF.items() for service in _services(use_case, views, offline, online)
     ]
     return FeastObjects(
         entities=tuple(entities.values()),

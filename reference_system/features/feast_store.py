@@ -1,7 +1,8 @@
 """Features through Feast: what training reads offline, what serving reads online, what the stream writes.
 
 In: the state directory. Out: point-in-time joins, states by entity key.
-Invariant: every read and write goes through Feast's own interfaces; nothing else opens its stores.
+Invariant: nothing else opens Feast's stores. States are read and written as Feast's own interface would (the same
+keys, tables and guard), without an object for each key and value.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import contextlib
 import io
 import string
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -20,17 +21,16 @@ import ibis  # type: ignore[import-untyped] # the library through which Feast sp
 import msgspec
 import pandas as pd
 import pyarrow as pa
-from feast import FeatureStore, FeatureView, RepoConfig, ValueType
+from feast import FeatureStore, RepoConfig, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
-from feast.protos.feast.types.EntityKey_pb2 import EntityKey
-from feast.protos.feast.types.Value_pb2 import Value
 
 from reference_system.errors import StateError
-from reference_system.features.feast_objects import STATE, feast_objects, join_key, state_name
-from reference_system.features.feast_sqlite_online import GuardedSqliteOnlineStore, Row
+from reference_system.features.feast_objects import feast_objects, state_name
+from reference_system.features.feast_packed_online import PackedSqliteOnlineStore
+from reference_system.features.packed_table import PackedTable, joined_read
 from reference_system.paths import StatePaths
 from reference_system.use_cases import VIEWS
-from reference_system.windows import View, WindowedView, moment_of
+from reference_system.windows import View, WindowedView
 
 _REPO = Path(__file__).parent / "feast_repo"
 _DUCKDB_SETTINGS = (
@@ -40,15 +40,7 @@ _DUCKDB_SETTINGS = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
 )
-# SQLite takes 32,766 parameters; far fewer keep a statement small.
-_KEYS_A_READ = 1_000
-
-# Feast's join keeps every pair of a row and a feature row of its entity for a moment: pieces bound its memory.
-_ROWS_A_JOIN = 200_000
-# The join returns rows in any order; this column brings them back into theirs.
-_ROW = "entity_row_number"
-
-StateRow = tuple[str, int, bytes]
+StateRow = tuple[str, int, int, bytes]
 StateFound = tuple[bytes | None, int | None]
 
 
@@ -68,44 +60,29 @@ def apply(store: FeatureStore) -> None:
 
 
 def write_states(store: FeatureStore, view: View, rows: Sequence[StateRow]) -> None:
-    """Write states of one view in one transaction: (entity key, event time in microseconds, state).
+    """Write states of one view in one transaction: (entity key, event time in microseconds, sequence, state).
 
-    A state that the store has a newer one of is left out (see `feast_sqlite_online.py`).
+    A state that the store has a newer one of is left out (see `packed_table.py`).
     """
-    key_name = join_key(view)
-    batch: list[Row] = [
-        (
-            EntityKey(join_keys=[key_name], entity_values=[Value(string_val=key)]),
-            {STATE: Value(bytes_val=state)},
-            moment_of(time),
-            None,
-        )
-        for key, time, state in rows
-    ]
-    _online_store(store).online_write_batch(store.config, _online_view(store, state_name(view)), batch, None)
+    table, prefix = _state_table(store, state_name(view))
+    table.write([(_key(prefix, name), time, sequence, 0, state) for name, time, sequence, state in rows])
 
 
-def read_states(store: FeatureStore, view: View, keys: Sequence[str]) -> list[StateFound]:
+def read_states(store: FeatureStore, view: View | tuple[View, ...], keys: Sequence[str]) -> list[StateFound]:
     """The state and its time in microseconds for each key, in the order of the keys; (None, None) if unknown.
 
-    The request path: the keys are serialized as Feast does it, without an object for each.
+    Args:
+        store: Feast.
+        view: the view of all keys, or a tuple with a view for each key: these are read as of one moment.
+        keys: entity keys.
     """
-    online, feast_view = _online_store(store), _online_view(store, state_name(view))
-    prefix = _key_prefix(join_key(view))
-    encoded = [key.encode() for key in keys]
-    serialized = [prefix + len(key).to_bytes(4, "little") + key for key in encoded]
-    found: dict[bytes, StateFound] = {}
-    for start in range(0, len(keys), _KEYS_A_READ):
-        some = serialized[start : start + _KEYS_A_READ]
-        for key, _, value, time in online.select(store.config, feast_view, some):
-            found[key] = (Value.FromString(value).bytes_val, time)
-    return [found.get(key, (None, None)) for key in serialized]
-
-
-@lru_cache
-def _key_prefix(name: str) -> bytes:
-    """What Feast's serialization of an entity key says before the key's own length."""
-    return bytes(serialize_entity_key_prefix([name])) + ValueType.STRING.value.to_bytes(4, "little")
+    if isinstance(view, tuple):
+        read, prefixes = _joined(store, tuple([state_name(each) for each in view]))
+        return read([_key(prefix, name) for prefix, name in zip(prefixes, keys, strict=True)])
+    table, prefix = _state_table(store, state_name(view))
+    if len(keys) == 1:
+        return [table.read_one(_key(prefix, keys[0]))]
+    return table.read([_key(prefix, name) for name in keys])
 
 
 def materialize(store: FeatureStore, start: datetime, end: datetime) -> None:
@@ -138,25 +115,13 @@ def historical(store: FeatureStore, entities: pa.Table | pd.DataFrame, views: Se
     for view in views:
         if not any((tables / view.name).glob("*.parquet")):
             raise StateError(f"there is no feature table of {view.name} yet", next_command="workbook etl")
-    frame = entities.to_pandas() if isinstance(entities, pa.Table) else entities
-    frame = frame.assign(**{_ROW: range(len(frame))})
-    parts = [
-        _join(store, frame.iloc[first : first + _ROWS_A_JOIN], views) for first in range(0, len(frame), _ROWS_A_JOIN)
-    ]
-    joined = pd.concat(parts).sort_values(_ROW, ignore_index=True).drop(columns=_ROW)
+    joined: pd.DataFrame = store.get_historical_features(
+        entity_df=entities.to_pandas() if isinstance(entities, pa.Table) else entities,
+        features=[f"{view.name}:{name}" for view in views for name in view.features],
+        filter_by_created_timestamp=True,
+    ).to_df()
     tiled = [name for view in views if view.tile is not None for name in view.features]
     return joined.fillna(dict.fromkeys(tiled, 0.0))
-
-
-def _join(store: FeatureStore, frame: pd.DataFrame, views: Sequence[WindowedView]) -> pd.DataFrame:
-    with _bounded():
-        job = store.get_historical_features(
-            entity_df=frame,
-            features=[f"{view.name}:{name}" for view in views for name in view.features],
-            filter_by_created_timestamp=True,
-        )
-        joined: pd.DataFrame = job.to_df()
-    return joined
 
 
 @contextlib.contextmanager
@@ -174,12 +139,27 @@ def _paths(store: FeatureStore) -> StatePaths:
     return StatePaths(Path(str(store.config.repo_path)))
 
 
-def _online_store(store: FeatureStore) -> GuardedSqliteOnlineStore:
-    # The SDK's public reads and writes build a dataframe or a response for every call; its store interface does not.
-    return cast("GuardedSqliteOnlineStore", store._get_provider().online_store)  # noqa: SLF001 - it has no public name
+@lru_cache(maxsize=64)  # few stores in a process: an unbounded cache would keep every reopened one open
+def _state_table(store: FeatureStore, name: str) -> tuple[PackedTable, bytes]:
+    """The table of an online view, and what each of its keys begins with in Feast's serialization.
+
+    Looked up once for each store: Feast parses its registry on every look-up.
+    """
+    online = cast("PackedSqliteOnlineStore", store._get_provider().online_store)  # noqa: SLF001 - it has no public name
+    view = store.get_feature_view(name)
+    prefix = bytes(serialize_entity_key_prefix(view.join_keys)) + ValueType.STRING.value.to_bytes(4, "little")
+    return online.table(store.config, view), prefix
 
 
-@lru_cache(maxsize=8)  # one store in a process, or few: an unbounded cache would keep every reopened one open
-def _online_view(store: FeatureStore, name: str) -> FeatureView:
-    """Looked up once for each store: Feast parses its registry on every look-up."""
-    return store.get_feature_view(name)
+@lru_cache(maxsize=64)  # as above
+def _joined(
+    store: FeatureStore, names: tuple[str, ...]
+) -> tuple[Callable[[Sequence[bytes]], list[StateFound]], tuple[bytes, ...]]:
+    """The read of one key in each view, and what each key begins with."""
+    tables, prefixes = zip(*(_state_table(store, name) for name in names), strict=True)
+    return joined_read(tables), prefixes
+
+
+def _key(prefix: bytes, name: str) -> bytes:
+    encoded = name.encode()
+    return prefix + len(encoded).to_bytes(4, "little") + encoded

@@ -1,129 +1,127 @@
-"""Folds: an entity's state and its new events give its next state.
+"""Folds: an entity's state and its new additions give its next state.
 
-In: counted events of one batch. Out: for each view and entity key the bytes that the online store will hold.
-Invariant: folding events one by one or in batches, in any order within the lateness bound, gives the same state up to
-the rounding of sums; the bytes have the shape that `duckdb_snapshot.states` gives.
+In: a state's bytes and additions (`stream_rows.py`). Out: the bytes that the online store will hold.
+Invariant: folding additions one by one or together, in any order within the lateness bound, gives the same bytes,
+and they are those that `duckdb_snapshot.states` gives.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
-from reference_system.events import Event
+from reference_system.features.stream_rows import Addition
 from reference_system.windows import (
-    EVERYONE,
+    MICROS_PER_DAY,
     Floats,
     Profile,
     RecentItems,
     View,
     WindowedView,
     extend,
-    micros,
-    rows_of,
     unpack_tail,
 )
 
-# What one event adds to one state: a row of a window, an item, or the fields of a profile.
-Addition = Floats | str | dict[str, float | int | str]
-
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_items = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
+_TIME, _DOUBLE = struct.Struct("<q"), struct.Struct("<d")
 
 
-@dataclass(slots=True)
-class Additions:
-    """What a batch adds to one state: parallel lists, and the newest moment at which any of it became known."""
-
-    known: int
-    times: list[int] = field(default_factory=list)
-    values: list[Addition] = field(default_factory=list)
-
-
-def known_at(event: Event) -> int:
-    """When we could know of the event, microseconds: its `created_timestamp` if it has one."""
-    moment: datetime = getattr(event, "created_timestamp", event.event_timestamp)
-    return micros(moment)
-
-
-def topics_of(view: View) -> frozenset[str]:
-    """The topics whose events change the view's states."""
-    if isinstance(view, WindowedView):
-        return frozenset(rows.topic for rows in view.rows)
-    return frozenset((view.topic,))
-
-
-def add_event(view: View, topic: str, event: Event, known: int, batch: dict[str, Additions]) -> None:
-    """Add what the event means for the view to the batch (entity key → additions)."""
-    for key, time, value in _additions(view, topic, event):
-        found = batch.get(key)
-        if found is None:
-            found = batch[key] = Additions(known)
-        found.known = max(found.known, known)
-        found.times.append(time)
-        found.values.append(value)
-
-
-def _additions(view: View, topic: str, event: Any) -> Iterator[tuple[str, int, Addition]]:  # noqa: ANN401 - fields are read by declared name
-    match view:
-        case WindowedView():
-            yield from rows_of(view, topic, event)
-        case RecentItems():
-            key = EVERYONE if view.entity is None else getattr(event, view.entity)
-            yield key, micros(event.event_timestamp), getattr(event, view.item)
-        case Profile():
-            fields = {name: _plain(getattr(event, name)) for name in view.fields}
-            yield getattr(event, view.entity), micros(event.event_timestamp), fields
-
-
-def _plain(value: Any) -> float | int | str:  # noqa: ANN401 - any field of a record
-    plain: float | int | str = micros(value) if isinstance(value, datetime) else value
-    return plain
-
-
-def fold(view: View, state: bytes | None, time: int, additions: Additions) -> bytes:
+def fold(view: View, state: bytes | None, time: int, additions: list[Addition]) -> bytes:
     """The next state.
 
     Args:
         view: the declaration.
         state: the state so far; `None` for an entity that is met for the first time.
         time: the newest moment that went into `state`.
-        additions: what the batch adds.
+        additions: at least one, in the order of arrival.
     """
     match view:
         case WindowedView():
-            return _fold_rows(view, state, additions)
+            return _fold_rows(view, state or b"", additions)
         case RecentItems():
             return _fold_items(view, state, additions)
         case Profile():
             return _fold_profile(state, time, additions)
 
 
-def _fold_rows(view: WindowedView, state: bytes | None, additions: Additions) -> bytes:
-    times = np.array(additions.times, np.int64)
-    values = np.array(additions.values, np.float64)
-    return extend(view, unpack_tail(view, state), times, values).pack()
+def _fold_rows(view: WindowedView, state: bytes, additions: list[Addition]) -> bytes:
+    """Rows of another time than any that is there are spliced in; only the others need numpy."""
+    if len(additions) > 1:
+        additions.sort()
+    width = 8 * (1 + len(view.columns))
+    count = len(state) // width
+    newest = _TIME.unpack_from(state, 8 * count - 8)[0] if count else None
+    if view.tile_micros:
+        if additions[0][0] == additions[-1][0] == newest:
+            return _add_to_last(state, count, additions)
+        return _merge(view, state, additions)
+    if newest is None or additions[0][0] > newest:
+        return _splice(view, state, additions, count, count)
+    for number, addition in enumerate(additions):
+        count = len(state) // width
+        times = memoryview(state).cast("q")
+        place = bisect_right(times, addition[0], 0, count)
+        if place and times[place - 1] == addition[0]:
+            return _merge(view, state, additions[number:])
+        state = _splice(view, state, (addition,), count, place)
+    return state
 
 
-def _fold_items(view: RecentItems, state: bytes | None, additions: Additions) -> bytes:
+def _splice(view: WindowedView, state: bytes, additions: Sequence[Addition], count: int, place: int) -> bytes:
+    """The state of `count` rows with the additions between the rows before and after `place`, trimmed."""
+    newest = additions[-1][0] if place == count else _TIME.unpack_from(state, 8 * count - 8)[0]
+    oldest = newest - view.horizon_micros - MICROS_PER_DAY
+    if additions[0][0] <= oldest:
+        additions = [addition for addition in additions if addition[0] > oldest]
+    cut = 0
+    if count and _TIME.unpack_from(state)[0] <= oldest:
+        cut = bisect_right(memoryview(state).cast("q"), oldest, 0, count)
+        place = max(place, cut)
+    parts: list[bytes] = []
+    for number, column in enumerate(zip(*additions, strict=True)):
+        start = number * count
+        if len(column) == 1:
+            packed = (_DOUBLE if number else _TIME).pack(column[0])
+        else:
+            packed = array("d" if number else "q", column).tobytes()
+        parts += (
+            state[8 * (start + cut) : 8 * (start + place)],
+            packed,
+            state[8 * (start + place) : 8 * (start + count)],
+        )
+    return b"".join(parts) if parts else state
+
+
+def _add_to_last(state: bytes, count: int, additions: Sequence[Addition]) -> bytes:
+    """The same tile once more: sums are exact (`SNAP`), so their order does not matter."""
+    changed = bytearray(state)
+    for number, column in enumerate(zip(*additions, strict=True)):
+        if number:
+            at = 8 * ((number + 1) * count - 1)
+            _DOUBLE.pack_into(changed, at, _DOUBLE.unpack_from(changed, at)[0] + sum(column))
+    return bytes(changed)
+
+
+def _merge(view: WindowedView, state: bytes, additions: Sequence[Addition]) -> bytes:
+    rows: Floats = np.array(additions, np.float64)
+    times = np.array([addition[0] for addition in additions], np.int64)
+    return extend(view, unpack_tail(view, state), times, rows[:, 1:]).pack()
+
+
+def _fold_items(view: RecentItems, state: bytes | None, additions: Sequence[Addition]) -> bytes:
     newest: dict[str, int] = {item: time for time, item in (_unpack_items(state) if state else ())}
-    for time, item in zip(additions.times, additions.values, strict=True):
-        name = str(item)
-        newest[name] = max(time, newest.get(name, time))
+    for time, item in additions:
+        newest[item] = max(time, newest.get(item, time))
     ordered = sorted(newest.items(), key=lambda pair: (-pair[1], pair[0]))
     return _pack([(time, item) for item, time in ordered[: view.length]])
 
 
-def _fold_profile(state: bytes | None, time: int, additions: Additions) -> bytes:
-    latest = _latest(additions.times)
-    return state if state is not None and additions.times[latest] < time else _pack(additions.values[latest])
-
-
-def _latest(times: Sequence[int]) -> int:
-    """The index of the newest; among equals the one that came last."""
-    return max(range(len(times)), key=lambda index: (times[index], index))
+def _fold_profile(state: bytes | None, time: int, additions: Sequence[Addition]) -> bytes:
+    latest = max(range(len(additions)), key=lambda index: (additions[index][0], index))
+    return state if state is not None and additions[latest][0] < time else _pack(additions[latest][1])

@@ -1,18 +1,20 @@
-"""A state file from the lake: the first start after history, or after the file was lost.
+"""Task files from the lake: the first start after history, or after a file was lost.
 
-In: the lake. Out: a new state file that stands where the lake's committed offsets stand.
-Invariant: the file appears whole or not at all; every state counts as not yet pushed, so the online store follows.
+In: the lake. Out: new task files that stand where the lake's committed offsets stand.
+Invariant: a file appears whole or not at all, and equals, to the byte of every state, what the stream had at those
+offsets; every state counts as not yet pushed, so the online store follows.
 
-The verdicts of before are found again: a row of the lake is late if its partition had seen something newer by more
-than `LATE_AFTER`. Late rows are in the rebuilt windows, because the lake is the truth; refused records are counted
-on the dead-letter topics; what remains of the acknowledged records were duplicates.
+The verdicts of before are found again: the lake says which events were late; refused records are counted on the
+dead-letter topics; what remains of the acknowledged records were duplicates.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +24,11 @@ import pyarrow.compute as pc
 from reference_system import delta_lake
 from reference_system.events import EARLIEST, Topic
 from reference_system.features.duckdb_snapshot import states
-from reference_system.features.stream_state import SCHEMA, connect, fingerprint
-from reference_system.features.stream_verdicts import HISTORY, HORIZON_MICROS, LATE_MICROS, Outcome, Place
+from reference_system.features.kafka_keys import partition_of
+from reference_system.features.stream_rows import is_keyed_by, topics_of
+from reference_system.features.stream_snapshot import task_file
+from reference_system.features.stream_state import HISTORY_OFFSET, SCHEMA, connect, fingerprint
+from reference_system.features.stream_verdicts import HORIZON_MICROS, Outcome, Place
 from reference_system.windows import Micros, View, micros, moment_of
 
 _NEVER = micros(EARLIEST)
@@ -36,131 +41,185 @@ class _Rows:
     """A topic's lake rows in the order of (partition, offset), history by time; all arrays have shape (n,)."""
 
     ids: pa.Array
+    keys: pa.Array
     known: Micros
     partitions: Micros
     offsets: Micros
+    late: np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
-def is_current(path: Path, views: Sequence[View]) -> bool:
-    """Whether there is a state file, and it was made for these declarations.
+def is_current(path: Path, views: Sequence[View], tasks: int) -> bool:
+    """Whether there is a task file, and it was made for these declarations and this number of tasks.
 
     Raises:
-        sqlite3.DatabaseError: if the file is not a state file.
+        sqlite3.DatabaseError: if the file is no task file.
     """
     if not path.exists():
         return False
-    db = connect(path)
-    try:
-        return bool(db.execute("SELECT value = ? FROM mark WHERE name = 'views'", (fingerprint(views),)).fetchone()[0])
-    finally:
-        db.close()
+    with closing(connect(path)) as db:
+        expected = fingerprint(views, tasks)
+        return bool(db.execute("SELECT value = ? FROM mark WHERE name = 'views'", (expected,)).fetchone()[0])
 
 
 def rebuild(  # noqa: PLR0913 - where from, where to and for whom
-    path: Path,
+    folder: Path,
     lake: Path,
     topics: Sequence[Topic],
     views: Sequence[View],
     *,
+    build: Collection[int],
+    tasks: int,
     count_dead_letters: CountDeadLetters,
     report: Callable[[str], None],
+    history_only: bool = False,
 ) -> None:
-    """Build the state file at `path` from the lake, in place of one that is there.
+    """Build task files from the lake, in place of those that are there.
 
     Args:
-        path: where the state file will be.
+        folder: where the task files are.
         lake: the lake's folder; nobody else appends to it meanwhile.
         topics: the consumed topics.
         views: the declarations.
+        build: the tasks whose files are built.
+        tasks: how many tasks there are.
         count_dead_letters: asked for the refused records below the lake's offsets.
         report: told one line about each step.
+        history_only: only the generated history, as if nothing had been consumed yet.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".building")
-    _remove(draft)
-    db = sqlite3.connect(draft, isolation_level=None)
-    # No log beside the draft: it is renamed when it is whole, and a log would stay behind.
-    db.execute("PRAGMA journal_mode = MEMORY")
-    db.executescript(SCHEMA)
-    db.execute("BEGIN")
-    db.executemany("INSERT INTO mark VALUES (?, ?)", [("pushed", 0), ("views", fingerprint(views))])
+    folder.mkdir(parents=True, exist_ok=True)
+    lakes = () if history_only else topics
     committed = {
-        (t.name, number): last for t in topics for number, last in delta_lake.committed_offsets(lake, t).items()
+        (t.name, number): last for t in lakes for number, last in delta_lake.committed_offsets(lake, t).items()
     }
-    refused = count_dead_letters({place: last + 1 for place, last in committed.items()})
-    newest = [_add_topic(db, lake, topic, committed, refused.get(topic.name, 0)) for topic in topics]
+    files = {task: _draft(task_file(folder, task), fingerprint(views, tasks)) for task in build}
+    newest = [_NEVER]
+    sequences: dict[int, int] = {}
+    for task, db in files.items():
+        below = {place: last + 1 for place, last in committed.items() if place[1] == task}
+        refused = count_dead_letters(below) if below else {}
+        taken = list(_taken(task, committed, views))
+        db.executemany("INSERT INTO taken VALUES (?, ?, ?)", taken)
+        sequences[task] = sum(below.values()) + sum(n for _, _, n in taken)
+        _add_totals(db, below, refused)
+    for topic in topics:
+        rows = _read(lake, topic, history_only=history_only)
+        newest.append(int(rows.known.max(initial=_NEVER)))
+        for task, db in files.items():
+            _add_topic(db, topic, rows, task, tasks, committed.get((topic.name, task), -1) + 1)
     report(f"read {len(topics)} topics of the lake")
     for view in views:
-        rows = states(view, lake, moment_of(max(newest)), offsets=committed)
-        added = db.executemany("INSERT INTO state VALUES (?, ?, ?, 1, ?)", ((view.name, *row) for row in rows))
-        report(f"{view.name}: {added.rowcount} states from the lake")
-    db.execute("COMMIT")
-    db.close()
-    _remove(path)
+        added = 0
+        for key, time, state in states(view, lake, moment_of(max(newest)), offsets=committed):
+            task = partition_of(key, tasks)
+            if task in files:
+                row = (view.name, key, time, sequences[task], state)
+                files[task].execute("INSERT INTO state VALUES (?, ?, ?, ?, ?)", row)
+                added += 1
+        report(f"{view.name}: {added} states from the lake")
+    for task, db in files.items():
+        db.execute("COMMIT")
+        db.close()
+        put_in_place(draft_of(task_file(folder, task)), task_file(folder, task))
+
+
+def draft_of(path: Path) -> Path:
+    """Where a task file is built."""
+    return path.with_suffix(".building")
+
+
+def put_in_place(draft: Path, path: Path) -> None:
+    """Replace a task file by a closed draft."""
+    remove(path)
     draft.replace(path)
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
     """Remove a SQLite file with its side files; the log first, so that it can never meet another database."""
     for suffix in ("-wal", "-shm", ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _add_topic(db: sqlite3.Connection, lake: Path, topic: Topic, committed: Mapping[Place, int], refused: int) -> int:
-    """Write the topic's positions, ids and totals; return the newest time it has."""
-    rows = _read(lake, topic)
-    numbers = [HISTORY, *sorted(number for name, number in committed if name == topic.name)]
-    start = _NEVER
-    late = 0
-    for number in numbers:
-        here = rows.partitions == number
-        # What a partition had seen with each of its rows; before its first, the history.
-        seen = np.maximum.accumulate(np.concatenate([[start], rows.known[here]]))
-        if number == HISTORY:
-            start = int(seen[-1])
-        else:
-            late += int((rows.known[here] < seen[:-1] - LATE_MICROS).sum())
-        _add_position(db, topic, number, committed.get((topic.name, number), -1) + 1, int(seen[-1]))
-        recent = seen[1:] >= seen[-1] - HORIZON_MICROS
-        # History may hold an id twice only by mistake; the first is the event.
-        db.executemany(
-            "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?)",
-            _ids(topic, number, rows, np.flatnonzero(here)[recent], seen[1:][recent]),
-        )
-    live = int((rows.partitions != HISTORY).sum())
-    acknowledged = sum(last + 1 for (name, _), last in committed.items() if name == topic.name)
-    totals = {
-        Outcome.COUNTED: live - late,
-        Outcome.LATE: late,
-        Outcome.DEAD_LETTERED: refused,
-        Outcome.DUPLICATE: acknowledged - live - refused,
-    }
-    db.executemany("INSERT INTO total VALUES (?, ?, ?)", [(topic.name, *each) for each in totals.items() if each[1]])
-    return int(rows.known.max(initial=_NEVER))
+def _draft(path: Path, views: str) -> sqlite3.Connection:
+    draft = draft_of(path)
+    remove(draft)
+    db = sqlite3.connect(draft, isolation_level=None)
+    # No log beside the draft: it is renamed when it is whole, and a log would stay behind.
+    db.execute("PRAGMA journal_mode = MEMORY")
+    db.executescript(SCHEMA)
+    db.execute("BEGIN")
+    # States of a task that has read nothing have the sequence 0, and are not pushed either.
+    db.executemany("INSERT INTO mark VALUES (?, ?)", [("pushed", -1), ("epoch", 0), ("views", views)])
+    return db
 
 
-def _read(lake: Path, topic: Topic) -> _Rows:
+def _taken(task: int, committed: Mapping[Place, int], views: Sequence[View]) -> Iterator[tuple[int, str, int]]:
+    """What other tasks have read, as far as the lake has it, is in the states: their rows count from there on."""
+    away = {topic for view in views for topic in topics_of(view) if not is_keyed_by(view, topic)}
+    for (topic, source), last in committed.items():
+        if topic in away and source != task:
+            yield source, topic, last + 1
+
+
+def _add_totals(db: sqlite3.Connection, below: Mapping[Place, int], refused: Mapping[str, int]) -> None:
+    """Refused records, and as duplicates all others: `_add_topic` turns those that are in the lake into events."""
+    for (topic, _), acknowledged in below.items():
+        bad = refused.get(topic, 0)
+        for outcome, count in ((Outcome.DEAD_LETTERED, bad), (Outcome.DUPLICATE, acknowledged - bad)):
+            db.execute("INSERT INTO total VALUES (?, ?, ?)", (topic, outcome, count))
+
+
+def _add_topic(  # noqa: PLR0913, PLR0917 - the topic, and whose part of it
+    db: sqlite3.Connection, topic: Topic, rows: _Rows, task: int, tasks: int, next_offset: int
+) -> None:
+    """Write the topic's position, ids and totals of one task."""
+    history = rows.partitions == delta_lake.NO_OFFSET
+    here = rows.partitions == task
+    start = int(rows.known[history].max(initial=_NEVER))
+    # What the partition had seen with each of its rows; before its first, the history. Late rows change nothing.
+    seen = np.maximum.accumulate(np.concatenate([[start], rows.known[here]]))
+    newest = int(seen[-1])
+    known = None if newest == _NEVER else newest
+    db.execute("INSERT INTO position VALUES (?, ?, ?)", (topic.name, next_offset, known))
+    insert = partial(db.executemany, "INSERT OR IGNORE INTO seen VALUES (?, ?, ?, ?, ?)")
+    recent = seen[1:] >= newest - HORIZON_MICROS
+    places = np.flatnonzero(here)[recent]
+    columns = (rows.offsets[places].tolist(), seen[1:][recent].tolist(), rows.late[places].tolist())
+    ids = rows.ids.take(pa.array(places)).to_pylist()
+    insert([(topic.name, *each) for each in zip(ids, *columns, strict=True)])
+    # An id of history may come again, too; it counts as arrived when it happened.
+    places = np.flatnonzero(history & (rows.known >= newest - HORIZON_MICROS))
+    ids, keys = rows.ids.take(pa.array(places)).to_pylist(), rows.keys.take(pa.array(places)).to_pylist()
+    found = zip(ids, keys, rows.known[places].tolist(), strict=True)
+    insert(
+        [
+            (topic.name, identity, HISTORY_OFFSET, time, False)
+            for identity, key, time in found
+            if partition_of(key, tasks) == task
+        ]
+    )
+    live, late = int(here.sum()), int(rows.late[here].sum())
+    for outcome, count in ((Outcome.COUNTED, live - late), (Outcome.LATE, late)):
+        if count:
+            db.execute("INSERT INTO total VALUES (?, ?, ?)", (topic.name, outcome, count))
+    db.execute(
+        "UPDATE total SET events = events - ? WHERE topic = ? AND outcome = ?", (live, topic.name, Outcome.DUPLICATE)
+    )
+    db.execute("DELETE FROM total WHERE events = 0")
+
+
+def _read(lake: Path, topic: Topic, *, history_only: bool) -> _Rows:
     known = "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
-    names = [topic.event_id, known, "kafka_partition", "kafka_offset"]
+    names = list(dict.fromkeys([topic.event_id, topic.key, known, "kafka_partition", "kafka_offset", delta_lake.LATE]))
     table = delta_lake.read(lake, topic, columns=names).read_all()
+    if history_only:
+        table = table.filter(pc.equal(table["kafka_partition"], delta_lake.NO_OFFSET))
     order = [(name, "ascending") for name in ("kafka_partition", "kafka_offset", known)]
     table = table.take(pc.sort_indices(table, order))
     return _Rows(
         ids=table[topic.event_id].combine_chunks(),
+        keys=table[topic.key].combine_chunks(),
         known=table[known].cast(pa.int64()).to_numpy(),
         partitions=table["kafka_partition"].cast(pa.int64()).to_numpy(),
         offsets=table["kafka_offset"].to_numpy(),
+        late=table[delta_lake.LATE].to_numpy(),
     )
-
-
-def _add_position(db: sqlite3.Connection, topic: Topic, number: int, next_offset: int, newest: int) -> None:
-    known = None if newest == _NEVER else newest
-    db.execute("INSERT INTO position VALUES (?, ?, ?, ?)", (topic.name, number, next_offset, known))
-
-
-def _ids(
-    topic: Topic, number: int, rows: _Rows, chosen: Micros, arrived: Micros
-) -> Iterator[tuple[str, str, int, int, int]]:
-    ids = rows.ids.take(pa.array(chosen)).to_pylist()
-    for event_id, offset, time in zip(ids, rows.offsets[chosen].tolist(), arrived.tolist(), strict=True):
-        yield topic.name, event_id, number, offset, time

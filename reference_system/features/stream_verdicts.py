@@ -1,8 +1,7 @@
-"""Verdicts: what becomes of each record of a poll.
+"""Verdicts: what becomes of each record of a partition.
 
-In: arrivals in the order of each partition, and what is known of earlier ones. Out: an outcome for each that is new,
-and whether it is the first of its event.
-Invariant: a verdict depends on what lies before the arrival in its partition and on nothing else, so it is the same
+In: a batch of one partition, in order, and what is known of earlier ones. Out: an outcome for each record.
+Invariant: a verdict depends on what lies before the record in its partition and on nothing else, so it is the same
 however polls are cut, however many consumers share a topic and however often it is read again.
 
 - duplicate: an event id that arrived before, within `DEDUPLICATION_HORIZON` of its partition's event time.
@@ -11,27 +10,25 @@ however polls are cut, however many consumers share a topic and however often it
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
+from operator import attrgetter
 
 import msgspec
 
 from reference_system.events import Event, Topic
-from reference_system.features.stream_folds import known_at
 
 LATE_AFTER = timedelta(days=1)
 DEDUPLICATION_HORIZON = timedelta(days=7)
 _MICRO = timedelta(microseconds=1)
 LATE_MICROS = LATE_AFTER // _MICRO
 HORIZON_MICROS = DEDUPLICATION_HORIZON // _MICRO
-# The partition number that the lake gives to generated history.
-HISTORY = -1
 
+# A topic and a partition.
 Place = tuple[str, int]
-# (topic, event id) → where it arrived as a new event, (partition, offset), and its partition's event time then.
-Seen = dict[tuple[str, str], dict[tuple[int, int], int]]
 
 
 class Outcome(StrEnum):
@@ -43,51 +40,99 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
 
 
-class Arrival(msgspec.Struct, frozen=True, gc=False):
-    """One record of a partition: its event, or `None` if its bytes went to the dead-letter topic."""
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """Records of one partition in their order; the lists are parallel. A refused record has no event."""
 
     topic: Topic
-    partition: int
+    offsets: Sequence[int]
+    events: Sequence[Event | None]
+
+
+class Arrival(msgspec.Struct, frozen=True, gc=False):
+    """Where an event was accepted: its offset, its partition's event time then, and whether it was late."""
+
     offset: int
-    event: Event | None
+    time: int
+    late: bool
 
 
-@dataclass(slots=True, kw_only=True)
-class Batch:
-    """A poll under judgement: what is known, and what the transaction will write."""
+# event id → where it was accepted; an id that came again after the horizon has several.
+Seen = dict[str, list[Arrival]]
 
-    next_offsets: dict[Place, int]
-    newest: dict[Place, int]
-    seen: Seen
-    ids: list[tuple[str, str, int, int, int]] = field(default_factory=list)
-    totals: Counter[tuple[str, str]] = field(default_factory=Counter)
-    counted: list[tuple[str, Event, int]] = field(default_factory=list)
 
-    def judge(self, arrival: Arrival) -> bool:
-        """Whether the arrival is the first of its event: a fact that belongs in the lake."""
-        topic, place = arrival.topic.name, (arrival.topic.name, arrival.partition)
-        here = (arrival.partition, arrival.offset)
-        identity = (topic, "" if arrival.event is None else arrival.topic.id_of(arrival.event))
-        if arrival.offset < self.next_offsets.get(place, 0):
-            return here in self.seen.get(identity, ())
-        self.next_offsets[place] = arrival.offset + 1
-        if arrival.event is None:
-            self.totals[topic, Outcome.DEAD_LETTERED] += 1
-            return False
-        known = known_at(arrival.event)
-        newest = self.newest.get(place, self.newest.get((topic, HISTORY), known))
-        earlier = self.seen.setdefault(identity, {})
+class Judgement(msgspec.Struct):
+    """The verdict on a batch, and what the task's transaction will write."""
+
+    outcomes: list[Outcome]
+    next_offset: int
+    newest: int | None  # the newest moment known in the partition; None before its first event
+    totals: Counter[Outcome]
+    accepted: list[tuple[str, Arrival]]
+    counted: list[int]  # places in the batch
+    known: list[int]  # for each counted one, when it could be known
+
+
+def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> Judgement:
+    """What becomes of each record.
+
+    Args:
+        batch: the records.
+        next_offset: the first offset that was not judged before; what lies below gets the verdict of then.
+        newest: the newest moment that the partition knew so far, microseconds.
+        seen: for each id of the batch where it was accepted; extended in place.
+    """
+    outcomes: list[Outcome] = []
+    accepted: list[tuple[str, Arrival]] = []
+    counted: list[int] = []
+    known_times: list[int] = []
+    id_of, known_of = attrgetter(batch.topic.event_id), _known_of(batch.topic)
+    for place, (offset, event) in enumerate(zip(batch.offsets, batch.events, strict=True)):
+        if event is None:
+            outcomes.append(Outcome.DEAD_LETTERED)
+            continue
+        identity = id_of(event)
+        earlier = seen.get(identity)
+        if offset < next_offset:
+            outcomes.append(_verdict_of_before(offset, earlier))
+            continue
+        known = round(known_of(event).timestamp() * 1e6)  # `microseconds`, without the call
+        if newest is None:
+            newest = known
         # By age and not by presence: when old ids are dropped must not matter.
-        if any(arrived >= newest - HORIZON_MICROS for arrived in earlier.values()):
-            self.totals[topic, Outcome.DUPLICATE] += 1
-            return False
-        if known < newest - LATE_MICROS:
-            self.totals[topic, Outcome.LATE] += 1
+        if earlier is not None and any(arrival.time >= newest - HORIZON_MICROS for arrival in earlier):
+            outcomes.append(Outcome.DUPLICATE)
+            continue
+        late = known < newest - LATE_MICROS
+        if late:
+            outcomes.append(Outcome.LATE)
         else:
             newest = max(newest, known)
-            self.totals[topic, Outcome.COUNTED] += 1
-            self.counted.append((topic, arrival.event, known))
-        self.newest[place] = newest
-        earlier[here] = newest
-        self.ids.append((*identity, *here, newest))
-        return True
+            outcomes.append(Outcome.COUNTED)
+            counted.append(place)
+            known_times.append(known)
+        arrival = Arrival(offset, newest, late)
+        seen[identity] = [arrival] if earlier is None else [*earlier, arrival]
+        accepted.append((identity, arrival))
+    new = len(outcomes) - bisect_left(batch.offsets, next_offset)
+    return Judgement(
+        outcomes=outcomes,
+        next_offset=max(next_offset, batch.offsets[-1] + 1),
+        newest=newest,
+        totals=Counter(outcomes[len(outcomes) - new :]),
+        accepted=accepted,
+        counted=counted,
+        known=known_times,
+    )
+
+
+def _known_of(topic: Topic) -> Callable[[Event], datetime]:
+    """When we could know of an event: at its `created_timestamp` if it has one."""
+    names = topic.record.__struct_fields__
+    return attrgetter("created_timestamp" if "created_timestamp" in names else "event_timestamp")
+
+
+def _verdict_of_before(offset: int, earlier: Sequence[Arrival] | None) -> Outcome:
+    for arrival in earlier or ():
+        if arrival.offset == offset:
+            return Outcome.LATE if arrival.late else Outcome.COUNTED
+    return Outcome.DUPLICATE

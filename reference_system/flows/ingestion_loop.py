@@ -1,37 +1,49 @@
-"""The loop of ingestion: Kafka → dead letters, stream state, online store and lake.
+"""The loop of ingestion: Kafka → dead letters, task states, online store and lake.
 
-In: records of all topics. Out: each valid event once in the lake and once in the windows, refused bytes on their
-dead-letter topic, states in the online store.
+In: records of all topics, of the tasks that this consumer owns. Out: each valid event once in the lake and once in
+the windows, refused bytes on their dead-letter topic, states in the online store.
 Invariant: a crash between any two lines loses nothing and counts nothing twice. Each sink remembers its own offsets
 with its own data; reading starts at the smallest of them and each sink ignores what it has.
 
-The order within a step: refused bytes are safe on the dead-letter topic before the offsets move past them; states
-are pushed after they are durable (they stay marked until then); the lake follows in larger commits.
+The order within a step: refused bytes are safe on the dead-letter topic before the offsets move past them; rows for
+other tasks are sent after they are durable in the outbox, and stay there until the broker has them; states are
+pushed after they are durable (they stay marked until then); the lake follows in larger commits, after the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Literal
 
+import msgspec
+
 from reference_system.clock import Clock, wall_seconds
-from reference_system.events import Topic
-from reference_system.features.stream_state import StreamState
-from reference_system.features.stream_verdicts import Arrival
+from reference_system.errors import StateError
+from reference_system.events import REPARTITION_TOPIC, Event, Topic
+from reference_system.features.stream_forwarding import Forwarded, decode_forwarded
+from reference_system.features.stream_state import StateRow, StreamState
+from reference_system.features.stream_verdicts import Batch, Outcome
 from reference_system.ingestion.decode import Decoded, Record, decode_records
 from reference_system.ingestion.delta_sink import DeltaSink
 from reference_system.ingestion.kafka_consumer import EventSource, Place
 from reference_system.ingestion.kafka_dead_letter import DeadLetters
+from reference_system.ingestion.kafka_repartition import RowForwarder
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.windows import View
 
-# Places where a test stops the loop as a kill would.
-FaultPoint = Literal["dead letters sent", "state committed", "states pushed", "lake committed"]
-PushStates = Callable[[View, Sequence[tuple[str, int, bytes]]], None]
+# Places where a drill stops the loop as a kill would.
+FaultPoint = Literal["dead letters sent", "state committed", "rows forwarded", "states pushed", "lake committed"]
+PushStates = Callable[[View, Sequence[StateRow]], None]
 
 _REPORT_SECONDS = 1.0
+# With so many records waiting, the same entities change again with the next poll: they are pushed this often.
+_BEHIND_RECORDS = 1_000
+_PUSH_SECONDS = 2.0
+# More than this in the outboxes: wait for the broker, so that they stay small.
+_OUTBOX_RECORDS = 64
 # The clock judged these records when they were new; their verdict is in the state and cannot change.
 _ANY_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -42,7 +54,7 @@ def starts(*sinks: Mapping[Place, int]) -> dict[Place, int]:
 
 
 class IngestionLoop:
-    """One consumer of all topics with its sinks."""
+    """One consumer of all topics, with its tasks and sinks."""
 
     def __init__(  # noqa: PLR0913 - one argument for each thing that it joins
         self,
@@ -50,7 +62,8 @@ class IngestionLoop:
         topics: Sequence[Topic],
         source: EventSource,
         dead_letters: DeadLetters,
-        state: StreamState,
+        tasks: Mapping[int, StreamState],
+        forwarder: RowForwarder,
         sink: DeltaSink,
         push: PushStates,
         metrics: IngestionMetrics,
@@ -61,82 +74,169 @@ class IngestionLoop:
         self._topics = {topic.name: topic for topic in topics}
         self._source = source
         self._dead_letters = dead_letters
-        self._state = state
+        self._tasks = tasks
+        self._forwarder = forwarder
         self._sink = sink
         self._push = push
         self._metrics = metrics
         self._clock = clock
         self._fault = fault
-        self._reported = monotonic()
+        self._reported = self._pushed = monotonic()
+        self._produced_ms: list[float] = []
         self._push_states()
 
     def step(self) -> int:
         """One poll and all that follows from it; returns the number of records."""
-        records = self._source.poll()
-        if records:
-            self._take(records)
+        polled = self._source.poll()
+        count = sum(map(len, polled.values()))
+        if polled:
+            self._take(polled)
+        self._forward()
+        behind = sum(self._source.lag().values()) > _BEHIND_RECORDS
+        if not behind or monotonic() - self._pushed >= _PUSH_SECONDS:
+            self._push_states()
         topic = self._sink.due(monotonic())
         if topic is not None:
             self._commit(topic)
         if monotonic() - self._reported >= _REPORT_SECONDS:
             self.report()
-        return len(records)
+        return count
 
     def positions(self) -> dict[Place, int]:
         """For each partition the next offset to read; every sink has been given what lies before."""
         return self._source.positions()
 
+    def caught_up(self) -> bool:
+        """Whether everything that the broker holds was taken, and nothing waits to be sent to other tasks."""
+        return not any(state.outbox() for state in self._tasks.values()) and not self._source.waiting()
+
     def finish(self) -> None:
-        """Commit what has gathered for the lake and report for the last time."""
+        """Send, push and commit what has gathered, and report for the last time."""
+        self._empty_outboxes()
+        self._push_states()
         for topic in self._sink.pending():
             self._commit(topic)
-        self._metrics.show(self._state.totals(), self._source.lag())
-        self._source.show_last_progress(self._state.next_offsets())
+        self._metrics.show(self._totals(), self._source.lag())
+        self._source.show_last_progress(self._progress())
 
     def report(self) -> None:
         """Bring the metrics and the offsets that Kafka shows up to date."""
-        self._metrics.show(self._state.totals(), self._source.lag())
-        self._source.show_progress(self._state.next_offsets())
+        self._metrics.show(self._totals(), self._source.lag())
+        self._source.show_progress(self._progress())
         self._reported = monotonic()
 
-    def _take(self, records: Sequence[Record]) -> None:
-        known, new = self._split(records)
-        decoded_new = decode_records(new, self._topics, now=self._clock.now())
-        decoded = [*decode_records(known, self._topics, now=_ANY_TIME), *decoded_new]
-        self._dead_letters.send([each for each in decoded_new if each.event is None])
+    def _take(self, polled: Mapping[Place, Sequence[Record]]) -> None:
+        now = self._clock.now()
+        decoded: dict[int, dict[str, list[Decoded]]] = {}
+        forwarded: dict[int, Sequence[Record]] = {}
+        refused: list[Decoded] = []
+        for (topic, task), records in polled.items():
+            if topic == REPARTITION_TOPIC:
+                forwarded[task] = records
+                continue
+            known = self._known(topic, task, records)
+            new = decode_records(records[known:], self._topics, now=now)
+            refused += [each for each in new if each.event is None]
+            before = decode_records(records[:known], self._topics, now=_ANY_TIME)
+            decoded.setdefault(task, {})[topic] = [*before, *new]
+            self._produced_ms += [each.record.produced_ms for each in new if each.event is not None]
+        self._dead_letters.send(refused)
         self._fault("dead letters sent")
-        first = self._state.apply([self._arrival(each) for each in decoded])
+        for task in sorted(decoded.keys() | forwarded.keys()):
+            self._apply(task, decoded.get(task, {}), forwarded.get(task, ()))
         self._fault("state committed")
-        self._push_states()
-        self._fault("states pushed")
-        now_ms = wall_seconds() * 1000
-        self._metrics.add_delays(now_ms - each.record.produced_ms for each in decoded_new if each.event is not None)
-        for each, is_first in zip(decoded, first, strict=True):
-            record = each.record
-            event = each.event if is_first else None
-            self._sink.take(record.topic, record.partition, record.offset, event, size=len(record.value or b""))
 
-    def _split(self, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
-        """Records that the state has (the lake may not) and new ones; each partition stays in order."""
-        reached = self._state.next_offsets()
-        known: list[Record] = []
-        new: list[Record] = []
-        for record in records:
-            is_known = record.offset < reached.get((record.topic, record.partition), 0)
-            (known if is_known else new).append(record)
-        return known, new
+    def _known(self, topic: str, task: int, records: Sequence[Record]) -> int:
+        """How many of the records the state has (the lake may not)."""
+        reached = self._tasks[task].next_offsets().get(topic, 0)
+        return 0 if records[0].offset >= reached else sum(record.offset < reached for record in records)
 
-    def _arrival(self, decoded: Decoded) -> Arrival:
-        record = decoded.record
-        return Arrival(self._topics[record.topic], record.partition, record.offset, decoded.event)
+    def _apply(self, task: int, decoded: Mapping[str, list[Decoded]], forwarded: Sequence[Record]) -> None:
+        batches = [
+            Batch(self._topics[topic], [each.record.offset for each in found], [each.event for each in found])
+            for topic, found in decoded.items()
+        ]
+        outcomes = self._tasks[task].apply(
+            batches,
+            forwarded=[_rows_of(record) for record in forwarded],
+            forwarded_until=forwarded[-1].offset + 1 if forwarded else None,
+        )
+        for batch, verdicts in zip(batches, outcomes, strict=True):
+            offsets: list[int] = []
+            events: list[Event] = []
+            late: list[bool] = []
+            for offset, event, verdict in zip(batch.offsets, batch.events, verdicts, strict=True):
+                if event is not None and verdict is not Outcome.DUPLICATE:
+                    offsets.append(offset)
+                    events.append(event)
+                    late.append(verdict is Outcome.LATE)
+            topic = batch.topic.name
+            size = sum(len(each.record.value or b"") for each in decoded[topic])
+            self._sink.take(topic, task, offsets=offsets, events=events, late=late, size=size)
+            self._sink.reach(topic, task, batch.offsets[-1])
+
+    def _forward(self, *, wait: bool = False) -> None:
+        outboxes = {task: posts for task, state in self._tasks.items() if (posts := state.outbox())}
+        if not outboxes:
+            return
+        self._forwarder.send(outboxes)
+        wait = wait or sum(map(len, outboxes.values())) > _OUTBOX_RECORDS
+        for task, number in self._forwarder.acknowledged(wait=wait).items():
+            self._tasks[task].mark_sent(number)
+            self._fault("rows forwarded")
+
+    def _empty_outboxes(self) -> None:
+        while any(state.outbox() for state in self._tasks.values()):
+            self._forward(wait=True)
 
     def _push_states(self) -> None:
-        for view, rows in self._state.unpushed():
+        changed: dict[str, tuple[View, list[StateRow]]] = {}
+        for state in self._tasks.values():
+            for view, rows in state.unpushed():
+                changed.setdefault(view.name, (view, []))[1].extend(rows)
+        for view, rows in changed.values():
             self._push(view, rows)
-        self._state.mark_pushed()
+        for state in self._tasks.values():
+            state.mark_pushed()
+        if changed:
+            self._fault("states pushed")
+        now_ms = wall_seconds() * 1000
+        self._metrics.add_delays(now_ms - produced for produced in self._produced_ms)
+        self._produced_ms = []
+        self._pushed = monotonic()
 
     def _commit(self, topic: str) -> None:
-        self._sink.flush(topic, now=monotonic())
+        """Commit to the lake while nobody can take over: a consumer that was replaced writes nothing.
+
+        Rows for other tasks go first: a task that is built from the lake does not read again what the lake has, so
+        nobody would ever send them.
+        """
+        self._empty_outboxes()
+        with ExitStack() as held:
+            for state in self._tasks.values():
+                held.enter_context(state.fenced())
+            self._sink.flush(topic, now=monotonic())
         self._fault("lake committed")
         # The lake has everything that was applied: only now may ids be forgotten.
-        self._state.forget(topic)
+        for state in self._tasks.values():
+            state.forget(topic)
+
+    def _totals(self) -> dict[tuple[str, str], int]:
+        totals: dict[tuple[str, str], int] = {}
+        for state in self._tasks.values():
+            for key, count in state.totals().items():
+                totals[key] = totals.get(key, 0) + count
+        return totals
+
+    def _progress(self) -> dict[Place, int]:
+        return {(topic, task): n for task, state in self._tasks.items() for topic, n in state.next_offsets().items()}
+
+
+def _rows_of(record: Record) -> Forwarded:
+    try:
+        return decode_forwarded(record.value or b"")
+    except msgspec.MsgspecError as error:
+        raise StateError(
+            f"{record.topic}-{record.partition} offset {record.offset} is no record of ours: {error}",
+            next_command="workbook state rebuild",
+        ) from error

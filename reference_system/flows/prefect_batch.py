@@ -11,7 +11,6 @@ as a request would, and answers for every viewer who was active in the last week
 
 from __future__ import annotations
 
-import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import perf_counter
@@ -22,15 +21,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect import flow, get_run_logger, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 
 from reference_system import delta_lake
 from reference_system.clock import SimulatedClock
 from reference_system.errors import StateError
 from reference_system.features import feast_store
 from reference_system.flows.prefect_etl import Mark
+from reference_system.flows.prefect_steps import is_watched, say
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import Bundle, UseCase, current_version, load_bundle, version_folder
 from reference_system.serving.bentoml_service import fraud_model, open_reads, ranker_model
@@ -49,7 +48,6 @@ _DAY = timedelta(days=1)
 _ACTIVE = timedelta(days=7)
 _PAGE = 10
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
-_log = logging.getLogger(__name__)
 
 
 class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,17 +78,17 @@ def score_batch(use_case: str, day: str | None = None) -> dict[str, object]:
     started = perf_counter()
     if use_case == "fraud":
         chosen = _finished_day(paths, day)
-        table, scores, version = (score_payments if FlowRunContext.get() else score_payments.fn)(chosen)
+        table, scores, version = (score_payments if is_watched() else score_payments.fn)(chosen)
     elif use_case == "recommendation":
         chosen = _today(paths, day)
-        table, scores, version = (compose_pages if FlowRunContext.get() else compose_pages.fn)(chosen)
+        table, scores, version = (compose_pages if is_watched() else compose_pages.fn)(chosen)
     else:
         raise StateError(f"there is no use case {use_case!r} (there are fraud and recommendation)")
     name = f"{chosen:%Y-%m-%d}"
     path = paths.batch / use_case / f"{name}.parquet"
     write_predictions(path, table)
     seconds = perf_counter() - started
-    _say(f"{use_case}: {table.num_rows} rows for {name} by version {version} in {seconds:.1f} s")
+    say(f"{use_case}: {table.num_rows} rows for {name} by version {version} in {seconds:.1f} s")
     run = BatchRun(
         use_case=use_case,
         day=name,
@@ -235,7 +233,3 @@ def _date(text: str) -> datetime:
 
 def _midnight(moment: datetime) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _say(line: str) -> None:
-    (get_run_logger() if FlowRunContext.get() else _log).info(line)

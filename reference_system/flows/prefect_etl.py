@@ -14,24 +14,21 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 import msgspec
-from prefect import Task, flow, get_run_logger, task
-from prefect.context import FlowRunContext
+from prefect import flow, task
 
 from reference_system import delta_lake
-from reference_system.clock import SimulatedClock
 from reference_system.errors import StateError
 from reference_system.features import feast_store
 from reference_system.features.duckdb_history import feature_rows
 from reference_system.features.duckdb_snapshot import states
 from reference_system.features.feast_objects import join_key, state_name
 from reference_system.features.feature_tables import write_days, write_snapshot
+from reference_system.flows.prefect_steps import event_time, say, step
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings, load_settings
 from reference_system.use_cases import TOPICS, VIEWS
@@ -42,10 +39,6 @@ _ONE_DAY = timedelta(days=1)
 _PIECE = timedelta(days=45)
 # Real seconds after which what happened is in the lake: ingestion appends about every two.
 _SETTLE_SECONDS = 5.0
-_log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,15 +73,15 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     with _one_at_a_time(paths.feature_tables / "etl.lock"):
-        now = _now(paths)
+        now = event_time(paths)
         first, last = _span(settings, paths, start, end, now)
-        compacted = _step(compact_lake, str(paths.lake))
+        compacted = step(compact_lake, str(paths.lake))
         rows = {
-            view.name: _step(build_feature_table, view.name, first, last)
+            view.name: step(build_feature_table, view.name, first, last)
             for view in VIEWS
             if isinstance(view, WindowedView)
         }
-        found = _step(materialize_states, first, now)
+        found = step(materialize_states, first, now)
         _advance(paths, settings, first, last)
     summary = EtlSummary(
         start=first,
@@ -107,7 +100,7 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
 def compact_lake(lake: str) -> int:
     """Merge the stream's small files; returns how many went into larger ones."""
     removed = sum(delta_lake.compact(Path(lake), topic) for topic in TOPICS)
-    _say(f"lake: {removed} small files merged")
+    say(f"lake: {removed} small files merged")
     return removed
 
 
@@ -121,7 +114,7 @@ def build_feature_table(name: str, start: datetime, end: datetime) -> int:
         until = min(start + _PIECE, end)
         table = feature_rows(view, paths.lake, start, until)
         write_days(paths.feature_tables / name, table, start, until)
-        _say(f"{name}: {table.num_rows} rows from {start:%Y-%m-%d} to {until:%Y-%m-%d %H:%M}")
+        say(f"{name}: {table.num_rows} rows from {start:%Y-%m-%d} to {until:%Y-%m-%d %H:%M}")
         rows += table.num_rows
         start = until
     return rows
@@ -140,25 +133,8 @@ def materialize_states(start: datetime, as_of: datetime) -> dict[str, int]:
     # Always: opening a store leaves an empty registry behind, so a file that exists proves nothing.
     feast_store.apply(store)
     feast_store.materialize(store, start, as_of)
-    _say(f"online store: states of {sum(found.values())} entities materialized as of {as_of:%Y-%m-%d %H:%M}")
+    say(f"online store: states of {sum(found.values())} entities materialized as of {as_of:%Y-%m-%d %H:%M}")
     return found
-
-
-def _step(of: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """A task of the run that Prefect watches, or a plain call where no run is (`etl.fn`, the command line)."""
-    plain: Callable[P, R] = of if FlowRunContext.get() else of.fn
-    return plain(*args, **kwargs)
-
-
-def _say(line: str) -> None:
-    (get_run_logger() if FlowRunContext.get() else _log).info(line)
-
-
-def _now(paths: StatePaths) -> datetime:
-    try:
-        return SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error
 
 
 def _span(

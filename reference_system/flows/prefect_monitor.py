@@ -10,21 +10,17 @@ would hide a new shift among old days for longer than a visitor waits.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import ParamSpec, TypeVar
 
 import msgspec
 import numpy as np
-from prefect import Task, flow, get_run_logger, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 
-from reference_system.clock import SimulatedClock
 from reference_system.delta_lake import read
-from reference_system.errors import BundleRefused, ServiceError, StateError
+from reference_system.errors import BundleRefused, ServiceError
 from reference_system.feedback.duckdb_labels import fraud_shares, page_outcomes, payment_outcomes
+from reference_system.flows.prefect_steps import event_time, say, step, warn
 from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
 from reference_system.monitoring.fraud_watch import watch_fraud
@@ -58,10 +54,6 @@ from reference_system.world.scenarios import SCENARIOS, read_runs
 
 _VOLUME_DAYS = 14
 _PERFORMANCE_DAYS = 35
-_log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class MonitorSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,14 +77,14 @@ def monitor() -> dict[str, object]:
         `MonitorSummary` as a dict.
     """
     settings = load_settings()
-    as_of = _now(StatePaths(settings.state_dir))
-    cases = (_step(judge_fraud, as_of), _step(judge_recommendation, as_of))
+    as_of = event_time(StatePaths(settings.state_dir))
+    cases = (step(judge_fraud, as_of), step(judge_recommendation, as_of))
     report = _assemble(settings, as_of, cases)
-    page, run = _step(publish, report)
+    page, run = step(publish, report)
     for finding in report.findings:
-        _warn(f"{finding.use_case}: {finding.text}; run `{finding.next_command}`")
+        warn(f"{finding.use_case}: {finding.text}; run `{finding.next_command}`")
     if not report.findings:
-        _say(report.verdict)
+        say(report.verdict)
     summary = MonitorSummary(
         as_of=as_of,
         level=report.level,
@@ -117,7 +109,7 @@ def judge_fraud(as_of: datetime) -> UseCaseReport:
     shares = fraud_shares(scene.lake, _midnight(scene.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
     by_day = [FraudShare(**row) for row in shares.to_pylist()]
     report = watch_fraud(scene, champion, outcomes, by_day)
-    _say(f"fraud: {report.judged} columns judged, {outcomes.num_rows} answers with mature labels")
+    say(f"fraud: {report.judged} columns judged, {outcomes.num_rows} answers with mature labels")
     return report
 
 
@@ -130,7 +122,7 @@ def judge_recommendation(as_of: datetime) -> UseCaseReport:
     champion = _champion(settings, recommendation.NAME, recommendation.SIGNATURE)
     catalogue_size = read(scene.lake, VIDEOS, end=as_of, columns=("video_id",)).read_all().num_rows
     report = watch_recommendation(scene, champion, outcomes, catalogue_size=catalogue_size)
-    _say(f"recommendation: {report.judged} columns judged, {outcomes.num_rows} shown videos with mature labels")
+    say(f"recommendation: {report.judged} columns judged, {outcomes.num_rows} shown videos with mature labels")
     return report
 
 
@@ -144,7 +136,7 @@ def publish(report: Report) -> tuple[str, str | None]:
         ask(settings.port("mlflow"), "/health")
         run = log_report(settings.url("mlflow"), report, page)
     except (OSError, ServiceError) as error:
-        _warn(f"the figures are in the report but not in MLflow: {error}")
+        warn(f"the figures are in the report but not in MLflow: {error}")
         return str(page), None
     return str(page), run
 
@@ -191,12 +183,12 @@ def _champion(settings: Settings, use_case: str, signature: tuple[str, ...]) -> 
     root = StatePaths(settings.state_dir).bundles
     version = current_version(root, use_case)
     if version is None:
-        _say(f"{use_case}: no champion yet")
+        say(f"{use_case}: no champion yet")
         return None
     try:
         bundle = load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=signature)
     except BundleRefused as error:
-        _warn(f"{use_case}: champion {version} cannot be used as a reference: {error}")
+        warn(f"{use_case}: champion {version} cannot be used as a reference: {error}")
         return None
 
     def score(inputs: Floats) -> Floats:
@@ -228,24 +220,3 @@ def _since(scene: Scene) -> datetime:
 
 def _midnight(moment: datetime) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def _now(paths: StatePaths) -> datetime:
-    try:
-        return SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error
-
-
-def _step(of: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """A task of the run that Prefect watches, or a plain call where no run is (`monitor.fn`, the command line)."""
-    plain: Callable[P, R] = of if FlowRunContext.get() else of.fn
-    return plain(*args, **kwargs)
-
-
-def _say(line: str) -> None:
-    (get_run_logger() if FlowRunContext.get() else _log).info(line)
-
-
-def _warn(line: str) -> None:
-    (get_run_logger() if FlowRunContext.get() else _log).warning(line)

@@ -9,24 +9,22 @@ ETL is run first: training never waits for a schedule, and never learns from hol
 
 from __future__ import annotations
 
-import logging
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ParamSpec, TypeVar, cast
+from typing import cast
 
 import msgspec
 import pandas as pd
 import pyarrow as pa
-from prefect import Task, flow, get_run_logger, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.context import FlowRunContext
 
-from reference_system.clock import SimulatedClock
-from reference_system.errors import BundleRefused, StateError, TrainingError
+from reference_system.errors import BundleRefused, TrainingError
 from reference_system.features import feast_store
 from reference_system.flows.prefect_etl import Mark, etl
+from reference_system.flows.prefect_steps import event_time, is_watched, say, step
 from reference_system.flows.trained_model import (
     Case,
     Trained,
@@ -36,19 +34,14 @@ from reference_system.flows.trained_model import (
     train_case,
     write_trained,
 )
-from reference_system.paths import StatePaths
+from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.registry import gate, mlflow_registry
 from reference_system.registry.bundles import UseCase, load_bundle, set_current, version_folder
 from reference_system.registry.onnx_scorer import OnnxScorer
 from reference_system.registry.promotions import Promotion, append_promotion
-from reference_system.settings import PROJECT_ROOT, load_settings
+from reference_system.settings import load_settings
 from reference_system.use_cases import USE_CASES
 from reference_system.windows import WindowedView
-
-_log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 
 class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,11 +73,11 @@ def train(use_case: str) -> dict[str, object]:
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     mlflow_registry.connect(settings.url("mlflow"))
-    as_of = _now(paths)
+    as_of = event_time(paths)
     _complete_features(name, paths, as_of)
-    case = _step(read_training_set, name, as_of)
-    trained = _step(fit_and_evaluate, name, case)
-    summary = _step(register_and_decide, trained)
+    case = step(read_training_set, name, as_of)
+    trained = step(fit_and_evaluate, name, case)
+    summary = step(register_and_decide, trained)
     done: dict[str, object] = msgspec.to_builtins(summary)
     return done
 
@@ -100,7 +93,7 @@ def read_training_set(use_case: UseCase, as_of: datetime) -> Case:
         return feast_store.historical(store, entities, views)
 
     case = prepare(use_case, paths.lake, as_of, join, seed=settings.seed)
-    _say(
+    say(
         f"{use_case}: {len(case.train)} rows from {case.split.train} to learn from,"
         f" {len(case.judge.rows)} rows from {case.split.test} to be judged on"
     )
@@ -114,7 +107,7 @@ def fit_and_evaluate(use_case: UseCase, case: Case) -> Trained:
     metric = trained.contest.primary_metric
     worth = [(candidate.model.name, candidate.judgement) for candidate in trained.selection.candidates]
     for name, judgement in [*worth, *trained.selection.baselines.items()]:
-        _say(f"{use_case}: {metric} of {name} is {judgement.metrics[metric]:.4f}")
+        say(f"{use_case}: {metric} of {name} is {judgement.metrics[metric]:.4f}")
     return trained
 
 
@@ -141,7 +134,7 @@ def register_and_decide(trained: Trained) -> TrainSummary:
             reasons=verdict.reasons,
         )
         _promote(promotion, root)
-    _say(f"{use_case}: version {registered.version}: {verdict.answer}: {'; '.join(verdict.reasons)}")
+    say(f"{use_case}: version {registered.version}: {verdict.answer}: {'; '.join(verdict.reasons)}")
     return TrainSummary(
         use_case=use_case,
         as_of=trained.case.split.as_of,
@@ -176,7 +169,7 @@ def _champion(use_case: UseCase, version: str, inputs: tuple[str, ...], root: Pa
                 mlflow_registry.fetch_bundle(use_case, version, root)
             return load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=inputs).scorer
         except BundleRefused as error:
-            _say(f"{use_case}: the champion, version {version}, cannot be compared: {error}")
+            say(f"{use_case}: the champion, version {version}, cannot be compared: {error}")
     return None
 
 
@@ -195,15 +188,8 @@ def _complete_features(use_case: UseCase, paths: StatePaths, as_of: datetime) ->
     mark = paths.feature_tables / "etl.json"
     reached = msgspec.json.decode(mark.read_bytes(), type=Mark).end if mark.exists() else None
     if reached is None or reached < needed:
-        _say(f"feature tables reach {reached}, and {needed} is needed: the ETL comes first")
-        (etl if FlowRunContext.get() else etl.fn)()
-
-
-def _now(paths: StatePaths) -> datetime:
-    try:
-        return SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error
+        say(f"feature tables reach {reached}, and {needed} is needed: the ETL comes first")
+        (etl if is_watched() else etl.fn)()
 
 
 def _commit() -> str | None:
@@ -214,13 +200,3 @@ def _commit() -> str | None:
     except OSError:
         return None
     return done.stdout.strip() or None
-
-
-def _step(of: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """A task of the run that Prefect watches, or a plain call where no run is (`train.fn`)."""
-    plain: Callable[P, R] = of if FlowRunContext.get() else of.fn
-    return plain(*args, **kwargs)
-
-
-def _say(line: str) -> None:
-    (get_run_logger() if FlowRunContext.get() else _log).info(line)

@@ -6,19 +6,19 @@ Invariant: a record is never dropped and never changed; what is refused keeps it
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from operator import attrgetter
 
 import msgspec
 
 from reference_system.errors import EventRejected
-from reference_system.events import Event, Topic, decode, encode
+from reference_system.events import FUTURE_TOLERANCE, Event, Refusal, Topic, decoder
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Record(msgspec.Struct, frozen=True, gc=False):
     """What Kafka stores for one message; `produced_ms` is the producer's wall time."""
 
     topic: str
@@ -30,50 +30,39 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     headers: Headers = ()
 
 
-class Decoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A record with its event, or with the reason why it has none."""
+class Decoded(msgspec.Struct, frozen=True, gc=False):
+    """A record with its event, or with the reason why it has none, in a sentence and in one word."""
 
     record: Record
     event: Event | None
-    reason: str
+    reason: str = ""
+    error_class: str = ""
 
 
 def decode_records(records: Iterable[Record], topics: Mapping[str, Topic], *, now: datetime) -> list[Decoded]:
     """Decode a batch, in order.
+
+    A record's key must be what its topic is keyed by: whoever owns a partition owns the entities whose keys lead
+    there, so an event under another key would be counted where nobody looks for it.
 
     Args:
         records: what a poll returned.
         topics: the consumed topics by name.
         now: the event clock's time, read after the poll: an event cannot be from after its own arrival.
     """
-    return [_decode_record(record, topics[record.topic], now) for record in records]
-
-
-def _decode_record(record: Record, topic: Topic, now: datetime) -> Decoded:
-    try:
-        event = decode(topic, record.value, now=now)
-        refuse_repeated_keys(topic, record.value or b"", event)
-    except EventRejected as error:
-        return Decoded(record=record, event=None, reason=str(error))
-    return Decoded(record=record, event=event, reason="")
-
-
-def refuse_repeated_keys(topic: Topic, data: bytes, event: Event) -> None:
-    """Refuse an object in which a key stands twice: readers disagree about which value counts.
-
-    The decoder keeps the last value silently. Every record is one flat object, so without escapes the number of
-    quotation marks tells how many keys and strings there are: a repeated key has more than the event written anew.
-    Only bytes with an escape need a second, slower parse.
-
-    Raises:
-        EventRejected: naming the key.
-    """
-    if b"\\" not in data and data.count(b'"') == encode(event).count(b'"'):
-        return
-    json.loads(data, object_pairs_hook=lambda pairs: _refuse_repeated(topic, [name for name, _ in pairs]))
-
-
-def _refuse_repeated(topic: Topic, names: list[str]) -> None:
-    for name in names:
-        if names.count(name) > 1:
-            raise EventRejected(f"{topic.name}: the key `{name}` stands more than once")
+    latest = now + FUTURE_TOLERANCE
+    readers = {name: (topic, decoder(topic), attrgetter(topic.key)) for name, topic in topics.items()}
+    decoded = []
+    for record in records:
+        topic, read, key_of = readers[record.topic]
+        try:
+            event = read(record.value, latest)
+        except EventRejected as error:
+            decoded.append(Decoded(record, None, str(error), error.kind))
+            continue
+        if key_of(event).encode() == record.key:
+            decoded.append(Decoded(record, event))
+        else:
+            fact = f"{topic.name}: the record's key is not the event's {topic.key}"
+            decoded.append(Decoded(record, None, fact, Refusal.WRONG_KEY))
+    return decoded

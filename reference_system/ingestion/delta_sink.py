@@ -8,6 +8,7 @@ records that leave no row (refused, duplicate).
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from reference_system.events import Event, Topic
 # A commit costs about as much for one row as for a thousand, and its files must be compacted: seldom is cheaper.
 FLUSH_SECONDS = 2.0
 # Catching up: bounds the memory, whatever the size of the events.
-FLUSH_ROWS = 5_000
+FLUSH_ROWS = 20_000
 FLUSH_BYTES = 16 * 1024 * 1024
 
 
@@ -31,6 +32,7 @@ class _Buffer:
     events: list[Event] = field(default_factory=list)
     partitions: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
+    late: list[bool] = field(default_factory=list)
     reached: dict[int, int] = field(default_factory=dict)
     size: int = 0
 
@@ -52,17 +54,39 @@ class DeltaSink:
             for partition, offset in buffer.committed.items()
         }
 
-    def take(self, topic: str, partition: int, offset: int, event: Event | None, *, size: int) -> None:
-        """Accept the next record of a partition: its event, or `None` if it leaves no row."""
+    def take(  # noqa: PLR0913 - parallel columns
+        self,
+        topic: str,
+        partition: int,
+        offsets: Sequence[int],
+        events: Sequence[Event],
+        late: Sequence[bool],
+        *,
+        size: int,
+    ) -> None:
+        """Accept the next rows of a partition.
+
+        Args:
+            topic: whose records they are.
+            partition: where they stood.
+            offsets: of each event, ascending.
+            events: those that belong in the lake.
+            late: of each event, whether it came too late for windows.
+            size: roughly how many bytes they are.
+        """
         buffer = self._buffers[topic]
-        if offset <= buffer.committed.get(partition, -1):
-            return
-        buffer.reached[partition] = offset
-        if event is not None:
-            buffer.events.append(event)
-            buffer.partitions.append(partition)
-            buffer.offsets.append(offset)
-            buffer.size += size
+        held = bisect_right(offsets, buffer.committed.get(partition, -1))
+        buffer.events += events[held:]
+        buffer.late += late[held:]
+        buffer.offsets += offsets[held:]
+        buffer.partitions += [partition] * (len(events) - held)
+        buffer.size += size
+
+    def reach(self, topic: str, partition: int, offset: int) -> None:
+        """Note the last offset of a partition whose rows were all given to `take`."""
+        buffer = self._buffers[topic]
+        if offset > buffer.committed.get(partition, -1):
+            buffer.reached[partition] = offset
 
     def due(self, now: float) -> str | None:
         """The topic whose commit is most urgent, if one is due."""
@@ -76,7 +100,7 @@ class DeltaSink:
     def flush(self, topic: str, *, now: float) -> int:
         """Commit a topic's buffer; return how many rows that added."""
         buffer = self._buffers[topic]
-        rows = to_table(self._topics[topic], buffer.events, buffer.partitions, buffer.offsets)
+        rows = to_table(self._topics[topic], buffer.events, buffer.partitions, buffer.offsets, buffer.late)
         append(self._lake, self._topics[topic], rows, versions=buffer.reached)
         self._buffers[topic] = _Buffer(committed={**buffer.committed, **buffer.reached}, since=now)
         return len(buffer.events)

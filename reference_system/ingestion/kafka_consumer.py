@@ -1,13 +1,14 @@
-"""Reading every partition of every topic, from where the sinks say.
+"""Reading the partitions of some tasks, of every topic, from where the sinks say.
 
-In: topics and, for each partition, the next offset that a sink needs. Out: records, in the order of each partition.
+In: topics, tasks and, for each partition, the next offset that a sink needs. Out: records, in the order of each
+partition.
 Invariant: nothing is skipped. A position that the broker no longer has, or does not have yet, is an error and not a
 reason to start elsewhere; what is committed to Kafka is for the lag that other tools show, never read back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Self
 
@@ -16,22 +17,31 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from reference_system.errors import ServiceError, StateError
-from reference_system.events import Topic
 from reference_system.ingestion.decode import Record
 
 GROUP = "workbook-ingestion"
 _POLL_MS = 200
-_BATCH = 2_000
+_BATCH = 10_000
+_FETCH_BYTES = 4 * 1024 * 1024
 _LEAVE_MS = 1_000
 
 Place = tuple[str, int]
 
 
 class EventSource:
-    """A consumer of all partitions of the topics; use it as a context manager."""
+    """A consumer of some partitions of the topics; use it as a context manager."""
 
-    def __init__(self, bootstrap: str, topics: Sequence[Topic], starts: Mapping[Place, int]) -> None:
-        """Assign every partition and seek to `starts` (0 where it has none).
+    def __init__(
+        self, bootstrap: str, topics: Sequence[str], partitions: Collection[int], starts: Mapping[Place, int | None]
+    ) -> None:
+        """Assign the partitions of every topic and seek.
+
+        Args:
+            bootstrap: the broker's `host:port`.
+            topics: what to read.
+            partitions: of each topic.
+            starts: for each place the next offset to read; 0 where there is none, and `None` stands for the first
+                record that the broker still holds.
 
         Raises:
             ServiceError: if the broker does not answer or lacks a topic.
@@ -48,6 +58,8 @@ class EventSource:
                 auto_offset_reset="none",
                 allow_auto_create_topics=False,
                 max_poll_records=_BATCH,
+                # Behind the head, larger polls change each entity once for several events.
+                max_partition_fetch_bytes=_FETCH_BYTES,
                 # As soon as there is anything: while one batch is worked on, the next one gathers by itself.
                 fetch_min_bytes=1,
                 bootstrap_timeout_ms=10_000,
@@ -55,7 +67,7 @@ class EventSource:
                 reconnect_backoff_max_ms=1_000,
                 metrics_enabled=False,
             )
-            self._assign(topics, starts)
+            self._assign(topics, partitions, starts)
         except KafkaError as error:
             raise ServiceError(f"the Kafka broker at {bootstrap} does not answer: {error}") from error
 
@@ -67,8 +79,8 @@ class EventSource:
         """Leave the broker."""
         self._consumer.close(autocommit=False, timeout_ms=_LEAVE_MS)
 
-    def poll(self) -> list[Record]:
-        """What arrived since the last poll; nothing if the broker is silent or away for a moment.
+    def poll(self) -> dict[Place, list[Record]]:
+        """What arrived since the last poll, by partition; nothing if the broker is silent or away for a moment.
 
         Raises:
             ServiceError: if what the broker holds can no longer be read in order.
@@ -77,21 +89,30 @@ class EventSource:
             batches = self._consumer.poll(timeout_ms=_POLL_MS)
         except KafkaError as error:
             raise ServiceError(f"reading from Kafka failed: {error!r}", next_command="workbook logs kafka") from error
+        found: dict[Place, list[Record]] = {}
         for at, batch in batches.items():
-            self._next[at.topic, at.partition] = batch[-1].offset + 1
-        return [
-            Record(
-                topic=found.topic,
-                partition=found.partition,
-                offset=found.offset,
-                produced_ms=found.timestamp,
-                key=found.key,
-                value=found.value,
-                headers=tuple(found.headers),
-            )
-            for batch in batches.values()
-            for found in batch
-        ]
+            place = (at.topic, at.partition)
+            self._next[place] = batch[-1].offset + 1
+            found[place] = [
+                Record(
+                    each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, tuple(each.headers)
+                )
+                for each in batch
+            ]
+        return found
+
+    def waiting(self) -> int:
+        """How many records the broker holds that `poll` did not return; asks the broker.
+
+        Raises:
+            ServiceError: if it does not answer.
+        """
+        places = [TopicPartition(*place) for place in self._next]
+        try:
+            ends = self._consumer.end_offsets(places)
+        except KafkaError as error:
+            raise ServiceError(f"reading from Kafka failed: {error!r}", next_command="workbook logs kafka") from error
+        return sum(ends[place] - self._next[place.topic, place.partition] for place in places)
 
     def positions(self) -> dict[Place, int]:
         """For each partition the next offset that `poll` returns.
@@ -117,16 +138,15 @@ class EventSource:
         with suppress(KafkaError):
             self._consumer.commit(_positions(next_offsets), timeout_ms=_LEAVE_MS)
 
-    def _assign(self, topics: Sequence[Topic], starts: Mapping[Place, int]) -> None:
-        places = [
-            TopicPartition(topic.name, partition)
-            for topic in topics
-            for partition in sorted(self._partitions(topic.name))
-        ]
+    def _assign(self, topics: Sequence[str], partitions: Collection[int], starts: Mapping[Place, int | None]) -> None:
+        places = [TopicPartition(topic, partition) for topic in topics for partition in sorted(partitions)]
+        for topic in topics:
+            self._check_partitions(topic, max(partitions))
         self._consumer.assign(places)
         first, end = self._consumer.beginning_offsets(places), self._consumer.end_offsets(places)
         for place in places:
             start = starts.get((place.topic, place.partition), 0)
+            start = first[place] if start is None else start
             if not first[place] <= start <= end[place]:
                 raise StateError(
                     f"{place.topic}-{place.partition}: the next event is number {start}, but the broker holds numbers "
@@ -136,11 +156,14 @@ class EventSource:
             self._consumer.seek(place, start)
             self._next[place.topic, place.partition] = start
 
-    def _partitions(self, topic: str) -> set[int]:
-        partitions: set[int] | None = self._consumer.partitions_for_topic(topic)
-        if not partitions:
+    def _check_partitions(self, topic: str, highest: int) -> None:
+        found: set[int] | None = self._consumer.partitions_for_topic(topic)
+        if not found:
             raise ServiceError(f"the broker has no topic {topic}", next_command="make up")
-        return partitions
+        if highest not in found:
+            raise StateError(
+                f"topic {topic} has {len(found)} partitions and the settings ask for more", next_command="make clean"
+            )
 
 
 def _positions(next_offsets: Mapping[Place, int]) -> dict[TopicPartition, OffsetAndMetadata]:

@@ -1,6 +1,6 @@
 """Where bytes go that are no events: `<topic>.dead-letter`, untouched, with the reason beside them.
 
-In: refused records. Out: the same key and value, with headers `error`, `topic`, `partition`, `offset`,
+In: refused records. Out: the same key and value, with headers `error_class`, `error`, `topic`, `partition`, `offset`,
 `schema_version` and `attempt`.
 Invariant: `send` returns only when the broker has every record. A crash after that may send one again: `topic`,
 `partition` and `offset` tell that it is the same.
@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Self
 
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
 from kafka.errors import KafkaError
-from kafka.structs import TopicPartition
 
 from reference_system.errors import ServiceError
 from reference_system.events import Topic
 from reference_system.ingestion.decode import Decoded, Headers, Record
-from reference_system.ingestion.kafka_consumer import Place
 
 SCHEMA_VERSION = b"1"
 # Twice what the broker takes on an ordinary topic: the largest message still fits with its headers.
@@ -58,7 +56,7 @@ class DeadLetters:
             return
         name = ""
         try:
-            producer = self._producer = self._producer or _connect(self._bootstrap)
+            producer = self._producer = self._producer or connect(self._bootstrap)
             pending = []
             for each in refused:
                 name = self._topics[each.record.topic].dead_letter
@@ -73,7 +71,8 @@ class DeadLetters:
             ) from error
 
 
-def _connect(bootstrap: str) -> KafkaProducer:
+def connect(bootstrap: str) -> KafkaProducer:
+    """A producer that loses nothing and gives up after seconds."""
     return KafkaProducer(
         bootstrap_servers=bootstrap,
         client_id="workbook-dead-letter",
@@ -99,6 +98,7 @@ def _message(refused: Decoded) -> dict[str, object]:
 def _headers(refused: Decoded) -> Headers:
     record = refused.record
     return (
+        ("error_class", refused.error_class.encode()),
         ("error", refused.reason[:_MAX_REASON].encode()),
         ("topic", record.topic.encode()),
         ("partition", str(record.partition).encode()),
@@ -112,45 +112,3 @@ def _attempt(record: Record) -> int:
     """1, or one more than the dead letter that was replayed says."""
     earlier = dict(record.headers).get("attempt") or b""
     return int(earlier) + 1 if earlier.isdigit() and len(earlier) < _ATTEMPT_DIGITS else 1
-
-
-def count_dead_letters(bootstrap: str, topics: Sequence[Topic], below: Mapping[Place, int]) -> dict[str, int]:
-    """How many records of each topic, with offsets under `below`, are dead letters: each counted once.
-
-    Raises:
-        ServiceError: if the broker does not answer.
-    """
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap,
-            group_id=None,
-            auto_offset_reset="none",
-            enable_auto_commit=False,
-            allow_auto_create_topics=False,
-            bootstrap_timeout_ms=10_000,
-            request_timeout_ms=10_000,
-            metrics_enabled=False,
-        )
-        try:
-            return {topic.name: _count(consumer, topic, below) for topic in topics}
-        finally:
-            consumer.close(autocommit=False)
-    except KafkaError as error:
-        raise ServiceError(f"the Kafka broker at {bootstrap} does not answer: {error}") from error
-
-
-def _count(consumer: KafkaConsumer, topic: Topic, below: Mapping[Place, int]) -> int:
-    places = [TopicPartition(topic.dead_letter, n) for n in consumer.partitions_for_topic(topic.dead_letter) or ()]
-    ends = consumer.end_offsets(places) if places else {}
-    found: set[tuple[int, int]] = set()
-    consumer.assign(places)
-    for place, first in (consumer.beginning_offsets(places) if places else {}).items():
-        consumer.seek(place, first)
-    while any(consumer.position(place) < end for place, end in ends.items()):
-        for records in consumer.poll(timeout_ms=200).values():
-            for record in records:
-                headers = dict(record.headers)
-                partition, offset = int(headers["partition"]), int(headers["offset"])
-                if offset < below.get((topic.name, partition), 0):
-                    found.add((partition, offset))
-    return len(found)

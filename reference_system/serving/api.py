@@ -16,7 +16,8 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from reference_system.events import EARLIEST, FUTURE_TOLERANCE, Id, Moment
+from reference_system.event_shapes import CheckedId as Id
+from reference_system.events import EARLIEST, FUTURE_TOLERANCE, Moment
 from reference_system.use_cases.fraud.events import Amount
 from reference_system.use_cases.fraud.policy import Decision
 

@@ -15,11 +15,12 @@ import gc
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import bentoml
 import numpy as np
@@ -34,18 +35,16 @@ if TYPE_CHECKING:
     from reference_system.registry.bundles import Bundle, UseCase
     from reference_system.serving.catalogue import RankerModel
     from reference_system.serving.champions import Champion
-    from reference_system.serving.feature_reads import ReadStates, StateFound
+    from reference_system.serving.feature_reads import ReadStates
     from reference_system.serving.fraud_scoring import FraudModel
     from reference_system.serving.housekeeping import Housekeeping
     from reference_system.serving.kafka_prediction_log import PredictionLog
     from reference_system.serving.prometheus_metrics import ServingMetrics
-    from reference_system.windows import View
 
 Model = TypeVar("Model")
 # While it drains, the service says "not ready" and still answers: time for clients to go elsewhere.
 DRAIN_SECONDS = 0.5
 _FETCH_SECONDS = 60
-_BUSY_MILLISECONDS = 50
 _SWITCH_SECONDS = 0.001
 _AFTER_THE_FREEZE = (50_000, 50, 100)
 
@@ -281,7 +280,7 @@ def ranker_model(bundle: Bundle) -> RankerModel:
 
 
 def open_reads(paths: StatePaths) -> ReadStates:
-    """Feast's online store, with reads that give up at once where a writer would wait.
+    """Feast's online store: reads never wait for its writer.
 
     Raises:
         StateError: if nothing was applied yet. Feast would leave an empty registry, and others take it for a real one.
@@ -290,11 +289,4 @@ def open_reads(paths: StatePaths) -> ReadStates:
 
     if not (paths.feast_registry.exists() and paths.online_store.exists()):
         raise StateError("there is no feature store yet", next_command="workbook etl")
-    store = open_store(paths)
-    online: Any = store._get_provider().online_store  # noqa: SLF001 - Feast has no public name for it
-    online._get_conn(store.config).execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")  # noqa: SLF001 - the same
-
-    def read(view: View, keys: Sequence[str]) -> list[StateFound]:
-        return read_states(store, view, keys)
-
-    return read
+    return partial(read_states, open_store(paths))

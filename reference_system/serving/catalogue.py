@@ -11,7 +11,7 @@ neighbours of theirs, and finds them as the newest and the popular.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import msgspec
@@ -76,6 +76,8 @@ class Catalogue:
     published: NDArray[np.int64]
     newest: tuple[int, ...]
     tails: StackedTails | None
+    state_times: tuple[int | None, ...]  # how new each video's state was, microseconds
+    read_at: datetime | None  # when the states were read; `None` without states
     _at: dict[int, tuple[Floats, list[int]]] = field(default_factory=dict)
 
     def features_at(self, moment: int) -> tuple[Floats, list[int]]:
@@ -96,7 +98,7 @@ class Catalogue:
 
 def catalogue_without_states(model: RankerModel) -> Catalogue:
     """The bundle's own catalogue: enough for a degraded answer."""
-    return _catalogue(model, {}, None)
+    return _catalogue(model, {})
 
 
 def read_catalogue(model: RankerModel, read: ReadStates, now: datetime) -> Catalogue:
@@ -116,8 +118,10 @@ def read_catalogue(model: RankerModel, read: ReadStates, now: datetime) -> Catal
         if state
     }
     ids = (*model.video_ids, *profiles)
-    states = [state for state, _ in read(VIDEO_POPULARITY, ids)]
-    catalogue = _catalogue(model, profiles, stack_tails(VIDEO_POPULARITY, states))
+    states, times = zip(*read(VIDEO_POPULARITY, ids), strict=True)
+    catalogue = replace(
+        _catalogue(model, profiles), tails=stack_tails(VIDEO_POPULARITY, states), state_times=times, read_at=now
+    )
     moment = micros(now)
     for at in (moment, moment + VIDEO_POPULARITY.tile_micros):
         catalogue.features_at(at)
@@ -160,7 +164,7 @@ def evaluate_all(view: WindowedView, tails: StackedTails, as_of: int) -> Floats:
     return out
 
 
-def _catalogue(model: RankerModel, profiles: Mapping[str, VideoProfile], tails: StackedTails | None) -> Catalogue:
+def _catalogue(model: RankerModel, profiles: Mapping[str, VideoProfile]) -> Catalogue:
     video_ids = (*model.video_ids, *profiles)
     new = list(profiles.values())
     categories = np.append(model.categories, [CATEGORIES.index(each.category) for each in new]).astype(np.int64)
@@ -174,5 +178,7 @@ def _catalogue(model: RankerModel, profiles: Mapping[str, VideoProfile], tails: 
         durations=np.append(model.durations, [each.duration_seconds for each in new]).astype(np.float64),
         published=published,
         newest=tuple(np.argsort(-published, kind="stable")[: NEWEST_VIDEOS.length].tolist()),
-        tails=tails,
+        tails=None,
+        state_times=(None,) * len(video_ids),
+        read_at=None,
     )

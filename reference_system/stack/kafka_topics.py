@@ -16,12 +16,15 @@ from kafka.errors import KafkaError
 from kafka.structs import TopicPartition
 
 from reference_system.errors import ServiceError, StateError
+from reference_system.events import REPARTITION_TOPIC
 
 _DEAD_LETTER_SUFFIX = ".dead-letter"
 
 # A rejected event travels with its reason and origin in headers. Twice the broker's limit for ordinary messages
 # (1 MiB), so that an event of the largest accepted size still fits beside them.
 _DEAD_LETTER_MESSAGE_BYTES = 2 * 1024 * 1024
+# One record has all rows of a poll for one task; a poll may hold thousands of pages of fifty videos.
+_REPARTITION_MESSAGE_BYTES = 8 * 1024 * 1024
 
 # The broker is on this machine: an answer that takes longer than this will not come.
 _REQUEST_TIMEOUT_MS = 10_000
@@ -132,8 +135,12 @@ def _partition_counts(admin: KafkaAdminClient, topics: Sequence[str]) -> dict[st
 
 
 def _options(topic: str, partitions: int) -> dict[str, object]:
-    limit = {"max.message.bytes": str(_DEAD_LETTER_MESSAGE_BYTES)} if topic.endswith(_DEAD_LETTER_SUFFIX) else {}
-    return {"num_partitions": partitions, "replication_factor": 1, "configs": limit}
+    limits = {}
+    if topic.endswith(_DEAD_LETTER_SUFFIX):
+        limits["max.message.bytes"] = str(_DEAD_LETTER_MESSAGE_BYTES)
+    if topic == REPARTITION_TOPIC:
+        limits["max.message.bytes"] = str(_REPARTITION_MESSAGE_BYTES)
+    return {"num_partitions": partitions, "replication_factor": 1, "configs": limits}
 
 
 def _check_created(answers: Sequence[Mapping[str, object]]) -> None:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 import psutil
 
 from reference_system.errors import SetupError, WorkbookError
-from reference_system.settings import PORT_NAMES, PROJECT_ROOT, Settings
+from reference_system.paths import PROJECT_ROOT
+from reference_system.settings import PORT_NAMES, Settings
 from reference_system.stack.environment import HIDES_LEAKS, TELEMETRY_SWITCHES
 from reference_system.stack.ports import mend_ports, taken_ports
 from reference_system.stack.processes import marked_processes

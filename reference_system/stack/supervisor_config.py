@@ -15,8 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
-from reference_system.paths import StatePaths
-from reference_system.settings import PROJECT_ROOT
+from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.stack.services import services
 
 if TYPE_CHECKING:

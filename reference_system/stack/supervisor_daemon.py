@@ -10,12 +10,13 @@ import re
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from reference_system.errors import ServiceError
-from reference_system.paths import StatePaths
-from reference_system.settings import PROJECT_ROOT
+from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.stack.environment import child_environment
 from reference_system.stack.log_files import tail
 from reference_system.stack.processes import Marked, marked_processes, stop_processes, wait_until_gone
@@ -81,10 +82,24 @@ def restart_service(settings: Settings, supervisor: Supervisor, service: Service
     Raises:
         ServiceError: it does not get healthy within `settings.ready_seconds`.
     """
+    with stopped_service(settings, supervisor, service):
+        pass
+
+
+@contextmanager
+def stopped_service(settings: Settings, supervisor: Supervisor, service: Service) -> Iterator[None]:
+    """Stop one service for as long as the context lasts; then start it and wait until it is healthy.
+
+    Raises:
+        ServiceError: it does not get healthy within `settings.ready_seconds`.
+    """
     if supervisor.process(service.name).state in ALIVE_STATES:
         supervisor.stop(service.name)
         _wait_until_stopped(supervisor, [service.name], seconds=service.stop_seconds + _MARGIN_SECONDS)
-    supervisor.start(service.name)
+    try:
+        yield
+    finally:
+        supervisor.start(service.name)
     deadline = time.monotonic() + settings.ready_seconds
     while (problem := service.health.problem()) is not None:
         if time.monotonic() > deadline:

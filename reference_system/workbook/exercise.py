@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from reference_system.errors import ExerciseError
+from reference_system.paths import PROJECT_ROOT
 from reference_system.workbook.estimate import Estimate, load_estimate
 from reference_system.workbook.markdown_page import Page, parse_page
 from reference_system.workbook.sources import Source, load_sources
@@ -24,7 +25,6 @@ SOURCES = "sources.toml"
 FACTS = frozenset({"Level", "Minutes"})  # what every README states
 FILES = (*PAGES, ESTIMATE, SOURCES)
 
-_REPOSITORY = Path(__file__).resolve().parents[2]
 _NAME = re.compile(r"[a-z][a-z0-9_]{1,47}")
 _FACT = re.compile(
     rf"^\s*(?:[-*|]\s*)?\**(?P<key>{'|'.join(sorted(FACTS))})\**\s*[:|]\**\s*(?P<value>[^|\n]+)", re.MULTILINE
@@ -80,7 +80,7 @@ def facts_in(readme: Page) -> dict[str, str]:
 
 def designs_folder() -> Path:
     """The designs of this checkout."""
-    return _REPOSITORY / "designs"
+    return PROJECT_ROOT / "designs"
 
 
 def find_exercises(designs: Path) -> list[Exercise]:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from reference_system import cli
-from reference_system.settings import PROJECT_ROOT
+from reference_system.paths import PROJECT_ROOT
 from reference_system.workbook.markdown_page import parse_page
 
 TABLES = (PROJECT_ROOT / "docs" / "commands.md").read_text(encoding="utf-8")

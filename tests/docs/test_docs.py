@@ -10,7 +10,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from reference_system.settings import LOOPBACK, PORT_NAMES, PROJECT_ROOT, Settings
+from reference_system.paths import PROJECT_ROOT
+from reference_system.settings import LOOPBACK, PORT_NAMES, Settings
 from reference_system.stack.services import services
 from reference_system.workbook.markdown_page import parse_page
 

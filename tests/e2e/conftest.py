@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from local_broker import free_port_offset
 
-from reference_system.paths import StatePaths
-from reference_system.settings import PROJECT_ROOT, Settings
+from reference_system.paths import PROJECT_ROOT, StatePaths
+from reference_system.settings import Settings
 
 UP_SECONDS = 400
 

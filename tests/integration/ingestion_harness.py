@@ -1,87 +1,166 @@
-"""What the tests of ingestion share: messages to send, the loop to run, and what it left behind."""
+"""What the tests of ingestion share: messages to send, consumers to run, and what they left behind."""
 
 from __future__ import annotations
 
-import sqlite3
+import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import msgspec
-import numpy as np
 from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
 from kafka.structs import TopicPartition
+from local_broker import Broker
 from prometheus_client import CollectorRegistry
-from sample_events import NOW, stream
+from sample_events import NOW, example, stream
 
 from reference_system import delta_lake
 from reference_system.clock import FixedClock
-from reference_system.commands.run_ingestion import open_loop
-from reference_system.events import Event, Topic, encode
-from reference_system.features.feast_store import open_store, write_states
+from reference_system.events import REPARTITION_TOPIC, Event, Topic, encode
+from reference_system.features import stream_snapshot
+from reference_system.features.feast_store import apply, open_store, read_states, write_states
+from reference_system.features.stream_snapshot import TaskSnapshot, snapshots
 from reference_system.features.stream_verdicts import Outcome
-from reference_system.flows.ingestion_loop import FaultPoint
+from reference_system.flows.ingestion_loop import FaultPoint, IngestionLoop
+from reference_system.flows.ingestion_setup import open_loop
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
-from reference_system.stack.kafka_topics import end_offsets
-from reference_system.use_cases import TOPICS, VIEWS
-from reference_system.windows import Tail, WindowedView, unpack_tail
-
-ALL_TOPICS = [name for topic in TOPICS for name in (topic.name, topic.dead_letter)]
+from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.use_cases import BROKER_TOPICS, TOPICS, VIEWS, topic_named
 
 Message = tuple[Topic, str, bytes | None]
+Fault = Callable[[FaultPoint], None]
 
 
 class Killed(BaseException):
     """Ends the loop where a kill would: nothing after this line runs, nothing is flushed."""
 
 
+def nothing_happens(_: FaultPoint) -> None:
+    """The fault of a good day."""
+
+
 @dataclass(slots=True)
 class Ingestion:
-    """Starts ingestion on one state directory, again and again."""
+    """Starts consumers on one state directory, again and again."""
 
     settings: Settings
+    # Of the consumer that was opened last.
     registry: CollectorRegistry = field(init=False)
 
     @property
     def paths(self) -> StatePaths:
         return StatePaths(self.settings.state_dir)
 
-    def run(self, fault: Callable[[FaultPoint], None] = lambda _: None) -> None:
-        """Consume all that is there, then stop in order, or die of the fault."""
+    @contextmanager
+    def consumer(
+        self, tasks: Collection[int] | None = None, fault: Fault = nothing_happens
+    ) -> Iterator[IngestionLoop]:
+        """A consumer of some tasks, by default of all, with its own metrics and its own online store."""
         push = partial(write_states, open_store(self.paths))
         self.registry = CollectorRegistry()
         metrics = IngestionMetrics(TOPICS, Outcome, registry=self.registry)
-        with open_loop(self.settings, push=push, metrics=metrics, clock=FixedClock(NOW), fault=fault) as loop:
-            waiting = sum(end_offsets(self.settings.kafka_bootstrap, [topic.name for topic in TOPICS]).values())
-            while sum(loop.positions().values()) < waiting:
-                loop.step()
-            loop.finish()
+        clock = FixedClock(NOW)
+        with open_loop(self.settings, push=push, metrics=metrics, clock=clock, tasks=tasks, fault=fault) as loop:
+            yield loop
+
+    def run(self, fault: Fault = nothing_happens, *, consumers: int = 1) -> None:
+        """Consume all that is there, then stop in order, or die of the fault."""
+        with ExitStack() as opened:
+            tasks = range(self.settings.kafka_partitions)
+            loops = [opened.enter_context(self.consumer(tasks[n::consumers], fault)) for n in range(consumers)]
+            catch_up(loops)
+            for loop in loops:
+                loop.finish()
+
+    def snapshots(self) -> list[TaskSnapshot]:
+        return snapshots(self.paths.stream_tasks)
+
+    def digest(self) -> str:
+        return stream_snapshot.digest(self.snapshots())
 
     def totals(self) -> dict[str, int]:
-        with sqlite3.connect(self.paths.stream_state) as db:
-            return dict(db.execute("SELECT outcome, sum(events) FROM total GROUP BY outcome"))
+        found: Counter[str] = Counter()
+        for task in self.snapshots():
+            for (_, outcome), count in task.totals.items():
+                found[outcome] += count
+        return dict(found)
 
     def states(self) -> dict[tuple[str, str], tuple[int, bytes]]:
-        with sqlite3.connect(self.paths.stream_state) as db:
-            rows = db.execute("SELECT view, key, time, state FROM state").fetchall()
-        return {(view, key): (time, state) for view, key, time, state in rows}
+        return {(view, key): (time, state) for task in self.snapshots() for view, key, time, state in task.states}
 
-    def lake(self) -> dict[str, list[tuple[str, int, int]]]:
-        """(event id, partition, offset) of every row, by topic."""
+    def online(self) -> dict[tuple[str, str], tuple[int | None, bytes | None]]:
+        """What the online store has for each state of the tasks."""
+        store = open_store(self.paths)
+        found = {}
+        for view in VIEWS:
+            keys = sorted(key for name, key in self.states() if name == view.name)
+            for key, (state, at) in zip(keys, read_states(store, view, keys), strict=True):
+                found[view.name, key] = (at, state)
+        return found
+
+    def lake(self) -> dict[str, list[tuple[str, int, int, bool]]]:
+        """(event id, partition, offset, late) of every row, by topic."""
         found = {}
         for topic in TOPICS:
-            names = [topic.event_id, "kafka_partition", "kafka_offset"]
+            names = [topic.event_id, "kafka_partition", "kafka_offset", delta_lake.LATE]
             table = delta_lake.read(self.paths.lake, topic, columns=names).read_all()
             found[topic.name] = sorted(zip(*(table[name].to_pylist() for name in names), strict=True))
         return found
 
 
+def catch_up(loops: Sequence[IngestionLoop]) -> None:
+    """Step consumers in turn until nothing waits for any of them."""
+    while not all(loop.caught_up() for loop in loops):
+        for loop in loops:
+            loop.step()
+
+
+def assert_same(one: Ingestion, other: Ingestion) -> None:
+    """Equal to the byte: lake rows, outcomes, positions, states, and what the online store answers."""
+    assert one.lake() == other.lake()
+    assert one.totals() == other.totals()
+    assert one.states() == other.states()
+    assert one.digest() == other.digest()
+    for each in (one, other):
+        assert each.online() == each.states()
+
+
+def empty_topics(broker: Broker, names: Sequence[str] = BROKER_TOPICS) -> None:
+    """Make the topics anew, with nothing in them."""
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    try:
+        existing = [name for name in admin.list_topics() if name in names]
+        if existing:
+            admin.delete_topics(existing)
+        while any(name in names for name in admin.list_topics()):
+            time.sleep(0.02)
+    finally:
+        admin.close()
+    ensure_topics(broker.bootstrap, names, broker.settings.kafka_partitions)
+
+
+def new_ingestion(broker: Broker, folder: Path) -> Ingestion:
+    """An ingestion with empty state in a folder, with no rows on their way between its tasks."""
+    settings = broker.settings.model_copy(update={"state_dir": folder})
+    settings.state_dir.mkdir()
+    apply(open_store(StatePaths(folder)))
+    # Another ingestion of the same topics sends the same rows: this one must send its own.
+    empty_topics(broker, [REPARTITION_TOPIC])
+    return Ingestion(settings)
+
+
 def produce(bootstrap: str, messages: Sequence[Message]) -> None:
-    producer = KafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, max_request_size=2**21)
+    # Idempotent: a retry must not change the order within a partition, which decides what is late.
+    producer = KafkaProducer(
+        bootstrap_servers=bootstrap, linger_ms=20, max_request_size=2**21, enable_idempotence=True, acks="all"
+    )
     try:
         pending = [producer.send(topic.name, key=key.encode(), value=value) for topic, key, value in messages]
         producer.flush(timeout=20)
@@ -96,7 +175,7 @@ def message(topic: Topic, event: Event) -> Message:
 
 
 def mixed(seed: int, count: int) -> list[Message]:
-    """Valid events with a duplicate, a late event and refused bytes every now and then."""
+    """Valid events with a rating, a duplicate, a late event and refused bytes every now and then."""
     messages: list[Message] = []
     for number, (topic, event) in enumerate(stream(seed, count)):
         messages.append(message(topic, event))
@@ -107,6 +186,10 @@ def mixed(seed: int, count: int) -> list[Message]:
                 event, event_timestamp=event.event_timestamp - timedelta(days=2), transaction_id=f"late-{number}"
             )
             messages.append(message(topic, early))
+        if number % 43 == 42:
+            known = getattr(event, "created_timestamp", event.event_timestamp)
+            rating = example("ratings", rating_id=f"r{seed}-{number}", event_timestamp=known)
+            messages.append(message(topic_named("ratings"), rating))
         if number % 41 == 40:
             messages.append((topic, "c000001", b'{"amount": NaN'))
     return messages
@@ -127,28 +210,6 @@ def dead_letters(bootstrap: str, topic: Topic) -> list[tuple[bytes | None, bytes
         return found
     finally:
         consumer.close()
-
-
-def assert_same_states(one: Ingestion, other: Ingestion) -> None:
-    """Equal up to the rounding of sums, whose order depends on where polls begin and end."""
-    ours, theirs = one.states(), other.states()
-    assert ours.keys() == theirs.keys()
-    views = {view.name: view for view in VIEWS}
-    for (name, key), (at, state) in ours.items():
-        assert theirs[name, key][0] == at
-        assert same_state(views[name], state, theirs[name, key][1]), (name, key)
-
-
-def same_state(view, state: bytes, other: bytes) -> bool:
-    if not isinstance(view, WindowedView):
-        return state == other
-    tails = [in_order(unpack_tail(view, each)) for each in (state, other)]
-    return np.array_equal(tails[0].times, tails[1].times) and np.allclose(tails[0].values, tails[1].values)
-
-
-def in_order(tail: Tail) -> Tail:
-    order = np.lexsort([*tail.values.T, tail.times])
-    return Tail(tail.times[order], tail.values[order])
 
 
 def duplicates(messages: Sequence[Message], earlier: Sequence[Message]) -> int:

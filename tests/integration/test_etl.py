@@ -228,7 +228,7 @@ def test_a_state_of_the_stream_that_is_newer_than_the_lake_stays(paths):
     store = feast_store.open_store(paths)
     feast_store.apply(store)
     newer = 2_000_000_000_000_000
-    feast_store.write_states(store, CUSTOMER_ACTIVITY, [("c1", newer, b"from the stream")])
+    feast_store.write_states(store, CUSTOMER_ACTIVITY, [("c1", newer, 0, b"from the stream")])
     etl.fn()
     assert feast_store.read_states(store, CUSTOMER_ACTIVITY, ["c1"]) == [(b"from the stream", newer)]
 

@@ -148,8 +148,7 @@ def test_a_service_gives_what_its_views_give(store, paths):
         publish(paths, view, table(view, [(key, MONDAY, 4.0)]))
     frame = entities(customer_id=["c1"], terminal_id=["m1"], at=[MONDAY]).to_pandas()
     service = store.get_feature_service("fraud_v1")
-    with feast_store._bounded():
-        of_service = store.get_historical_features(entity_df=frame, features=service).to_df()
+    of_service = store.get_historical_features(entity_df=frame, features=service).to_df()
     of_views = feast_store.historical(store, frame, [CUSTOMER_ACTIVITY, TERMINAL_RISK])
     pd.testing.assert_frame_equal(of_service[of_views.columns], of_views)
 
@@ -158,16 +157,6 @@ def test_a_missing_feature_table_is_said_in_one_line(store):
     with pytest.raises(StateError, match="no feature table of customer_activity") as raised:
         feast_store.historical(store, entities(customer_id=["c1"], at=[MONDAY]), [CUSTOMER_ACTIVITY])
     assert raised.value.next_command == "workbook etl"
-
-
-def test_a_frame_is_joined_in_pieces_with_the_same_result(store, paths, monkeypatch):
-    rows = [("c1", MONDAY + n * HOUR, float(n)) for n in range(20)]
-    publish(paths, CUSTOMER_ACTIVITY, table(CUSTOMER_ACTIVITY, rows))
-    asked = entities(customer_id=["c1"] * 20, at=[at for _, at, _ in reversed(rows)])
-    whole = feast_store.historical(store, asked, [CUSTOMER_ACTIVITY])
-    monkeypatch.setattr(feast_store, "_ROWS_A_JOIN", 7)
-    pd.testing.assert_frame_equal(feast_store.historical(store, asked, [CUSTOMER_ACTIVITY]), whole)
-    assert whole[COUNT].tolist() == [float(n) for n in range(19, -1, -1)]
 
 
 def test_a_frame_without_rows_is_refused(store, paths):

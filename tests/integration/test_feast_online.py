@@ -24,7 +24,7 @@ from reference_system.paths import StatePaths
 from reference_system.use_cases import VIEWS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS
-from reference_system.windows import EVERYONE, micros
+from reference_system.windows import EVERYONE, micros, moment_of
 
 NOON = micros(datetime(2025, 3, 3, 12, tzinfo=UTC))
 SECOND = 1_000_000
@@ -43,8 +43,8 @@ def store(paths):
     return store
 
 
-def write(store, *rows, view=CUSTOMER_ACTIVITY):
-    feast_store.write_states(store, view, rows)
+def write(store, *rows, view=CUSTOMER_ACTIVITY, sequence=0):
+    feast_store.write_states(store, view, [(key, time, sequence, state) for key, time, state in rows])
 
 
 def read(store, key, view=CUSTOMER_ACTIVITY):
@@ -85,6 +85,21 @@ def test_views_of_one_entity_key_do_not_meet(store):
     assert read(store, "same", TERMINAL_RISK) == (b"terminal", NOON)
 
 
+@pytest.mark.parametrize("view", [CUSTOMER_ACTIVITY, TERMINAL_RISK], ids=lambda view: view.name)
+def test_a_view_for_each_key_reads_one_state_of_each(store, view):
+    write(store, ("of-each", NOON, b"state"), view=view)
+    views = (CUSTOMER_ACTIVITY, TERMINAL_RISK)
+    expected = [(b"state", NOON) if each is view else (None, None) for each in views]
+    assert (
+        feast_store.read_states(store, views, ["of-each" if each is view else "nobody" for each in views]) == expected
+    )
+
+
+def test_a_view_for_each_key_needs_as_many_keys(store):
+    with pytest.raises(ValueError, match="zip"):
+        feast_store.read_states(store, (CUSTOMER_ACTIVITY, TERMINAL_RISK), ["one"])
+
+
 @pytest.mark.parametrize("earlier", [1, SECOND, 3600 * SECOND])
 def test_an_older_state_never_replaces_a_newer_one(store, earlier):
     key = f"guard-{earlier}"
@@ -99,9 +114,10 @@ def test_a_state_a_microsecond_newer_replaces(store):
     assert read(store, "micro") == (b"new", NOON + 1)
 
 
-def test_a_state_of_the_same_time_replaces_because_a_late_label_does_not_move_it(store):
-    write(store, ("tie", NOON, b"before the label"))
-    write(store, ("tie", NOON, b"after the label"))
+def test_of_two_states_of_the_same_time_the_later_of_the_stream_stays_because_a_late_label_does_not_move_it(store):
+    write(store, ("tie", NOON, b"before the label"), sequence=7)
+    write(store, ("tie", NOON, b"after the label"), sequence=8)
+    write(store, ("tie", NOON, b"before the label"), sequence=7)
     assert read(store, "tie") == (b"after the label", NOON)
 
 
@@ -120,7 +136,7 @@ def test_whatever_the_order_of_writes_the_newest_stays(store, times, number):
     key = f"order-{number}"
     start, _ = read(store, key)
     for position, time in enumerate(times):
-        write(store, (key, NOON + time, str(position).encode()))
+        write(store, (key, NOON + time, str(position).encode()), sequence=position)
     if start is None:
         newest = max(times)
         last = max(position for position, time in enumerate(times) if time == newest)
@@ -176,16 +192,43 @@ def test_a_push_through_the_sdk_is_guarded_too(store):
         assert read(store, "push")[0] == expected
 
 
+@pytest.mark.parametrize("created", [None, NOON + SECOND], ids=["without created time", "with created time"])
+def test_what_comes_without_a_sequence_replaces_nothing_that_the_stream_wrote_for_the_moment(store, created):
+    key = f"api-{created}"
+    write(store, (key, NOON, b"stream"))
+    entity = EntityKey(join_keys=["customer_id"], entity_values=[Value(string_val=key)])
+    for delta, expected in ((-1, b"stream"), (0, b"stream"), (1, b"api")):
+        row = (entity, {"state": Value(bytes_val=b"api")}, moment_of(NOON + delta), created and moment_of(created))
+        online = store._get_provider().online_store
+        online.online_write_batch(store.config, store.get_feature_view("customer_activity_state"), [row], None)
+        assert read(store, key)[0] == expected
+
+
+def test_a_database_of_an_earlier_form_is_made_anew_by_the_next_apply(tmp_path):
+    paths = StatePaths(tmp_path)
+    paths.online_store.parent.mkdir(parents=True)
+    with closing(sqlite3.connect(paths.online_store)) as connection:
+        connection.execute(
+            "CREATE TABLE workbook_customer_activity_state (entity_key BLOB, feature_name TEXT, value BLOB, "
+            "event_ts timestamp, created_ts timestamp, PRIMARY KEY(entity_key, feature_name))"
+        )
+    store = feast_store.open_store(paths)
+    feast_store.apply(store)
+    write(store, ("c1", NOON, b"state"))
+    assert read(store, "c1") == (b"state", NOON)
+
+
 def test_a_service_names_the_states_of_its_use_case(store):
     views = store.get_feature_service("fraud_v1_online").feature_view_projections
     assert [view.name for view in views] == ["customer_activity_state", "terminal_risk_state"]
 
 
-def test_the_fast_key_is_the_key_that_feast_writes():
+def test_the_fast_key_is_the_key_that_feast_writes(store):
     key = "c-äöü-1"
     entity = EntityKey(join_keys=["customer_id"], entity_values=[Value(string_val=key)])
     encoded = key.encode()
-    fast = feast_store._key_prefix("customer_id") + len(encoded).to_bytes(4, "little") + encoded
+    _, prefix = feast_store._state_table(store, "customer_activity_state")
+    fast = prefix + len(encoded).to_bytes(4, "little") + encoded
     assert fast == serialize_entity_key(entity, entity_key_serialization_version=3)
 
 

@@ -8,43 +8,46 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
+from typing import get_args
 
 import httpx
 import pytest
 from ingestion_harness import (
-    ALL_TOPICS,
     Ingestion,
     Killed,
     Message,
-    assert_same_states,
+    assert_same,
     dead_letters,
     duplicates,
+    empty_topics,
     kill_at,
     message,
     mixed,
+    new_ingestion,
     produce,
-    same_state,
 )
 from kafka.admin import KafkaAdminClient
 from local_broker import free_port_offset, small_settings
-from malformed_events import HUGE, MALFORMED
 from prometheus_client.parser import text_string_to_metric_families
 from sample_events import NOW, example, stream
 
 from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.commands.run_ingestion import main
 from reference_system.errors import ServiceError, StateError
-from reference_system.features.feast_store import apply, open_store, read_states
+from reference_system.features.feast_store import apply, open_store
+from reference_system.features.stream_rebuild import remove
+from reference_system.features.stream_snapshot import task_file
 from reference_system.flows.ingestion_loop import FaultPoint
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.stack.kafka_topics import ensure_topics
-from reference_system.use_cases import TOPICS, VIEWS, topic_named
+from reference_system.use_cases import BROKER_TOPICS, TOPICS, VIEWS, topic_named
 from reference_system.windows import unpack_tail
 
-POINTS: list[FaultPoint] = ["dead letters sent", "state committed", "states pushed", "lake committed"]
+POINTS = get_args(FaultPoint)
 
 
 @pytest.fixture(scope="module")
@@ -57,31 +60,14 @@ def broker(tmp_path_factory, launch_broker):
 @pytest.fixture
 def topics(broker):
     """The broker with every topic, empty."""
-    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
-    try:
-        existing = [name for name in admin.list_topics() if name in ALL_TOPICS]
-        if existing:
-            admin.delete_topics(existing)
-        while any(name in ALL_TOPICS for name in admin.list_topics()):
-            time.sleep(0.02)
-    finally:
-        admin.close()
-    ensure_topics(broker.bootstrap, ALL_TOPICS, 3)
+    empty_topics(broker)
     return broker
 
 
 @pytest.fixture
 def make_ingestion(topics, tmp_path) -> Callable[[str], Ingestion]:
     """An ingestion with empty state in a folder of that name."""
-
-    def make(name: str) -> Ingestion:
-        settings = topics.settings.model_copy(update={"state_dir": tmp_path / name})
-        paths = StatePaths(settings.state_dir)
-        settings.state_dir.mkdir()
-        apply(open_store(paths))
-        return Ingestion(settings)
-
-    return make
+    return lambda name: new_ingestion(topics, tmp_path / name)
 
 
 @pytest.fixture
@@ -118,23 +104,21 @@ def test_a_late_event_is_in_the_lake_and_in_no_window(make_ingestion, send):
     assert len(unpack_tail(view, ingestion.states()["customer_activity", "c000001"][1]).times) == 1
 
 
-def test_states_are_readable_through_feast(make_ingestion, send):
+def test_the_online_store_has_the_states_of_the_tasks(make_ingestion, send):
     send(mixed(2, 300))
     ingestion = make_ingestion("feast")
     ingestion.run()
-    store = open_store(ingestion.paths)
-    views = {view.name: view for view in VIEWS}
-    for (name, key), (at, state) in ingestion.states().items():
-        assert read_states(store, views[name], [key]) == [(state, at)]
+    states = ingestion.states()
+    assert {view for view, _ in states} == {view.name for view in VIEWS}
+    assert ingestion.online() == states
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_changes_nothing(point: FaultPoint, make_ingestion, send):
-    whole, killed = make_ingestion("whole"), make_ingestion("killed")
+    killed = make_ingestion("killed")
     kills = 0
     for part in range(2):
         send(mixed(10 + part, 300))
-        whole.run()
         for times in (1, 2):
             try:
                 killed.run(kill_at(point, times))
@@ -142,57 +126,48 @@ def test_a_kill_changes_nothing(point: FaultPoint, make_ingestion, send):
                 kills += 1
     killed.run()
     assert kills >= 2
-    assert killed.totals() == whole.totals()
-    assert killed.lake() == whole.lake()
-    assert_same_states(killed, whole)
-    store = open_store(killed.paths)
-    for view in VIEWS:
-        kept = {key: (state, at) for (name, key), (at, state) in killed.states().items() if name == view.name}
-        assert read_states(store, view, list(kept)) == list(kept.values())
+    whole = make_ingestion("whole")
+    whole.run()
+    assert_same(killed, whole)
 
 
-def test_a_lost_state_file_is_built_again_from_the_lake(make_ingestion, send):
+def test_a_kill_while_a_state_is_built_again_changes_nothing(make_ingestion, send):
+    killed = make_ingestion("killed")
+    for part, point in enumerate(POINTS):
+        send(mixed(20 + part, 120))
+        with suppress(Killed):
+            killed.run(kill_at(point, 1))
+        lose(killed, part % killed.settings.kafka_partitions)
+    killed.run()
+    whole = make_ingestion("whole")
+    whole.run()
+    assert_same(killed, whole)
+
+
+def lose(ingestion: Ingestion, *tasks: int) -> None:
+    """Remove task files."""
+    for task in tasks:
+        remove(task_file(ingestion.paths.stream_tasks, task))
+
+
+@pytest.mark.parametrize("lost", [(1,), (0, 1, 2, 3)])
+def test_lost_task_files_are_built_again_from_the_lake(lost: tuple[int, ...], make_ingestion, send):
     ingestion = make_ingestion("lost")
-    # Without late events: those are in the lake, so a rebuilt window has them.
-    first = [each for each in mixed(3, 600) if b"late-" not in (each[2] or b"")]
-    send(first[:500])
+    messages = mixed(3, 600)
+    send(messages[:500])
     ingestion.run()
-    before, states = ingestion.totals(), ingestion.states()
-    for file in ingestion.paths.stream_state.parent.glob("stream_state*"):
-        file.unlink()
+    before, states, totals = ingestion.digest(), ingestion.states(), ingestion.totals()
+    lose(ingestion, *lost)
     ingestion.run()
-    assert ingestion.totals() == before
-    views = {view.name: view for view in VIEWS}
-    rebuilt = ingestion.states()
-    assert rebuilt.keys() == states.keys()
-    for (name, key), (at, state) in states.items():
-        assert rebuilt[name, key][0] == at
-        assert same_state(views[name], rebuilt[name, key][1], state), (name, key)
+    assert ingestion.totals() == totals
+    assert ingestion.states() == states
+    assert ingestion.digest() == before
     # It goes on from there, and knows a duplicate of what came before the loss.
-    send([*first[500:], first[0]])
+    send([*messages[500:], messages[0]])
     ingestion.run()
-    assert sum(ingestion.totals().values()) == len(first) + 1
-    assert ingestion.totals()["duplicate"] == before["duplicate"] + 1 + duplicates(first[500:], first[:500])
-
-
-def test_malformed_events_reach_the_dead_letter_topic_unchanged_and_the_partition_moves_on(
-    make_ingestion, send, broker
-):
-    topic = topic_named("transactions")
-    bad = [*MALFORMED.values(), HUGE]
-    send([*((topic, "c000001", value) for value in bad), message(topic, example("transactions"))])
-    ingestion = make_ingestion("bad")
-    ingestion.run()
-    assert ingestion.totals() == {"dead_lettered": len(bad), "counted": 1}
-    found = dead_letters(broker.bootstrap, topic)
-    assert sorted(value or b"" for _, value, _ in found) == sorted(value or b"" for value in bad)
-    assert sum(value is None for _, value, _ in found) == sum(value is None for value in bad)
-    for key, value, headers in found:
-        assert key == b"c000001"
-        assert bad[int(headers["offset"])] == value
-        assert headers.keys() == {"error", "topic", "partition", "offset", "schema_version", "attempt"}
-        assert headers["error"].startswith(b"transactions: ")
-        assert headers["attempt"] == b"1"
+    assert sum(ingestion.totals().values()) == len(messages) + 1
+    assert ingestion.totals()["duplicate"] == totals["duplicate"] + 1 + duplicates(messages[500:], messages[:500])
+    assert ingestion.online() == ingestion.states()
 
 
 def test_ingestion_stops_while_the_dead_letter_topic_is_away(make_ingestion, send, broker):
@@ -205,7 +180,7 @@ def test_ingestion_stops_while_the_dead_letter_topic_is_away(make_ingestion, sen
     with pytest.raises(ServiceError, match=r"chargebacks\.dead-letter"):
         ingestion.run()
     assert ingestion.totals() == {}
-    ensure_topics(broker.bootstrap, ALL_TOPICS, 3)
+    ensure_topics(broker.bootstrap, BROKER_TOPICS, broker.settings.kafka_partitions)
     ingestion.run()
     assert ingestion.totals() == {"dead_lettered": 1, "counted": 1}
     assert [value for _, value, _ in dead_letters(broker.bootstrap, topic)] == [b"no event"]
@@ -221,7 +196,7 @@ def test_a_broker_that_lost_its_log_is_not_mistaken_for_ours(make_ingestion, sen
     while topic.name in admin.list_topics():
         time.sleep(0.02)
     admin.close()
-    ensure_topics(broker.bootstrap, ALL_TOPICS, 3)
+    ensure_topics(broker.bootstrap, BROKER_TOPICS, broker.settings.kafka_partitions)
     with pytest.raises(StateError, match="do not belong together"):
         ingestion.run()
 
@@ -285,7 +260,7 @@ def wait_for_events(settings: Settings, process: subprocess.Popen[bytes], count:
 def test_the_process_outlives_a_killed_broker_and_stops_when_asked(own: Settings, launch_broker, request):
     first, later = [[message(*each) for each in stream(seed, 200)] for seed in (21, 22)]
     with launch_broker(own) as broker:
-        ensure_topics(broker.bootstrap, ALL_TOPICS, 3)
+        ensure_topics(broker.bootstrap, BROKER_TOPICS, broker.settings.kafka_partitions)
         process = request.getfixturevalue("process")
         produce(broker.bootstrap, first)
         wait_for_events(own, process, 200)

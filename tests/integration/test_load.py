@@ -22,7 +22,8 @@ from reference_system.commands.load_plan import LoadPlan, read_profile
 from reference_system.commands.load_report import RunFile
 from reference_system.commands.load_samples import load_samples
 from reference_system.errors import ServiceError, SetupError
-from reference_system.settings import LOOPBACK, PROJECT_ROOT, Settings
+from reference_system.paths import PROJECT_ROOT
+from reference_system.settings import LOOPBACK, Settings
 from reference_system.stack.local_http import ask
 
 RATE, SECONDS, WARM_UP = 100.0, 5.0, 1.0

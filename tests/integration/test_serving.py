@@ -117,8 +117,8 @@ def make_features(settings: Settings) -> None:
     width = len(CUSTOMER_ACTIVITY.columns)
     moment = micros(NOON - timedelta(hours=1))
     tail = extend(CUSTOMER_ACTIVITY, empty_tail(CUSTOMER_ACTIVITY), *map(_array, ([moment], [[20.0, 1.0][:width]])))
-    write_states(store, CUSTOMER_ACTIVITY, [("c1", moment, tail.pack())])
-    write_states(store, TERMINAL_RISK, [("t1", moment, empty_tail(TERMINAL_RISK).pack())])
+    write_states(store, CUSTOMER_ACTIVITY, [("c1", moment, 0, tail.pack())])
+    write_states(store, TERMINAL_RISK, [("t1", moment, 0, empty_tail(TERMINAL_RISK).pack())])
 
 
 def _array(values):

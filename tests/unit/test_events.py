@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ from typer.testing import CliRunner
 
 from reference_system.commands.schemas import SCHEMAS, app, compare, generated
 from reference_system.errors import EventRejected, StateError
-from reference_system.events import FUTURE_TOLERANCE, MAX_EVENT_BYTES, decode, encode, json_schema
+from reference_system.event_shapes import Id, shape_of
+from reference_system.events import FUTURE_TOLERANCE, MAX_EVENT_BYTES, Event, decode, encode, json_schema
 from reference_system.use_cases import TOPICS, topic_named
 
 TRANSACTIONS = topic_named("transactions")
@@ -185,3 +187,47 @@ def test_a_chargeback_from_before_its_payment_is_refused():
     early = altered("chargebacks", created_timestamp="2001-01-01T00:00:00Z")
     with pytest.raises(EventRejected, match="disputed after it was made"):
         decode(topic_named("chargebacks"), early, now=NOW)
+
+
+@pytest.mark.parametrize("topic", TOPIC_NAMES)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_an_id_is_refused_exactly_when_its_pattern_says_so(topic: str, data: st.DataObject):
+    # `decode` looks at all ids of an event at once; the schema's own pattern looks at each.
+    event = json.loads(encode(data.draw(EVENTS[topic])))
+    fields = [name for name in event if name.endswith(("_id", "_ids")) or name in ("items", "entity_keys")]
+    name = data.draw(st.sampled_from(fields))
+    text = data.draw(st.text(st.characters(exclude_categories=["Cs"]), max_size=66) | st.from_regex(r"[!-~\n]{1,5}"))
+    event[name] = [*event[name], text] if isinstance(event[name], list) else text
+    if topic == "impressions" and name == "video_ids":
+        event["propensities"] = [*event["propensities"], 0.5]
+    allowed = Draft202012Validator(json_schema(topic_named(topic))).is_valid(event)
+    for escape in (True, False):
+        try:
+            decode(topic_named(topic), json.dumps(event, ensure_ascii=escape).encode(), now=NOW)
+        except EventRejected:
+            assert not allowed, text
+        else:
+            assert allowed, text
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"),
+    [
+        (dict[str, str], "neither a plain value"),
+        (list[list[str]], "neither a plain value"),
+        (Id | None, "may be null"),
+    ],
+)
+def test_a_record_whose_shape_strict_decoding_cannot_judge_is_refused(kind: Any, complaint: str):
+    odd = msgspec.defstruct("Odd", [("odd_id", Id), ("odd", kind)], bases=(Event,), frozen=True, kw_only=True)
+    with pytest.raises(TypeError, match=complaint):
+        shape_of(odd)
+
+
+def test_nul_is_refused_in_every_text_and_an_escaped_backslash_is_not_mistaken_for_it():
+    topic = topic_named("predictions")
+    for fields in ({"decision": "a\x00"}, {"reasons": ["a", "b\x00"]}, {"model_version": "\x00"}):
+        with pytest.raises(EventRejected, match="NUL"):
+            decode(topic, altered("predictions", **fields), now=NOW)
+    decode(topic, altered("predictions", decision="\\u0000"), now=NOW)

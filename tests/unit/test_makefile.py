@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from reference_system.settings import PROJECT_ROOT
+from reference_system.paths import PROJECT_ROOT
 
 TEXT = (PROJECT_ROOT / "Makefile").read_text()
 TARGETS = {"up", "down", "restart", "status", "logs", "doctor", "clean", "test", "lint", "format", "load", "lock"}

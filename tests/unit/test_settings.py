@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from reference_system import settings as settings_module
 from reference_system.errors import SetupError
-from reference_system.settings import PORT_NAMES, PROJECT_ROOT, Settings, load_settings
+from reference_system.paths import PROJECT_ROOT
+from reference_system.settings import PORT_NAMES, Settings, load_settings
 
 DOCUMENT = PROJECT_ROOT / "docs" / "settings.md"
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| `(?P<default>[^`]*)` \| (?P<meaning>.*) \|$", re.MULTILINE)

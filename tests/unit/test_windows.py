@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference_system.use_cases.fraud.events import ChargebackReported, Transaction
-from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
-from reference_system.use_cases.recommendation.events import PageShown, VideoWatched
-from reference_system.use_cases.recommendation.features import VIDEO_POPULARITY, VIEWER_ACTIVITY
+from reference_system import window_sums
 from reference_system.windows import (
     MICROS_PER_DAY,
     Rows,
@@ -20,12 +18,12 @@ from reference_system.windows import (
     WindowedView,
     empty_tail,
     evaluate,
+    evaluate_state,
     extend,
     micros,
     moment_of,
     ratio,
     row_time,
-    rows_of,
     total,
     unpack_tail,
 )
@@ -166,70 +164,6 @@ def test_moments_survive_the_way_to_microseconds_and_back():
     assert moment_of(micros(moment)) == moment
 
 
-def chargeback(days_late: float) -> ChargebackReported:
-    return ChargebackReported(
-        schema_version=1,
-        event_timestamp=MONDAY,
-        created_timestamp=MONDAY + timedelta(days=days_late),
-        chargeback_id="b1",
-        transaction_id="t1",
-        customer_id="c1",
-        terminal_id="m1",
-    )
-
-
-def test_a_chargeback_within_the_label_delay_is_a_row_at_the_time_of_the_payment():
-    ((key, time, row),) = rows_of(TERMINAL_RISK, "chargebacks", chargeback(7))
-    assert (key, time) == ("m1", T0)
-    assert dict(zip(TERMINAL_RISK.columns, row, strict=True)) == {"frauds": 1.0, "transactions": 0.0}
-
-
-def test_a_chargeback_after_the_label_delay_is_no_row():
-    assert list(rows_of(TERMINAL_RISK, "chargebacks", chargeback(7.001))) == []
-
-
-def test_a_transaction_is_a_row_with_its_amount():
-    event = Transaction(
-        schema_version=1, event_timestamp=MONDAY, transaction_id="t1", customer_id="c1", terminal_id="m1", amount=9.5
-    )
-    ((key, _, row),) = rows_of(CUSTOMER_ACTIVITY, "transactions", event)
-    assert key == "c1"
-    assert dict(zip(CUSTOMER_ACTIVITY.columns, row, strict=True)) == {"amount": 9.5, "transactions": 1.0}
-
-
-def test_a_page_is_a_row_for_each_of_its_videos():
-    page = PageShown(
-        schema_version=1,
-        event_timestamp=MONDAY,
-        impression_id="i1",
-        session_id="s1",
-        viewer_id="u1",
-        video_ids=["v1", "v2"],
-        propensities=[0.5, 0.5],
-        policy="random",
-    )
-    assert [key for key, _, _ in rows_of(VIDEO_POPULARITY, "impressions", page)] == ["v1", "v2"]
-    assert list(rows_of(VIEWER_ACTIVITY, "impressions", page)) == []
-
-
-def test_an_indicator_is_one_in_its_own_column_only():
-    watch = VideoWatched(
-        schema_version=1,
-        event_timestamp=MONDAY,
-        watch_id="w1",
-        impression_id="i1",
-        viewer_id="u1",
-        video_id="v1",
-        category="news",
-        position=1,
-        watch_seconds=10.0,
-        completion=0.25,
-    )
-    ((_, _, row),) = rows_of(VIEWER_ACTIVITY, "watches", watch)
-    ones = {name for name, number in zip(VIEWER_ACTIVITY.columns, row, strict=True) if number}
-    assert ones == {"news", "watches", "completion"}
-
-
 # Times on a coarse grid, so that edges and ties are hit often, and a few in between.
 times = st.one_of(
     st.integers(0, 30).map(lambda n: n * 6 * HOUR), st.integers(0, 7 * MICROS_PER_DAY), st.integers(0, 5)
@@ -282,6 +216,132 @@ def test_a_tail_survives_packing(rows):
     again = unpack_tail(COUNT_1D, tail.pack())
     assert again.times.tolist() == tail.times.tolist()
     assert again.values.tolist() == tail.values.tolist()
+
+
+@given(rows=histories, data=st.data(), cut=st.integers(0, 30))
+def test_the_bytes_of_an_exact_tail_do_not_depend_on_the_order_of_arrival(rows, data, cut):
+    arrival = data.draw(st.permutations(rows))
+    found = tail_of(COUNT_1D, arrival[:cut])
+    for time, amount in arrival[cut:]:
+        found = extend(COUNT_1D, found, np.array([time]), np.array([[amount, 1.0]]))
+    assert found.pack() == tail_of(COUNT_1D, rows).pack()
+
+
+def test_rows_of_equal_time_are_ordered_by_their_values():
+    found = tail_of(COUNT_1D, [(T0, 3.0), (T0, -0.0), (T0 - 1, 9.0), (T0, 2.0), (T0, 0.0)])
+    assert found.values[:, 0].tolist() == [9.0, 0.0, 0.0, 2.0, 3.0]
+    assert not np.signbit(found.values).any()
+
+
+def test_bytes_are_the_times_and_then_each_column():
+    packed = tail_of(COUNT_1D, [(T0, 5.0), (T0 + 1, 7.0)]).pack()
+    assert np.frombuffer(packed[:16], "<i8").tolist() == [T0, T0 + 1]
+    assert np.frombuffer(packed[16:], "<f8").tolist() == [5.0, 7.0, 1.0, 1.0]
+
+
+# As many windows as a view may have: nested ones, some with a delay, sums and ratios of both columns.
+SPANS = (0.25, 1, 2)
+DELAYS = (0, 1)
+mixed = view(
+    *(total(f"count_{days}_{delay}", "count", days=days, delay_days=delay) for days in SPANS for delay in DELAYS),
+    *(total(f"amount_{days}", "amount", days=days) for days in SPANS),
+    *(ratio(f"mean_{days}_{d}", "amount", "count", days=days, delay_days=d) for days in SPANS for d in DELAYS),
+)
+
+
+def exactly(of: WindowedView, rows: list[tuple[int, float]], as_of: int, own: float | None) -> list[float]:
+    """The definition in fractions: no rounding before the end."""
+    counted = [(time, Fraction(amount)) for time, amount in rows]
+    found = []
+    for window in of.windows:
+        end = as_of - window.delay_micros
+        inside = [amount for time, amount in counted if end - window.width_micros < row_time(of, time) <= end]
+        if own is not None and not window.delay_micros:
+            inside.append(Fraction(own))
+        sums = {"amount": sum(inside), "count": len(inside)}
+        if window.denominator is None:
+            found.append(float(sums[window.numerator]))
+        else:
+            per = sums[window.denominator]
+            found.append(float(sums[window.numerator] / per) if per else 0.0)
+    return found
+
+
+@pytest.mark.parametrize("short", [0, 10**6], ids=["arrays", "bytes"])
+@given(rows=histories, as_of=times, own=st.one_of(st.none(), st.floats(0.0, 1000.0)))
+def test_a_packed_tail_is_evaluated_as_the_definition_says_whichever_way_it_is_added_up(short, rows, as_of, own):
+    newest = max([time for time, _ in rows], default=T0)
+    as_of = max(as_of, newest - MICROS_PER_DAY)
+    own_row = None if own is None else {"amount": own, "count": 1.0}
+    tail = tail_of(mixed, rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(window_sums, "_SHORT_ROWS", short)
+        found = evaluate_state(mixed, tail.pack(), as_of, own_row)
+    assert found == pytest.approx(exactly(mixed, rows, as_of, own), rel=1e-9, abs=1e-9)
+    assert evaluate(mixed, tail, as_of, own_row).tolist() == pytest.approx(found, rel=1e-12)
+
+
+@pytest.mark.parametrize("count", [399, 400, 401, 5_000])
+def test_many_rows_add_up_to_what_exact_arithmetic_gives(count):
+    chance = np.random.default_rng(count)
+    times = (T0 + chance.integers(3 * MICROS_PER_DAY, size=count)).tolist()
+    rows = list(zip(times, chance.lognormal(3, 2, count).round(2).tolist(), strict=True))
+    as_of = T0 + 3 * MICROS_PER_DAY
+    found = evaluate_state(mixed, tail_of(mixed, rows).pack(), as_of)
+    assert found == pytest.approx(exactly(mixed, rows, as_of, None), rel=1e-9)
+
+
+def test_no_state_is_evaluated_as_an_empty_one():
+    own = {"amount": 8.0, "count": 1.0}
+    assert evaluate_state(MEAN_1D, None, T0) == evaluate_state(MEAN_1D, b"", T0) == [0.0]
+    assert evaluate_state(MEAN_1D, None, T0, own) == [8.0]
+
+
+def test_a_packed_state_that_is_no_whole_number_of_rows_is_refused():
+    with pytest.raises(ValueError, match="no whole number of rows"):
+        evaluate_state(COUNT_1D, b"\0" * 25, T0)
+
+
+def test_a_moment_more_than_a_day_older_than_the_newest_row_is_answered_from_what_is_left():
+    rows = [(T0, 1.0), (T0 + HOUR, 1.0), (T0 + 2 * MICROS_PER_DAY, 1.0)]
+    assert value(COUNT_1D, rows, T0 + 2 * HOUR) == 1.0  # the first row has left the tail: two would be true
+
+
+@given(rows=histories, as_of=times)
+def test_the_value_of_a_quiet_entity_is_exact(rows, as_of):
+    newest = max([time for time, _ in rows], default=T0)
+    as_of = max(as_of, newest - MICROS_PER_DAY)
+    counts = [sum(as_of - days * MICROS_PER_DAY < time <= as_of for time, _ in rows) for days in SPANS]
+    assert evaluate(mixed, tail_of(mixed, rows), as_of)[[0, 2, 4]].tolist() == counts
+
+
+@given(rows=histories, as_of=times, delay=st.sampled_from([0.0, 0.25, 1.0]))
+def test_the_value_of_a_busy_entity_is_the_exact_one_of_the_last_tile_end(rows, as_of, delay):
+    windows = [total(f"count_{days}", "count", days=days, delay_days=delay) for days in SPANS]
+    exact, tiled = view(*windows), view(*windows, tile=timedelta(hours=6))
+    newest = max([time for time, _ in rows], default=T0)
+    as_of = max(as_of, newest)
+    tile_end = as_of // (6 * HOUR) * (6 * HOUR)
+    known = [(time, amount) for time, amount in rows if time <= tile_end]
+    assert (
+        evaluate(tiled, tail_of(tiled, rows), as_of).tolist()
+        == evaluate(exact, tail_of(exact, known), tile_end).tolist()
+    )
+
+
+@given(rows=histories, as_of=times)
+def test_the_error_of_a_busy_entity_is_at_most_what_happened_in_the_tiles_at_the_windows_two_edges(rows, as_of):
+    exact, tiled = COUNT_1D, TILED
+    newest = max([time for time, _ in rows], default=T0)
+    as_of = max(as_of, newest)
+    tile_end = as_of // (6 * HOUR) * (6 * HOUR)
+    at_edges = sum(
+        edge < time <= as_of - days * MICROS_PER_DAY
+        for time, _ in rows
+        for days, edge in ((0, tile_end), (1, tile_end - MICROS_PER_DAY))
+    )
+    (found,), (wanted,) = (evaluate(of, tail_of(of, rows), as_of) for of in (tiled, exact))
+    assert abs(found - wanted) <= at_edges
 
 
 @given(rows=histories, as_of=times)

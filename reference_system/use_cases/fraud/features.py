@@ -8,6 +8,7 @@ Source: Le Borgne et al., Reproducible Machine Learning for Credit Card Fraud De
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import numpy as np
@@ -82,6 +83,6 @@ def own_row(amount: float) -> dict[str, float]:
     return {"transactions": 1.0, "amount": amount}
 
 
-def model_inputs(amount: float, moment: datetime, customer: Floats, terminal: Floats) -> Floats:
+def model_inputs(amount: float, moment: datetime, customer: Iterable[float], terminal: Iterable[float]) -> Floats:
     """The model's input row, shape (15,), in the order of `INPUTS`."""
-    return np.concatenate([request_inputs(amount, moment), customer, terminal])
+    return np.array((*request_inputs(amount, moment), *customer, *terminal))

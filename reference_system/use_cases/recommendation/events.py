@@ -11,6 +11,7 @@ from reference_system.events import Event, Id, Share, Topic
 CATEGORIES = ("comedy", "drama", "kids", "music", "news", "science", "sport", "travel")
 Category = Literal["comedy", "drama", "kids", "music", "news", "science", "sport", "travel"]
 DurationSeconds = Annotated[float, Meta(gt=0.0, le=86_400.0)]
+Rating = Annotated[float, Meta(ge=0.0, le=5.0)]
 
 
 class VideoPublished(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -53,7 +54,18 @@ class VideoWatched(Event, frozen=True, kw_only=True, forbid_unknown_fields=True)
     completion: Share
 
 
+class VideoRated(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A viewer said how much they liked a video: up to five stars, none is the worst."""
+
+    rating_id: Id
+    viewer_id: Id
+    video_id: Id
+    rating: Rating
+
+
 VIDEOS = Topic(name="videos", record=VideoPublished, key="video_id", event_id="video_id")
 IMPRESSIONS = Topic(name="impressions", record=PageShown, key="viewer_id", event_id="impression_id")
 WATCHES = Topic(name="watches", record=VideoWatched, key="viewer_id", event_id="watch_id")
+# What the simulated world produces. Ratings come from you: imported, or sent to their topic.
 TOPICS = (VIDEOS, IMPRESSIONS, WATCHES)
+RATINGS = Topic(name="ratings", record=VideoRated, key="viewer_id", event_id="rating_id")

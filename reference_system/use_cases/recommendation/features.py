@@ -24,6 +24,8 @@ from reference_system.windows import (
     total,
 )
 
+RATING_WINDOW_DAYS = (30, 365)
+
 VIEWER_ACTIVITY = WindowedView(
     name="viewer_activity",
     entity="viewer_id",
@@ -82,7 +84,39 @@ VIEWER_RECENT = RecentItems(
 )
 NEWEST_VIDEOS = RecentItems(name="newest_videos", entity=None, topic="videos", item="video_id", length=100)
 
+# A rating must not be an input to what it is compared with: the windows end just before the moment that asks.
+_JUST_BEFORE_DAYS = 1 / MICROS_PER_DAY
+VIEWER_RATINGS = WindowedView(
+    name="viewer_ratings",
+    entity="viewer_id",
+    rows=(Rows(topic="ratings", entity="viewer_id", values=(("ratings", 1.0), ("rating", "rating"))),),
+    windows=(
+        *(
+            total(f"viewer_rating_count_{d}d", "ratings", days=d, delay_days=_JUST_BEFORE_DAYS)
+            for d in RATING_WINDOW_DAYS
+        ),
+        *(
+            ratio(f"viewer_mean_rating_{d}d", "rating", "ratings", days=d, delay_days=_JUST_BEFORE_DAYS)
+            for d in RATING_WINDOW_DAYS
+        ),
+    ),
+    asked_by=Rows(topic="ratings", entity="viewer_id", values=()),
+)
+VIDEO_RATINGS = WindowedView(
+    name="video_ratings",
+    entity="video_id",
+    rows=(Rows(topic="ratings", entity="video_id", values=(("ratings", 1.0), ("rating", "rating"))),),
+    windows=(
+        # The same for tiles of a day: ratings known by their date alone stand at midnight, where a tile ends.
+        *(total(f"video_rating_count_{d}d", "ratings", days=d, delay_days=1.0) for d in RATING_WINDOW_DAYS),
+        *(ratio(f"video_mean_rating_{d}d", "rating", "ratings", days=d, delay_days=1.0) for d in RATING_WINDOW_DAYS),
+    ),
+    tile=timedelta(days=1),
+)
+
 VIEWS = (VIEWER_ACTIVITY, VIDEO_POPULARITY, VIDEO_PROFILE, VIEWER_RECENT, NEWEST_VIDEOS)
+# Of imported or sent ratings; the ranker of the live platform does not use them.
+RATING_VIEWS = (VIEWER_RATINGS, VIDEO_RATINGS)
 
 _VIEWER_PLAIN = tuple(name for name in VIEWER_ACTIVITY.features if "_share_" not in name)
 _SHARES = slice(len(_VIEWER_PLAIN), len(VIEWER_ACTIVITY.features))

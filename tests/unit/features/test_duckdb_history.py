@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stream_harness import rows_of
 
 from reference_system import delta_lake
 from reference_system.events import Event
@@ -36,7 +37,6 @@ from reference_system.windows import (
     micros,
     moment_of,
     row_time,
-    rows_of,
     unpack_tail,
 )
 

@@ -1,4 +1,4 @@
-"""The stream's state: one outcome for each event, one transaction for each poll, states that equal a recount."""
+"""A task's state: one outcome for each event, one transaction for each poll, states that equal a recount."""
 
 from __future__ import annotations
 
@@ -15,15 +15,30 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_events import NOW, example
-from stream_harness import MICRO, arrivals_of, assert_equal_states, at, new_file, outcomes, paid, stored
+from stream_harness import (
+    MICRO,
+    apply,
+    at,
+    batches_of,
+    new_file,
+    numbered,
+    open_state,
+    outcomes,
+    paid,
+    rough_messages,
+    stored,
+)
 
 from reference_system.errors import StateError
 from reference_system.features import stream_state
 from reference_system.features.stream_rebuild import is_current
+from reference_system.features.stream_snapshot import digest, snapshot, snapshots
 from reference_system.features.stream_state import StreamState
 from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome
 from reference_system.use_cases import VIEWS
 from reference_system.windows import micros, unpack_tail
+
+COUNTED, LATE, DUPLICATE, REFUSED = Outcome.COUNTED, Outcome.LATE, Outcome.DUPLICATE, Outcome.DEAD_LETTERED
 
 
 @pytest.fixture
@@ -33,23 +48,23 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def state(path: Path) -> Iterator[StreamState]:
-    with closing(StreamState(path, VIEWS)) as state:
+    with closing(open_state(path)) as state:
         yield state
 
 
 # Outcomes
 
 
-def test_a_new_event_is_counted_and_is_a_fact_for_the_lake(state: StreamState):
-    assert state.apply([at(paid("x1"), 0)]) == [True]
-    assert outcomes(state) == {Outcome.COUNTED: 1}
-    assert state.next_offsets() == {("transactions", 0): 1}
+def test_a_new_event_is_counted(state: StreamState):
+    assert apply(state, [at(paid("x1"), 0)]) == [COUNTED]
+    assert outcomes(state) == {COUNTED: 1}
+    assert state.next_offsets()["transactions"] == 1
 
 
 def test_a_refused_record_moves_the_offset_and_leaves_nothing_else(state: StreamState):
-    assert state.apply([at(None, 0)]) == [False]
-    assert outcomes(state) == {Outcome.DEAD_LETTERED: 1}
-    assert state.next_offsets() == {("transactions", 0): 1}
+    assert apply(state, [at(None, 0)]) == [REFUSED]
+    assert outcomes(state) == {REFUSED: 1}
+    assert state.next_offsets()["transactions"] == 1
     assert state.unpushed() == []
 
 
@@ -57,15 +72,22 @@ def test_a_refused_record_moves_the_offset_and_leaves_nothing_else(state: Stream
 def test_the_same_event_again_is_a_duplicate_within_a_poll_and_across_polls(state: StreamState, polls: int):
     arrivals = [at(paid("x1"), 0), at(paid("x1"), 1)]
     parts = [arrivals] if polls == 1 else [[each] for each in arrivals]
-    assert [first for part in parts for first in state.apply(part)] == [True, False]
-    assert outcomes(state) == {Outcome.COUNTED: 1, Outcome.DUPLICATE: 1}
+    assert [verdict for part in parts for verdict in apply(state, part)] == [COUNTED, DUPLICATE]
+    assert outcomes(state) == {COUNTED: 1, DUPLICATE: 1}
     ((view, rows),) = [each for each in state.unpushed() if each[0].name == "customer_activity"]
-    assert len(unpack_tail(view, rows[0][2]).times) == 1
+    assert len(unpack_tail(view, rows[0][3]).times) == 1
+
+
+def test_a_duplicate_is_recognised_after_a_restart(path: Path):
+    with closing(open_state(path)) as state:
+        apply(state, [at(paid("x1"), 0)])
+    with closing(open_state(path)) as state:
+        assert apply(state, [at(paid("x1"), 1)]) == [DUPLICATE]
 
 
 def test_an_id_is_taken_once_per_topic_and_not_across_topics(state: StreamState):
     watch = example("watches", watch_id="x1")
-    assert state.apply([at(paid("x1"), 0), at(watch, 0, topic="watches")]) == [True, True]
+    assert apply(state, [at(paid("x1"), 0), at(watch, 0, topic="watches")]) == [COUNTED, COUNTED]
 
 
 def test_an_id_may_come_again_only_beyond_the_horizon(state: StreamState):
@@ -76,28 +98,27 @@ def test_an_id_may_come_again_only_beyond_the_horizon(state: StreamState):
         at(paid("x3", later + MICRO), 3),
         at(paid("x1", later), 4),
     ]
-    assert state.apply([at(paid("x1"), 0), *again]) == [True, True, False, True, True]
+    assert apply(state, [at(paid("x1"), 0), *again]) == [COUNTED, COUNTED, DUPLICATE, COUNTED, COUNTED]
 
 
 def test_when_ids_are_forgotten_changes_no_verdict(tmp_path: Path):
     verdicts = []
     for forgetting in (False, True):
-        folder = tmp_path / str(forgetting)
-        folder.mkdir()
-        with closing(StreamState(new_file(folder), VIEWS)) as state:
+        with closing(open_state(new_file(tmp_path / str(forgetting)))) as state:
             found = []
             for day in range(30):
-                found += state.apply([at(paid(f"x{day % 9}", NOW + timedelta(days=day)), day)])
+                found += apply(state, [at(paid(f"x{day % 9}", NOW + timedelta(days=day)), 2 * day)])
+                found += apply(state, [at(paid(f"x{day % 9}", NOW + timedelta(days=day)), 2 * day + 1)])
                 if forgetting:
                     state.forget("transactions")
             verdicts.append(found)
     assert verdicts[0] == verdicts[1]
-    assert Counter(verdicts[0]) == {True: 30}
+    assert Counter(verdicts[0]) == {COUNTED: 30, DUPLICATE: 30}
 
 
 def test_forgetting_bounds_the_file(state: StreamState, path: Path):
     for day in range(30):
-        state.apply([at(paid(f"x{day}", NOW + timedelta(days=day)), day)])
+        apply(state, [at(paid(f"x{day}", NOW + timedelta(days=day)), day)])
         state.forget("transactions")
     state.forget("watches")
     with closing(sqlite3.connect(path)) as db:
@@ -107,28 +128,34 @@ def test_forgetting_bounds_the_file(state: StreamState, path: Path):
 
 def test_exactly_a_day_behind_is_in_time_and_more_is_late(state: StreamState):
     edge = [at(paid("x1"), 0), at(paid("x2", NOW - LATE_AFTER), 1), at(paid("x3", NOW - LATE_AFTER - MICRO), 2)]
-    assert state.apply(edge) == [True, True, True], "late events are facts too"
-    assert outcomes(state) == {Outcome.COUNTED: 2, Outcome.LATE: 1}
+    assert apply(state, edge) == [COUNTED, COUNTED, LATE]
+    assert outcomes(state) == {COUNTED: 2, LATE: 1}
 
 
-def test_lateness_is_judged_by_partition(state: StreamState):
-    state.apply([at(paid("x1"), 0), at(paid("x2", NOW - 2 * LATE_AFTER), 0, partition=1)])
-    assert outcomes(state) == {Outcome.COUNTED: 2}
+def test_a_late_event_is_in_no_window(state: StreamState):
+    apply(state, [at(paid("x1"), 0), at(paid("x2", NOW - 2 * LATE_AFTER), 1)])
+    for view, rows in state.unpushed():
+        assert len(unpack_tail(view, rows[0][3]).times) == 1
+
+
+def test_lateness_is_judged_by_topic(state: StreamState):
+    old = example("watches", event_timestamp=NOW - 2 * LATE_AFTER)
+    assert apply(state, [at(paid("x1"), 0), at(old, 0, topic="watches")]) == [COUNTED, COUNTED]
 
 
 def test_a_late_event_does_not_move_the_time_back(state: StreamState):
-    state.apply([at(paid("x1"), 0)])
-    state.apply([at(paid("x2", NOW - 2 * LATE_AFTER), 1)])
-    state.apply([at(paid("x3", NOW - 2 * LATE_AFTER), 2)])
-    assert outcomes(state) == {Outcome.COUNTED: 1, Outcome.LATE: 2}
+    apply(state, [at(paid("x1"), 0)])
+    apply(state, [at(paid("x2", NOW - 2 * LATE_AFTER), 1)])
+    apply(state, [at(paid("x3", NOW - 2 * LATE_AFTER), 2)])
+    assert outcomes(state) == {COUNTED: 1, LATE: 2}
 
 
 def test_a_label_is_as_old_as_our_knowledge_of_it(state: StreamState):
     labels = [
         example("chargebacks", chargeback_id=f"b{n}", event_timestamp=NOW - timedelta(days=6 - n)) for n in (5, 0)
     ]
-    state.apply([at(label, n, topic="chargebacks") for n, label in enumerate(labels)])
-    assert outcomes(state) == {Outcome.COUNTED: 2}
+    apply(state, [at(label, n, topic="chargebacks") for n, label in enumerate(labels)])
+    assert outcomes(state) == {COUNTED: 2}
     ((view, rows),) = state.unpushed()
     assert view.name == "terminal_risk"
     assert rows[0][:2] == ("t000001", micros(NOW)), "the state's time is the moment from which we know"
@@ -139,109 +166,203 @@ def test_a_label_is_as_old_as_our_knowledge_of_it(state: StreamState):
 
 def test_applying_a_poll_again_changes_nothing_and_answers_the_same(state: StreamState, path: Path):
     arrivals = [at(paid("x1"), 0), at(paid("x1"), 1), at(None, 2), at(paid("x2", NOW - 2 * LATE_AFTER), 3)]
-    answers = state.apply(arrivals)
+    answers = apply(state, arrivals)
     totals, states = state.totals(), stored(path)
-    assert state.apply(arrivals) == answers == [True, False, False, True]
+    assert apply(state, arrivals) == answers == [COUNTED, DUPLICATE, REFUSED, LATE]
     assert state.totals() == totals
     assert stored(path) == states
+    assert state.sequence == 4
 
 
 def test_an_event_that_was_refused_once_is_not_counted_when_it_is_read_again(state: StreamState):
-    state.apply([at(None, 0)])
-    assert state.apply([at(paid("x1"), 0)]) == [False]
-    assert outcomes(state) == {Outcome.DEAD_LETTERED: 1}
+    apply(state, [at(None, 0)])
+    assert apply(state, [at(paid("x1"), 0)]) == [DUPLICATE], "nothing that belongs in the lake"
+    assert outcomes(state) == {REFUSED: 1}
 
 
 @settings(max_examples=10, deadline=None)
-@given(cuts=st.lists(st.integers(0, 200), max_size=4), again=st.integers(0, 60))
+@given(cuts=st.lists(st.integers(0, 200), max_size=4), again=st.integers(0, 60), clean=st.booleans())
 def test_where_polls_end_and_how_often_they_are_read_does_not_matter(
-    cuts: list[int], again: int, tmp_path_factory: pytest.TempPathFactory
+    cuts: list[int],
+    again: int,
+    clean: bool,  # noqa: FBT001 - whether consumers stop in order
+    tmp_path_factory: pytest.TempPathFactory,
 ):
-    arrivals = arrivals_of(5, 200)
+    arrivals = numbered(rough_messages(5, 180))
     whole, parts = (new_file(tmp_path_factory.mktemp("state")) for _ in range(2))
-    with closing(StreamState(whole, VIEWS)) as state:
-        state.apply(arrivals)
-        totals = state.totals()
-    edges = [0, *sorted(cuts), len(arrivals)]
-    for start, end in pairwise(edges):
-        with closing(StreamState(parts, VIEWS)) as state:
-            state.apply(arrivals[max(0, start - again) : end])
-            last = state.totals()
-    assert last == totals
-    assert_equal_states(stored(whole), stored(parts))
+    with closing(open_state(whole)) as state:
+        expected = dict(zip([each.place for each in arrivals], apply(state, arrivals), strict=True))
+    for start, end in pairwise([0, *sorted(cuts), len(arrivals)]):
+        state = open_state(parts)
+        poll = arrivals[max(0, start - again) : end]
+        if poll:
+            assert apply(state, poll) == [expected[each.place] for each in poll]
+        if clean:
+            state.close()
+    assert stored(whole) == stored(parts)
+    assert digest([snapshot(whole)]) == digest([snapshot(parts)])
 
 
 def test_a_failure_in_the_middle_of_the_transaction_leaves_nothing(
     state: StreamState, path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    state.apply([at(paid("x1"), 0)])
-    before = stored(path), state.totals(), state.next_offsets()
+    apply(state, [at(paid("x1"), 0)])
+    before = stored(path), state.totals(), state.next_offsets(), state.unpushed()
     # A value that SQLite cannot store fails after the offsets and totals were written.
     monkeypatch.setattr(stream_state, "fold", lambda *_: object())
     with pytest.raises(sqlite3.Error):
-        state.apply([at(paid("x2"), 1)])
-    assert (stored(path), state.totals(), state.next_offsets()) == before
+        apply(state, [at(paid("x2"), 1)])
+    assert (stored(path), state.totals(), state.next_offsets(), state.unpushed()) == before
     monkeypatch.undo()
-    assert state.apply([at(paid("x2"), 1)]) == [True]
+    assert apply(state, [at(paid("x2"), 1)]) == [COUNTED]
 
 
-def test_a_second_writer_is_refused_and_changes_nothing(state: StreamState, path: Path):
-    with closing(StreamState(path, VIEWS)) as zombie:
-        state.apply([at(paid("x1"), 0)])
-        before = stored(path)
-        with pytest.raises(StateError, match="another ingestion"):
-            zombie.apply([at(paid("x9"), 0)])
-        assert stored(path) == before
+# Epochs
+
+
+def test_whoever_opens_a_task_fences_its_former_owner(path: Path):
+    zombie = open_state(path)
+    apply(zombie, [at(paid("x1"), 0)])
+    with closing(open_state(path)) as owner:
+        apply(owner, [at(paid("x2", NOW + DEDUPLICATION_HORIZON), 1)])
+        before = stored(path), snapshots(path.parent)
+        refused = pytest.raises(StateError, match="another consumer took over task 0")
+        with refused:
+            apply(zombie, [at(paid("x9"), 2)])
+        with refused, zombie.fenced():
+            pytest.fail("nothing may be committed to the lake")
+        zombie._newest["transactions"] = micros(NOW + 2 * DEDUPLICATION_HORIZON)
+        with refused:
+            zombie.forget("transactions")
+        assert (stored(path), snapshots(path.parent)) == before
+        assert apply(owner, [at(paid("x1", NOW + DEDUPLICATION_HORIZON), 2)]) == [DUPLICATE], "no id was forgotten"
+        zombie.mark_pushed()
+        zombie.close()
+    with closing(open_state(path)) as state:
+        assert state.unpushed(), "what the former owner thinks of them says nothing"
+
+
+def test_a_task_that_is_held_cannot_be_taken_over(path: Path, monkeypatch: pytest.MonkeyPatch):
+    connect = stream_state.connect
+
+    def impatient(path: Path) -> sqlite3.Connection:
+        db = connect(path)
+        db.execute("PRAGMA busy_timeout = 20")
+        return db
+
+    with closing(open_state(path)) as owner:
+        with owner.fenced():
+            monkeypatch.setattr(stream_state, "connect", impatient)
+            with pytest.raises(StateError, match="locked") as raised:
+                open_state(path)
+            assert raised.value.next_command == "workbook status", "there is nothing to remove"
+        apply(owner, [at(paid("x1"), 0)])
+    with closing(open_state(path)) as state:
+        assert outcomes(state) == {COUNTED: 1}
 
 
 # Pushing
 
 
 def test_states_stay_marked_until_they_are_pushed_even_across_a_crash(path: Path):
-    crashed = StreamState(path, VIEWS)
-    crashed.apply([at(paid("x1"), 0)])
+    crashed = open_state(path)
+    apply(crashed, [at(paid("x1"), 0)])
     waiting = crashed.unpushed()
-    with closing(StreamState(path, VIEWS)) as state:
+    with closing(open_state(path)) as state:
         assert state.unpushed() == waiting
         assert {view.name for view, _ in waiting} == {"customer_activity", "terminal_risk"}
         state.mark_pushed()
         assert state.unpushed() == []
-    with closing(StreamState(path, VIEWS)) as state:
+    with closing(open_state(path)) as state:
         assert state.unpushed() == []
 
 
 def test_a_poll_without_states_does_not_hide_later_ones(path: Path):
-    with closing(StreamState(path, VIEWS)) as state:
+    with closing(open_state(path)) as state:
         for offset in range(3):
-            state.apply([at(None, offset)])
+            apply(state, [at(None, offset)])
             state.mark_pushed()
-    crashed = StreamState(path, VIEWS)
-    crashed.apply([at(paid("x1"), 3)])
-    with closing(StreamState(path, VIEWS)) as state:
+    crashed = open_state(path)
+    apply(crashed, [at(paid("x1"), 3)])
+    with closing(open_state(path)) as state:
         assert {view.name for view, _ in state.unpushed()} == {"customer_activity", "terminal_risk"}
 
 
 def test_only_what_changed_is_pushed(state: StreamState):
-    state.apply([at(paid("x1", customer_id="c1"), 0), at(paid("x2", customer_id="c2"), 1)])
+    apply(state, [at(paid("x1", customer_id="c1"), 0), at(paid("x2", customer_id="c2"), 1)])
     state.mark_pushed()
-    state.apply([at(paid("x3", customer_id="c2"), 2)])
+    apply(state, [at(paid("x3", customer_id="c2"), 2)])
     changed = {view.name: [row[0] for row in rows] for view, rows in state.unpushed()}
     assert changed == {"customer_activity": ["c2"], "terminal_risk": ["t000001"]}
+
+
+def test_of_two_values_of_one_moment_the_later_has_the_higher_sequence(state: StreamState):
+    sequences = []
+    for offset in range(3):
+        apply(state, [at(paid(f"x{offset}"), offset)])
+        sequences += [row[2] for view, rows in state.unpushed() if view.name == "customer_activity" for row in rows]
+    assert sequences == [1, 2, 3]
+
+
+def test_states_that_memory_no_longer_holds_are_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    arrivals = numbered(rough_messages(6, 300))
+    paths = [new_file(tmp_path / name) for name in ("kept", "dropped")]
+    for path, size in zip(paths, (stream_state._CACHE_BYTES, 2_000), strict=True):
+        monkeypatch.setattr(stream_state, "_CACHE_BYTES", size)
+        with closing(open_state(path)) as state:
+            for start in range(0, len(arrivals), 20):
+                apply(state, arrivals[start : start + 20])
+    assert stored(paths[0]) == stored(paths[1])
 
 
 # The file
 
 
-def test_a_file_for_other_declarations_is_not_current(path: Path):
-    assert is_current(path, VIEWS)
+def test_a_file_for_other_declarations_or_another_number_of_tasks_is_not_current(path: Path):
+    assert is_current(path, VIEWS, 1)
     changed = tuple(replace(view, length=31) if view.name == "newest_videos" else view for view in VIEWS)
-    assert not is_current(path, changed)
-    assert not is_current(path.with_name("absent"), VIEWS)
+    assert not is_current(path, changed, 1)
+    assert not is_current(path, VIEWS, 2)
+    assert not is_current(path.with_name("absent"), VIEWS, 1)
 
 
 def test_a_file_that_is_no_state_is_named_with_what_mends_it(tmp_path: Path):
-    broken = tmp_path / "state.sqlite"
+    broken = tmp_path / "task-0.sqlite"
     broken.write_bytes(b"this is no database, however long it may be" * 50)
-    with pytest.raises(StateError, match=r"state\.sqlite") as raised:
-        StreamState(broken, VIEWS)
-    assert raised.value.next_command == f"rm {broken}"
+    for read in (open_state, snapshot):
+        with pytest.raises(StateError, match=r"task-0\.sqlite") as raised:
+            read(broken)
+        assert raised.value.next_command == f"rm {broken}"
+
+
+def test_a_snapshot_beside_the_consumer_is_of_one_moment(state: StreamState, path: Path):
+    arrivals = numbered(rough_messages(7, 200))
+    for start in range(0, len(arrivals), 25):
+        state.apply(batches_of(arrivals[start : start + 25]))
+        found = snapshot(path)
+        assert sum(found.totals.values()) == sum(found.positions.values()) == start + len(arrivals[start : start + 25])
+        assert {(view, key): (time, data) for view, key, time, data in found.states} == stored(path)
+        assert (found.task, found.epoch) == (0, 1)
+
+
+def test_a_digest_tells_one_byte_from_another(path: Path):
+    one = snapshot(path)
+    with closing(open_state(path)) as state:
+        apply(state, [at(paid("x1", amount=1.0), 0)])
+    other = snapshot(path)
+    assert digest([one]) != digest([other])
+    changed = [(view, key, time, data[:-1] + b"\1") for view, key, time, data in other.states]
+    differs = type(other)(
+        task=0,
+        epoch=other.epoch,
+        positions=other.positions,
+        taken=other.taken,
+        totals=other.totals,
+        states=changed,
+    )
+    assert digest([other]) != digest([differs])
+
+
+def test_without_task_files_there_is_no_digest(tmp_path: Path):
+    with pytest.raises(StateError, match="no stream state"):
+        snapshots(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,12 @@ def new_sink(lake: Path, *, now: float = 0.0) -> DeltaSink:
     return DeltaSink(lake, TOPICS, now=now)
 
 
-def take(sink: DeltaSink, offset: int, *, partition: int = 0) -> None:
-    event = example("transactions", transaction_id=f"x{partition}-{offset}")
-    sink.take("transactions", partition, offset, event, size=100)
+def take(sink: DeltaSink, *offsets: int, partition: int = 0, late: Sequence[int] = (), reached: int = -1) -> None:
+    """Give the sink a row for each of these offsets, of a batch that ends with the last or with `reached`."""
+    events = [example("transactions", transaction_id=f"x{partition}-{offset}") for offset in offsets]
+    marks = [offset in late for offset in offsets]
+    sink.take("transactions", partition, offsets, events, marks, size=100 * len(offsets))
+    sink.reach("transactions", partition, max(reached, *offsets, -1))
 
 
 def rows(lake: Path) -> list[tuple[str, int, int]]:
@@ -42,16 +46,35 @@ def test_rows_and_offsets_are_committed_together(tmp_path: Path):
 
 def test_reading_again_adds_no_row(tmp_path: Path):
     sink = new_sink(tmp_path)
-    for offset in range(3):
-        take(sink, offset)
+    take(sink, 0, 1, 2)
     sink.flush("transactions", now=1.0)
     for again in (sink, new_sink(tmp_path)):
-        for offset in range(3):
-            take(again, offset)
+        take(again, 0, 1)
+        take(again, 2)
         assert again.pending() == []
     take(sink, 3)
     sink.flush("transactions", now=2.0)
     assert [row[2] for row in rows(tmp_path)] == [0, 1, 2, 3]
+
+
+def test_of_a_batch_that_the_lake_has_in_part_the_rest_is_taken(tmp_path: Path):
+    sink = new_sink(tmp_path)
+    take(sink, 0, 1, 2)
+    sink.flush("transactions", now=1.0)
+    again = new_sink(tmp_path)
+    take(again, 0, 2, 3, 5)
+    assert again.flush("transactions", now=2.0) == 2
+    assert [row[2] for row in rows(tmp_path)] == [0, 1, 2, 3, 5]
+
+
+def test_a_row_says_whether_it_came_late(tmp_path: Path):
+    sink = new_sink(tmp_path)
+    take(sink, 0, 1)
+    sink.flush("transactions", now=1.0)
+    take(sink, 1, 2, 3, late=[1, 3])
+    sink.flush("transactions", now=2.0)
+    table = delta_lake.read(tmp_path, topic_named("transactions")).read_all().sort_by("kafka_offset")
+    assert table[delta_lake.LATE].to_pylist() == [False, False, False, True]
 
 
 def test_a_second_writer_of_the_same_offsets_is_refused(tmp_path: Path):
@@ -64,11 +87,20 @@ def test_a_second_writer_of_the_same_offsets_is_refused(tmp_path: Path):
     assert len(rows(tmp_path)) == 1
 
 
+def test_sinks_of_different_partitions_do_not_disturb_each_other(tmp_path: Path):
+    sinks = [new_sink(tmp_path) for _ in range(2)]
+    for offset in range(3):
+        for partition, sink in enumerate(sinks):
+            take(sink, offset, partition=partition)
+            sink.flush("transactions", now=1.0)
+    assert new_sink(tmp_path).next_offsets() == {("transactions", 0): 3, ("transactions", 1): 3}
+    assert len(rows(tmp_path)) == 6
+
+
 def test_an_offset_moves_past_records_that_leave_no_row(tmp_path: Path):
     sink = new_sink(tmp_path)
-    take(sink, 0)
-    sink.take("transactions", 0, 1, None, size=10)
-    sink.take("watches", 3, 7, None, size=10)
+    take(sink, 0, reached=1)
+    sink.reach("watches", 3, 7)
     for topic in sink.pending():
         sink.flush(topic, now=1.0)
     assert new_sink(tmp_path).next_offsets() == {("transactions", 0): 2, ("watches", 3): 8}
@@ -91,7 +123,7 @@ def test_a_commit_is_due_after_its_time_and_the_longest_waiting_topic_goes_first
     assert sink.due(FLUSH_SECONDS) == "transactions"
     sink.flush("transactions", now=FLUSH_SECONDS)
     take(sink, 1)
-    sink.take("watches", 0, 0, None, size=10)
+    sink.reach("watches", 0, 0)
     assert sink.due(2 * FLUSH_SECONDS) == "watches"
 
 

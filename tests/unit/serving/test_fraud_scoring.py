@@ -14,6 +14,7 @@ from reference_system.serving.api import Evaluation, FraudScoreRequest
 from reference_system.serving.feature_reads import FeaturesUnavailable
 from reference_system.serving.fraud_scoring import answer_of, record_of, score_payment
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
+from reference_system.windows import micros
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
@@ -136,5 +137,8 @@ def test_the_log_record_says_what_the_answer_says(states, degraded):
     assert (record.prediction_id, record.request_id, record.entity_id) == ("p1", "x1", "c1")
     assert record.scores == ([] if degraded else [answer.score])
     assert record.features == ([] if degraded else scored.inputs.tolist())
+    assert record.entity_keys == ["c1", "t1"]
+    newest = [micros(NOON - HOUR), micros(NOON - 8 * DAY + HOUR)]
+    assert (record.state_micros, record.catalogue_timestamp) == ([None, None] if degraded else newest, None)
     assert (record.event_timestamp, record.created_timestamp) == (NOON, NOON + DAY)
     assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record

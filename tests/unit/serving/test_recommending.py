@@ -132,4 +132,7 @@ def test_the_log_record_joins_with_the_page_that_is_shown(states, catalogue):
     assert record.items == [item.video_id for item in answer.items]
     assert len(record.scores) == 3
     assert len(record.features) == 3 * len(INPUTS)
+    assert record.entity_keys == ["w1", *record.items]
+    assert record.state_micros == [micros(NOON - timedelta(hours=2)), None, None, None]
+    assert record.catalogue_timestamp == NOON
     assert msgspec.json.decode(msgspec.json.encode(record), type=type(record)) == record

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from reference_system.settings import PROJECT_ROOT, Settings
+from reference_system.paths import PROJECT_ROOT
+from reference_system.settings import Settings
 from reference_system.stack.environment import TELEMETRY_SWITCHES, child_environment
 
 

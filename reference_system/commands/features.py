@@ -1,0 +1,132 @@
+"""`workbook features`: the inputs of a model, built from the lake.
+
+In: the live system or an imported dataset. Out: one Parquet file.
+Invariant: the values are those that the declarations give; a file is replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+from reference_system.commands import features_parity, features_replay
+from reference_system.commands.on_demand import UseCaseName
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from reference_system.datasets import Manifest
+    from reference_system.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, help="Build features from the lake, and compare what was served with them.")
+app.add_typer(features_parity.app)
+app.add_typer(features_replay.app)
+
+
+class Built(msgspec.Struct, frozen=True, kw_only=True):
+    """What was built."""
+
+    use_case: str
+    dataset: str
+    file: str
+    rows: int
+    columns: tuple[str, ...]
+    seconds: float
+
+
+@app.command("build")
+def build(
+    use_case: Annotated[UseCaseName, typer.Argument(help="Whose inputs.")],
+    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write; one that exists is replaced.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="An imported dataset (`workbook data list`).")] = "live",
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what was built as JSON.")] = False,
+) -> None:
+    """Write the inputs of every event, in the order of time: the values that a model would have been given."""
+    from reference_system.settings import load_settings
+
+    begun = monotonic()
+    table = build_inputs(load_settings(), use_case.value, dataset, out)
+    built = Built(
+        use_case=use_case.value,
+        dataset=dataset,
+        file=str(out),
+        rows=table.num_rows,
+        columns=tuple(table.column_names),
+        seconds=round(monotonic() - begun, 2),
+    )
+    if as_json:
+        typer.echo(msgspec.json.encode(built))
+    else:
+        typer.echo(f"{built.file}: {built.rows:,} rows of {len(built.columns)} columns in {built.seconds} s")
+
+
+def build_inputs(settings: Settings, use_case: str, dataset: str, out: Path) -> pa.Table:
+    """Compute the inputs of every event of a dataset and write them to a file.
+
+    Raises:
+        StateError: if there is no such dataset, it has no such events, or the file cannot be written there.
+    """
+    from reference_system.datasets import LIVE, dataset_paths, order_folder, read_manifest
+    from reference_system.errors import StateError
+    from reference_system.features import duckdb_inputs
+
+    paths = dataset_paths(settings, dataset)
+    manifest = None if dataset == LIVE else read_manifest(settings, dataset)
+    if manifest is not None and manifest.use_case != use_case:
+        raise StateError(
+            f"the dataset {dataset!r} holds {manifest.use_case}, not {use_case}",
+            next_command=f"workbook features build {manifest.use_case} --dataset {dataset} --out {out}",
+        )
+    require_writable(out)
+    of = {"fraud": duckdb_inputs.fraud_inputs, "recommendation": duckdb_inputs.rating_inputs}[use_case]
+    table = of(paths.lake, order_folder(paths))
+    if not table.num_rows:
+        what = {"fraud": "payments", "recommendation": "ratings"}[use_case]
+        raise StateError(f"the dataset {dataset!r} has no {what}", next_command="workbook data list")
+    table = with_own_types(table, manifest)
+    write_whole(out, table)
+    return table
+
+
+def require_writable(out: Path) -> None:
+    """Refuse a file that cannot be written before the work begins.
+
+    Raises:
+        StateError: if it is a folder, or lies in none.
+    """
+    from reference_system.errors import StateError
+
+    if out.is_dir() or not out.parent.is_dir():
+        reason = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise StateError(f"{out} cannot be written: {reason}")
+
+
+def with_own_types(table: pa.Table, manifest: Manifest | None) -> pa.Table:
+    """The table with ids of the types that they had in the file, so that it can be merged with it."""
+    import pyarrow as pa
+
+    from reference_system.imports.file_shapes import FIELD_OF
+
+    types = {} if manifest is None else manifest.id_types
+    for position, name in enumerate(table.column_names):
+        kind = types.get(FIELD_OF.get(name, name))
+        if kind is not None:
+            table = table.set_column(position, name, table[name].cast(pa.type_for_alias(kind)))
+    return table
+
+
+def write_whole(path: Path, table: pa.Table) -> None:
+    """Write beside and rename: a reader sees the old file or the new one."""
+    import pyarrow.parquet as pq
+
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        pq.write_table(table, draft, compression="zstd")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""Steps of a flow, with Prefect or without.
+
+In: tasks and lines. Out: the same results and the same lines, whether Prefect watches the run or a command calls the
+flow's function itself (`flow.fn`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import ParamSpec, TypeVar
+
+from prefect import Task, get_run_logger
+from prefect.context import FlowRunContext
+
+from reference_system.clock import SimulatedClock
+from reference_system.errors import StateError
+from reference_system.paths import StatePaths
+
+_log = logging.getLogger("reference_system.flows")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def is_watched() -> bool:
+    """Whether Prefect watches this run."""
+    return FlowRunContext.get() is not None
+
+
+def step(of: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """A task of the run that Prefect watches, or a plain call where no run is."""
+    plain: Callable[P, R] = of if is_watched() else of.fn
+    return plain(*args, **kwargs)
+
+
+def say(line: str) -> None:
+    """A line in the run's log."""
+    (get_run_logger() if is_watched() else _log).info(line)
+
+
+def warn(line: str) -> None:
+    """A warning in the run's log."""
+    (get_run_logger() if is_watched() else _log).warning(line)
+
+
+def event_time(paths: StatePaths) -> datetime:
+    """The event clock's now.
+
+    Raises:
+        StateError: if no world ever ran here.
+    """
+    try:
+        return SimulatedClock(paths.clock).now()
+    except FileNotFoundError as error:
+        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error

@@ -1,0 +1,88 @@
+"""Known rows: which rows of a file repeat or contradict one another, or what a dataset holds.
+
+In: the valid rows of a file, and the dataset's lake if there is one. Out: a verdict for each row that is not new.
+Invariant: of rows with one id and one content the first is kept; of rows with one id and another content, too.
+"""
+# ruff: noqa: S608 - the SQL is built from declarations in this repository; no input from outside reaches it
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from reference_system import delta_lake
+from reference_system.imports.file_shapes import ROW, FileShape
+
+Numbers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownRows:
+    """Row numbers; each of `contradictions` comes with the row of the file that has the same id."""
+
+    duplicates: Numbers
+    contradictions: tuple[tuple[int, int], ...]
+    held: Numbers
+    contradict_held: Numbers
+
+    def all(self) -> Numbers:
+        """Every row that is not new."""
+        first = np.array([row for row, _ in self.contradictions], np.int64)
+        return np.concatenate([self.duplicates, first, self.held, self.contradict_held])
+
+
+@contextmanager
+def connection(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB in memory with bounded threads and memory; what exceeds it spills into a folder that is removed."""
+    options: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 2,
+        "memory_limit": "768MB",
+        "temp_directory": str(spill / f"spill-{secrets.token_hex(4)}"),
+        "preserve_insertion_order": False,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    with duckdb.connect(config=options) as duck:
+        yield duck
+
+
+def known_rows(shape: FileShape, rows: pa.Table, lake: Path | None, *, spill: Path) -> KnownRows:
+    """The rows that are not new; `lake` is the dataset's, `None` for a new one."""
+    same = " AND ".join(f'r."{name}" IS NOT DISTINCT FROM o."{name}"' for name in shape.content)
+    key = shape.event_id
+    with connection(spill) as duck:
+        duck.register("incoming", rows)
+        duck.execute(f"""
+            CREATE TEMP TABLE again AS
+            WITH repeated AS (SELECT {key}, min({ROW}) AS first FROM incoming GROUP BY {key} HAVING count(*) > 1),
+            firsts AS (SELECT incoming.* FROM incoming JOIN repeated ON incoming.{ROW} = repeated.first)
+            SELECT r.{ROW}, o.{ROW} AS first, {same} AS same FROM incoming AS r JOIN firsts AS o USING ({key})
+            WHERE r.{ROW} <> o.{ROW}
+        """)
+        again = duck.sql(f"FROM again ORDER BY {ROW}").fetchall()
+        before = []
+        if lake is not None:
+            for topic in shape.topics:
+                duck.register(topic.name, delta_lake.read(lake, topic, columns=topic.record.__struct_fields__))
+            before = duck.sql(f"""
+                SELECT r.{ROW}, {same} AS same FROM incoming AS r JOIN ({shape.held}) AS o USING ({key})
+                WHERE r.{ROW} NOT IN (SELECT {ROW} FROM again) ORDER BY r.{ROW}
+            """).fetchall()
+    return KnownRows(
+        duplicates=_numbers(row for row, _, same in again if same),
+        contradictions=tuple((row, first) for row, first, same in again if not same),
+        held=_numbers(row for row, same in before if same),
+        contradict_held=_numbers(row for row, same in before if not same),
+    )
+
+
+def _numbers(rows: Iterable[int]) -> Numbers:
+    return np.array(list(rows), np.int64)

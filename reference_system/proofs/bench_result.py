@@ -1,0 +1,60 @@
+"""What every benchmark reports: figures measured in turn in one run, and the goals that they reach or miss.
+
+In: laps of each contender. Out: a record for the run file and for the table.
+Invariant: a goal compares two things that were measured in the same call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Literal
+
+import msgspec
+
+
+class BenchFigure(msgspec.Struct, frozen=True, kw_only=True):
+    """One contender: each lap's figure, in the order in which they were measured."""
+
+    what: str
+    unit: str
+    laps: list[float]
+    note: str = ""
+
+    @property
+    def median(self) -> float:
+        """The figure to compare."""
+        return median(self.laps)
+
+    @property
+    def spread(self) -> float:
+        """(largest - smallest) / median: how far the laps lie apart."""
+        return (max(self.laps) - min(self.laps)) / self.median if self.median else 0.0
+
+
+class BenchGoal(msgspec.Struct, frozen=True, kw_only=True):
+    """A ratio or figure, and the bound that it has to keep."""
+
+    what: str
+    found: float
+    bound: float
+    kind: Literal["at least", "at most"]
+
+    @property
+    def reached(self) -> bool:
+        """Whether the bound is kept."""
+        return self.found >= self.bound if self.kind == "at least" else self.found <= self.bound
+
+
+class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """A benchmark's outcome; `conditions` says what was measured on what."""
+
+    name: str
+    conditions: dict[str, str]
+    figures: list[BenchFigure]
+    goals: list[BenchGoal]
+
+
+def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+    """The median of lap-wise ratios: both of a lap were measured side by side, so a busy minute hits both."""
+    return median(one / other for one, other in zip(above, below, strict=True))

@@ -1,0 +1,223 @@
+"""Entity states counted again from raw records and the lake's history.
+
+In: the tables of `duckdb_recount.py` of all topics, and how far each task has read and taken. Out: for each task and
+view the states that it must have, in the order of their keys.
+Invariant: nothing here folds. A state is said at once, from all its rows: those of the task's own partitions up to
+its position, and those of other tasks' partitions up to where it has taken them.
+"""
+# ruff: noqa: S608 - the SQL is built from declarations in this repository; no input from outside reaches it
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reference_system import delta_lake
+from reference_system.events import Topic
+from reference_system.features.kafka_keys import partition_of
+from reference_system.features.stream_snapshot import TaskSnapshot
+from reference_system.proofs.duckdb_recount import Duck
+from reference_system.use_cases import topic_named
+from reference_system.windows import (
+    EVERYONE,
+    MICROS_PER_DAY,
+    SNAP,
+    Is,
+    Profile,
+    RecentItems,
+    Rows,
+    Value,
+    View,
+    WindowedView,
+)
+
+# Entity key, when its newest event was known (microseconds), state.
+Expected = tuple[str, int, bytes]
+_HISTORY = delta_lake.NO_OFFSET
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def needed_fields(views: Sequence[View], topic: Topic) -> set[str]:
+    """The fields of a topic's events that the views are made of."""
+    needed: set[str] = set()
+    for view in views:
+        if isinstance(view, WindowedView):
+            of_topic = [rows for rows in view.rows if rows.topic == topic.name]
+            needed |= {rows.entity for rows in of_topic}
+            needed |= {name for rows in of_topic for _, value in rows.values if (name := _field(value)) is not None}
+        elif view.topic == topic.name:
+            needed |= set(view.fields) if isinstance(view, Profile) else {view.item}
+            needed |= {view.entity} if view.entity is not None else set()
+    return needed
+
+
+def _field(value: Value) -> str | None:
+    if isinstance(value, Is):
+        return value.field
+    return value if isinstance(value, str) else None
+
+
+def load_facts(duck: Duck, views: Sequence[View], topics: Sequence[Topic]) -> None:
+    """Make `facts_…` of each topic: what counts in windows, from history, from removed records and from raw ones."""
+    for topic in topics:
+        name = topic.name
+        known = "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
+        fields = ", ".join(f'"{each}"' for each in sorted({*needed_fields(views, topic), "event_timestamp", known}))
+        duck.execute(f"""
+            CREATE TEMP VIEW "facts_{name}" AS
+            SELECT {_HISTORY} AS part, {_HISTORY} AS "off", "{known}" AS known, {fields} FROM "history_{name}"
+            UNION ALL
+            SELECT part, "off", "{known}" AS known, {fields} FROM "lake_{name}" l
+            WHERE NOT l.late AND "off" < (SELECT min(read_from) FROM "span_{name}" s WHERE s.part = l.part)
+            UNION ALL
+            SELECT part, "off", "{known}" AS known, {fields} FROM "raw_{name}"
+            JOIN "verdict_{name}" v USING (part, "off") WHERE v.verdict = 'counted'
+        """)
+
+
+def load_limits(duck: Duck, tasks: Sequence[TaskSnapshot]) -> None:
+    """Make `reached`: up to which offset of a partition a task's states have the rows."""
+    rows = [(topic, task.task, task.task, offset) for task in tasks for topic, offset in task.positions.items()] + [
+        (topic, source, task.task, offset) for task in tasks for (source, topic), offset in task.taken.items()
+    ]
+    columns = list(zip(*rows, strict=True)) or [(), (), (), ()]
+    kinds = (pa.string(), pa.int32(), pa.int32(), pa.int64())
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    duck.register("limits", pa.table(arrays, names=["topic", "part", "task", "until"]))
+    duck.execute("CREATE TEMP TABLE reached AS FROM limits")
+    duck.unregister("limits")
+
+
+def expected_states(duck: Duck, view: View, tasks: int) -> Iterator[tuple[int, list[Expected]]]:
+    """For each task the states that it must have of a view, ordered by key."""
+    _load_owners(duck, view, tasks)
+    match view:
+        case WindowedView():
+            _load_rows(duck, view)
+            for task in range(tasks):
+                yield task, list(_tails(duck, view, task))
+        case RecentItems():
+            yield from _by_task(_recent_items(duck, view), tasks)
+        case Profile():
+            yield from _by_task(_profiles(duck, view), tasks)
+
+
+def _by_task(states: Sequence[tuple[int, Expected]], tasks: int) -> Iterator[tuple[int, list[Expected]]]:
+    for task in range(tasks):
+        yield task, [state for owner, state in states if owner == task]
+
+
+def _load_owners(duck: Duck, view: View, tasks: int) -> None:
+    """Make `owner`: the task of every entity that the view has met."""
+    keys = " UNION ".join(f'SELECT {entity} AS entity FROM "facts_{topic}"' for topic, entity in _entities(view))
+    found = duck.sql(f"SELECT DISTINCT entity FROM ({keys})").to_arrow_table()["entity"].to_pylist()
+    owners = pa.array([partition_of(key, tasks) for key in found], pa.int32())
+    duck.register("owners", pa.table([pa.array(found, pa.string()), owners], names=["entity", "task"]))
+    duck.execute("CREATE OR REPLACE TEMP TABLE owner AS FROM owners")
+    duck.unregister("owners")
+
+
+def _entities(view: View) -> list[tuple[str, str]]:
+    """Each topic of the view with SQL for the entity's key."""
+    if isinstance(view, WindowedView):
+        return [(rows.topic, f'unnest("{rows.entity}")' if rows.explode else f'"{rows.entity}"') for rows in view.rows]
+    return [(view.topic, f"'{EVERYONE}'" if view.entity is None else f'"{view.entity}"')]
+
+
+def _owned(topic: str, entity: str, columns: str) -> str:
+    """SQL for the rows of a topic's facts that are in a state: `(task, entity, *columns, part, off)`.
+
+    A partition's own task has what is keyed like the topic, and the entity's owner everything else and all history.
+    """
+    keyed = entity == f'"{topic_named(topic).key}"'
+    task = f"CASE WHEN part = {_HISTORY} THEN owner.task ELSE part END" if keyed else "owner.task"
+    return f"""
+        SELECT f.* FROM (
+            SELECT {task} AS task, facts.* FROM (
+                SELECT {entity} AS entity, {columns}, part, "off" FROM "facts_{topic}"
+            ) facts JOIN owner USING (entity)
+        ) f LEFT JOIN reached r ON r.topic = '{topic}' AND r.part = f.part AND r.task = f.task
+        WHERE f.part = {_HISTORY} OR f."off" < r.until
+    """
+
+
+def _load_rows(duck: Duck, view: WindowedView) -> None:
+    """Make `rows`: every row of the view that its states still have, one for each tile or event."""
+    tile = view.tile_micros
+    parts = []
+    for rows, (topic, entity) in zip(view.rows, _entities(view), strict=True):
+        values = dict(rows.values)
+        at = f"(event_timestamp + {tile - 1}) // {tile} * {tile}" if tile else "event_timestamp"
+        columns = ", ".join(f'{_value(values.get(name, 0.0), snap=bool(tile))} AS "{name}"' for name in view.columns)
+        in_time = _known_in_time(rows)
+        owned = _owned(topic, entity, f"{at} AS t, known, event_timestamp AS happened, {columns}")
+        kept = ", ".join(f'"{name}"' for name in view.columns)
+        parts.append(f"SELECT task, entity, t, known, {kept} FROM ({owned}) WHERE {in_time}")
+    everything = " UNION ALL ".join(parts)
+    if tile:
+        sums = ", ".join(f'sum("{name}") AS "{name}"' for name in view.columns)
+        everything = f"SELECT task, entity, t, max(known) AS known, {sums} FROM ({everything}) GROUP BY ALL"
+    # A state reaches the horizon and one day more behind its own newest row.
+    oldest = f"max(t) OVER (PARTITION BY task, entity) - {view.horizon_micros + MICROS_PER_DAY}"
+    duck.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM ({everything}) QUALIFY t > {oldest}")
+
+
+def _known_in_time(rows: Rows) -> str:
+    if rows.known_within_days is None:
+        return "true"
+    return f"known - happened <= {round(rows.known_within_days * MICROS_PER_DAY)}"
+
+
+def _value(value: Value, *, snap: bool) -> str:
+    """A row value; those of tiles are multiples of 1/SNAP, so that their sum does not depend on an order."""
+    if isinstance(value, Is):
+        return f"(\"{value.field}\" = '{value.value}')::DOUBLE"
+    if isinstance(value, str):
+        return f'floor("{value}"::DOUBLE * {SNAP} + 0.5) / {SNAP}' if snap else f'"{value}"::DOUBLE + 0.0'
+    return f"{value!r}::DOUBLE"
+
+
+def _tails(duck: Duck, view: WindowedView, task: int) -> Iterator[Expected]:
+    """A task's states of a windowed view: times, then each column, little-endian."""
+    names = ", ".join(f'"{name}"' for name in view.columns)
+    table = duck.sql(f"SELECT * FROM rows WHERE task = {task} ORDER BY entity, t, {names}").to_arrow_table()
+    if not table.num_rows:
+        return
+    arrays = [table["t"].to_numpy().astype("<i8"), *(table[name].to_numpy().astype("<f8") for name in view.columns)]
+    known = table["known"].to_numpy()
+    runs = pc.run_end_encode(table["entity"].combine_chunks())
+    start = 0
+    for key, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+        newest = int(np.max(known[start:end]))
+        yield key, newest, b"".join(array[start:end].tobytes() for array in arrays)
+        start = end
+
+
+def _recent_items(duck: Duck, view: RecentItems) -> list[tuple[int, Expected]]:
+    ((topic, entity),) = _entities(view)
+    owned = _owned(topic, entity, f'event_timestamp AS happened, known, "{view.item}" AS item')
+    rows = duck.sql(f"""
+        SELECT task, entity, max(known), list((happened, item) ORDER BY happened DESC, item)[:{view.length}] FROM (
+            SELECT task, entity, item, max(happened) AS happened, max(known) AS known FROM ({owned}) GROUP BY ALL
+        ) GROUP BY ALL ORDER BY task, entity
+    """).fetchall()
+    return [(task, (key, known, _pack(items))) for task, key, known, items in rows]
+
+
+def _profiles(duck: Duck, view: Profile) -> list[tuple[int, Expected]]:
+    ((topic, entity),) = _entities(view)
+    fields = ", ".join(f'"{name}" AS "value_{name}"' for name in view.fields)
+    owned = _owned(topic, entity, f"event_timestamp AS happened, known, {fields}")
+    values = ", ".join(f'"value_{name}"' for name in view.fields)
+    rows = duck.sql(f"""
+        SELECT task, entity, max(known) OVER (PARTITION BY task, entity), {values} FROM ({owned})
+        QUALIFY row_number() OVER (PARTITION BY task, entity ORDER BY happened DESC, part DESC, "off" DESC) = 1
+        ORDER BY task, entity
+    """).fetchall()
+    return [
+        (task, (key, known, _pack(dict(zip(view.fields, found, strict=True))))) for task, key, known, *found in rows
+    ]

@@ -1,0 +1,124 @@
+"""Raw messages to Kafka, each acknowledged, with the place that each one got.
+
+In: (topic, key, value) with any bytes. Out: the places, in the order of the messages.
+Invariant: `send` returns when the broker has acknowledged every message. What failed is sent again, so a message may
+be in the topic twice: the broker stored it and the answer was lost. Nothing is ever missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import monotonic
+from typing import Self
+
+import msgspec
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from reference_system.errors import ServiceError
+
+_DELIVERY_MS = 5_000
+_REQUEST_MS = 3_000
+_CLOSE_SECONDS = 2.0
+# A broker that is killed is back within a few seconds; a drill must not wait for ever for one that is not.
+_PATIENCE_SECONDS = 90.0
+# Larger than the broker takes: what is too large must be refused by the broker and not by this client.
+_MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+
+class RawMessage(msgspec.Struct, frozen=True, gc=False):
+    """One message, before it has a place."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+
+
+class Acknowledged(msgspec.Struct, frozen=True, gc=False):
+    """Where the broker says that a message is."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class DrillProducer:
+    """A producer that is made again when it failed; a context manager."""
+
+    def __init__(self, bootstrap: str) -> None:
+        """Take the broker's `host:port`; nothing is opened yet."""
+        self._bootstrap = bootstrap
+        self._producer: KafkaProducer | None = None
+        self.retries = 0
+
+    def __enter__(self) -> Self:
+        """The producer is made with the first message."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the producer."""
+        self._drop()
+
+    def send(self, messages: Sequence[RawMessage]) -> list[Acknowledged]:
+        """Send until all are acknowledged.
+
+        Raises:
+            ServiceError: if the broker stays away.
+        """
+        places: dict[int, Acknowledged] = {}
+        deadline = monotonic() + _PATIENCE_SECONDS
+        while len(places) < len(messages):
+            waiting = [number for number in range(len(messages)) if number not in places]
+            problem = self._attempt(messages, waiting, places)
+            if len(places) < len(messages):
+                self._drop()
+                self.retries += len(messages) - len(places)
+                if monotonic() > deadline:
+                    raise ServiceError(f"{self._bootstrap} acknowledges nothing any more: {problem!r}")
+        return [places[number] for number in range(len(messages))]
+
+    def _attempt(
+        self, messages: Sequence[RawMessage], waiting: Sequence[int], places: dict[int, Acknowledged]
+    ) -> BaseException | None:
+        """Send what waits once, note what arrived, return the last problem."""
+        problem: BaseException | None = None
+        futures = []
+        try:
+            producer = self._producer = self._producer or self._connect()
+            for number in waiting:
+                message = messages[number]
+                futures.append(producer.send(message.topic, key=message.key, value=message.value))
+            producer.flush()
+        except KafkaError as error:
+            problem = error
+        for number, future in zip(waiting, futures, strict=False):
+            if future.succeeded():
+                place = future.get()
+                places[number] = Acknowledged(place.topic, place.partition, place.offset)
+            else:
+                problem = future.exception or problem
+        return problem
+
+    def _connect(self) -> KafkaProducer:
+        return KafkaProducer(
+            bootstrap_servers=self._bootstrap,
+            client_id="workbook-drill",
+            enable_idempotence=True,
+            acks="all",
+            compression_type="lz4",
+            linger_ms=5,
+            batch_size=2**17,
+            max_request_size=_MAX_REQUEST_BYTES,
+            max_block_ms=_DELIVERY_MS,
+            request_timeout_ms=_REQUEST_MS,
+            delivery_timeout_ms=_DELIVERY_MS,
+            bootstrap_timeout_ms=_DELIVERY_MS,
+            reconnect_backoff_max_ms=500,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
+
+    def _drop(self) -> None:
+        if self._producer is not None:
+            self._producer.close(timeout=_CLOSE_SECONDS)
+            self._producer = None

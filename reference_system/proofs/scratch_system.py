@@ -1,0 +1,113 @@
+"""A system for one proof: a state directory, a port block and a broker of its own, gone afterwards.
+
+In: the settings of the live system and a name. Out: a real broker with every topic, in `<state_dir>/scratch/`.
+Invariant: the live system is never touched. When the context ends, however it ends, no process and no file of the
+scratch system is left; after a kill the next scratch system removes both.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from reference_system.errors import StateError
+from reference_system.paths import StatePaths
+from reference_system.proofs.broker_process import BrokerProcess, free_port_offset
+from reference_system.settings import Settings
+from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.stack.one_at_a_time import LOCK_NAME, one_at_a_time
+from reference_system.stack.processes import marked_processes, stop_processes
+from reference_system.use_cases import BROKER_TOPICS
+
+# A scratch broker holds little and lives shortly; several may stand beside a live system.
+_HEAP_MB = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scratch:
+    """A scratch system: its settings and its broker."""
+
+    settings: Settings
+    broker: BrokerProcess
+
+    @property
+    def paths(self) -> StatePaths:
+        """The map of its state directory."""
+        return StatePaths(self.settings.state_dir)
+
+
+@contextmanager
+def scratch_system(settings: Settings, name: str) -> Iterator[Scratch]:
+    """A broker with every topic on free ports, and an empty state directory under `<state_dir>/scratch/`.
+
+    Args:
+        settings: those of the live system; all but folder, ports and the broker's heap hold here too.
+        name: what it is for; the folder begins with it.
+    """
+    folder = StatePaths(settings.state_dir).scratch
+    remove_leftovers(folder)
+    root = folder / f"{name}-{secrets.token_hex(4)}"
+    with _terminated_politely(), one_at_a_time(root, f"{name} in {root.name}"):
+        root.chmod(0o700)
+        try:
+            ours = scratch_settings(settings, root)
+            with BrokerProcess(ours) as broker:
+                ensure_topics(ours.kafka_bootstrap, BROKER_TOPICS, ours.kafka_partitions)
+                yield Scratch(settings=ours, broker=broker)
+        finally:
+            _remove(root)
+
+
+def scratch_settings(settings: Settings, root: Path) -> Settings:
+    """The same system elsewhere: in this folder, on a block of free ports, with a small broker."""
+    elsewhere = {"state_dir": root, "port_offset": free_port_offset(settings), "kafka_heap_mb": _HEAP_MB}
+    return Settings.model_validate(settings.model_dump() | elsewhere)
+
+
+def remove_leftovers(folder: Path) -> list[str]:
+    """Remove the scratch systems under `folder` whose owner was killed; returns their names."""
+    removed = []
+    for root in sorted(folder.iterdir()) if folder.is_dir() else ():
+        try:
+            with one_at_a_time(root, "clean"):
+                _remove(root)
+        except StateError:  # its owner is alive
+            continue
+        removed.append(root.name)
+    return removed
+
+
+def _remove(root: Path) -> None:
+    """Stop what runs there and delete it; the lock stays until its holder lets go."""
+    stop_processes(marked_processes(root))
+    for entry in root.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            # A process that was just stopped may still have been writing.
+            shutil.rmtree(entry, ignore_errors=True)
+        elif entry.name != LOCK_NAME:
+            entry.unlink(missing_ok=True)
+
+
+@contextmanager
+def _terminated_politely() -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that everything is removed; Python's default ends at once."""
+    is_ours = (
+        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    if is_ours:
+        signal.signal(signal.SIGTERM, _end)
+    try:
+        yield
+    finally:
+        if is_ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _end(number: int, _: object) -> None:
+    raise SystemExit(128 + number)
