@@ -6,7 +6,6 @@ Invariant: SIGTERM ends it within five seconds with nothing pending; so does a k
 
 from __future__ import annotations
 
-import gc
 import signal
 from functools import partial
 from typing import TYPE_CHECKING
@@ -56,9 +55,6 @@ def _consume(settings: Settings, paths: StatePaths, stop: StopSignal) -> None:
         _run(loop, stop)
 
 
-_OBJECTS_BETWEEN_COLLECTIONS = 100_000
-
-
 class StopSignal:
     """Whether somebody asked the process to stop."""
 
@@ -76,24 +72,16 @@ class StopSignal:
 
 
 def _run(loop: IngestionLoop, stop: StopSignal) -> None:
+    from reference_system.flows.ingestion_setup import few_collections
     from reference_system.process_metrics import beat
 
-    # What was imported and built stays: the collector need not look at it again, so no poll waits for that.
-    # What a poll makes dies with it, by its reference counts: looking for cycles after every 700 objects is a third of
-    # the whole cost of catching up.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
-    try:
+    with few_collections():
         loop.report()
         stop.running = True
         while not stop.asked:
             loop.step()
             beat()
         loop.finish()
-    finally:
-        # Frozen objects are not taken down at exit, and DuckDB complains about that at length.
-        gc.unfreeze()
 
 
 def _say(line: str) -> None:

@@ -37,39 +37,31 @@ def verify(*, as_json: Annotated[bool, typer.Option("--json", help="Print the re
 
 def show_ledger(report: LedgerReport) -> None:
     """The report for people."""
+    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
 
-    names = ("acknowledged", "counted", "late", "dead-lettered", "duplicates", "lost", "extra", "double", "waiting")
-    table = Table("topic", *(Column(name, justify="right") for name in names))
+    # Narrow enough for 80 columns.
+    names = ("acknow-\nledged", "counted", "late", "dead-\nlettered", "dupli-\ncates", "lost", "double", "waiting")
+    columns = [Column(name, justify="right", no_wrap=True) for name in names]
+    table = Table(Column("topic", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for line in report.topics:
-        figures = (
-            line.acknowledged,
-            line.counted,
-            line.late,
-            line.dead_lettered,
-            line.duplicates,
-            line.missing,
-            line.extra,
-            line.double,
-            line.waiting,
-        )
+        double = line.double + line.extra
+        sets = (line.counted, line.late, line.dead_lettered, line.duplicates)
+        figures = (line.acknowledged, *sets, line.missing, double, line.waiting)
         table.add_row(line.topic, *(f"{figure:,}" for figure in figures))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
+    Console().print(table)
     for line in report.topics:
         if line.removed:
-            console.print(
-                f"{line.topic}: retention removed {line.removed:,} records; only their lake rows were compared"
-            )
+            typer.echo(f"{line.topic}: retention removed {line.removed:,} records; only their lake rows were compared")
     states = report.states
-    console.print(
+    typer.echo(
         f"states: {states.compared:,} compared with the recount, {states.different + states.missing + states.extra:,}"
         f" differ; online store: {states.online_compared:,} compared, {states.online_different:,} differ,"
         f" {states.online_in_flight:,} in flight"
     )
-    console.print(f"digest {report.digest}, {report.seconds:.1f} s")
+    typer.echo(f"digest {report.digest}, {report.seconds:.1f} s")
     for each in report.problems:
-        console.print(f"✗ {each.for_person()}", style="red", markup=False)
+        typer.secho(f"✗ {each.for_person()}", fg=typer.colors.RED)
     if not report.problems:
-        console.print("✓ acknowledged = counted + late + dead-lettered + duplicates; nothing lost, nothing double")
+        typer.echo("✓ acknowledged = counted + late + dead-lettered + duplicates; nothing lost, nothing double")

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system import delta_lake
+from reference_system.clock import wall_seconds
 from reference_system.events import EARLIEST, Topic
 from reference_system.features.duckdb_snapshot import states
 from reference_system.features.kafka_keys import partition_of
@@ -29,7 +30,7 @@ from reference_system.features.stream_rows import is_keyed_by, topics_of
 from reference_system.features.stream_snapshot import task_file
 from reference_system.features.stream_state import HISTORY_OFFSET, SCHEMA, connect, fingerprint
 from reference_system.features.stream_verdicts import HORIZON_MICROS, Outcome, Place
-from reference_system.windows import Micros, View, micros, moment_of
+from reference_system.windows import MICROS_PER_SECOND, Micros, View, micros, moment_of
 
 _NEVER = micros(EARLIEST)
 # Of each topic, how many records below these offsets are on its dead-letter topic.
@@ -91,7 +92,10 @@ def rebuild(  # noqa: PLR0913 - where from, where to and for whom
     committed = {
         (t.name, number): last for t in lakes for number, last in delta_lake.committed_offsets(lake, t).items()
     }
-    files = {task: _draft(task_file(folder, task), fingerprint(views, tasks)) for task in build}
+    # The lost file may have been ahead of the lake and have read in another order: what it pushed must not win over
+    # what is pushed from now on. More microseconds than records pass between two rebuilds.
+    base = round(wall_seconds() * MICROS_PER_SECOND)
+    files = {task: _draft(task_file(folder, task), fingerprint(views, tasks), base) for task in build}
     newest = [_NEVER]
     sequences: dict[int, int] = {}
     for task, db in files.items():
@@ -99,7 +103,7 @@ def rebuild(  # noqa: PLR0913 - where from, where to and for whom
         refused = count_dead_letters(below) if below else {}
         taken = list(_taken(task, committed, views))
         db.executemany("INSERT INTO taken VALUES (?, ?, ?)", taken)
-        sequences[task] = sum(below.values()) + sum(n for _, _, n in taken)
+        sequences[task] = base + sum(below.values()) + sum(n for _, _, n in taken)
         _add_totals(db, below, refused)
     for topic in topics:
         rows = _read(lake, topic, history_only=history_only)
@@ -139,7 +143,7 @@ def remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-def _draft(path: Path, views: str) -> sqlite3.Connection:
+def _draft(path: Path, views: str, base: int) -> sqlite3.Connection:
     draft = draft_of(path)
     remove(draft)
     db = sqlite3.connect(draft, isolation_level=None)
@@ -147,8 +151,8 @@ def _draft(path: Path, views: str) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = MEMORY")
     db.executescript(SCHEMA)
     db.execute("BEGIN")
-    # States of a task that has read nothing have the sequence 0, and are not pushed either.
-    db.executemany("INSERT INTO mark VALUES (?, ?)", [("pushed", -1), ("epoch", 0), ("views", views)])
+    marks = [("pushed", -1), ("epoch", 0), ("base", base), ("views", views)]
+    db.executemany("INSERT INTO mark VALUES (?, ?)", marks)
     return db
 
 

@@ -104,13 +104,15 @@ class StreamState:
             ]
             for topic in topics
         }
+        # The topics with rows for other tasks.
+        self._away = [topic for topic, found in self._readers.items() if not all(here for _, _, here in found)]
         try:
             self._db = connect(path)
             self._epoch = self._take_over()
             positions = self._db.execute("SELECT topic, next_offset, newest FROM position").fetchall()
             taken = self._db.execute("SELECT source, topic, next_offset FROM taken").fetchall()
             self._totals = Counter({(t, Outcome(o)): n for t, o, n in self._db.execute("SELECT * FROM total")})
-            self._pushed = int(self._mark("pushed"))
+            self._pushed, self._base = int(self._mark("pushed")), int(self._mark("base"))
             self._unpushed = self._read_unpushed()
             outbox = self._db.execute("SELECT number, target, record FROM outbox ORDER BY number").fetchall()
         except sqlite3.DatabaseError as error:
@@ -143,12 +145,12 @@ class StreamState:
 
     @property
     def sequence(self) -> int:
-        """The task's progress: it grows with every event that counts, and is the same again after a rebuild."""
+        """The task's progress: it grows with every event that counts, and never goes back, not even by a rebuild."""
         return self._sequence(self._next)
 
     def _sequence(self, positions: Mapping[str, int]) -> int:
         own = sum(offset for topic, offset in positions.items() if topic != REPARTITION_TOPIC)
-        return own + sum(self._taken.values())
+        return self._base + own + sum(self._taken.values())
 
     def apply(
         self, batches: Sequence[Batch], *, forwarded: Sequence[Forwarded] = (), forwarded_until: int | None = None
@@ -321,7 +323,7 @@ class StreamState:
         if self._outbox:
             self._db.execute("DELETE FROM outbox WHERE number <= ?", (self._sent,))
         self._db.execute("UPDATE mark SET value = ? WHERE name = 'pushed'", (self._pushed,))
-        reached = {topic: poll.following[topic] for topic in self._readers if topic in poll.following}
+        reached = {topic: poll.following[topic] for topic in self._away if topic in poll.following}
         return [self._post(target, reached, list(rows.values())) for target, rows in poll.away.items()]
 
     def _post(self, target: int, reached: dict[str, int], rows: list[ForwardedRows]) -> Post:

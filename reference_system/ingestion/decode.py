@@ -51,9 +51,12 @@ def decode_records(records: Iterable[Record], topics: Mapping[str, Topic], *, no
         now: the event clock's time, read after the poll: an event cannot be from after its own arrival.
     """
     latest = now + FUTURE_TOLERANCE
-    readers = {name: (topic, decoder(topic), attrgetter(topic.key)) for name, topic in topics.items()}
+    readers = {}
     decoded = []
     for record in records:
+        if record.topic not in readers:
+            topic = topics[record.topic]
+            readers[record.topic] = (topic, decoder(topic), attrgetter(topic.key))
         topic, read, key_of = readers[record.topic]
         try:
             event = read(record.value, latest)

@@ -21,7 +21,7 @@ from reference_system.ingestion.decode import Record
 
 GROUP = "workbook-ingestion"
 _POLL_MS = 200
-_BATCH = 10_000
+_BATCH = 20_000
 _FETCH_BYTES = 4 * 1024 * 1024
 _LEAVE_MS = 1_000
 

@@ -18,9 +18,11 @@ EVENT_TOPICS: tuple[Topic, ...] = (*fraud_events.TOPICS, *recommendation_events.
 TOPICS: tuple[Topic, ...] = (*EVENT_TOPICS, recommendation_events.RATINGS, PREDICTIONS)
 # What the broker must have: events, refused bytes, and rows on their way between the tasks of ingestion.
 BROKER_TOPICS = (*(name for topic in TOPICS for name in (topic.name, topic.dead_letter)), REPARTITION_TOPIC)
+# What is read together: a Feast service each.
 VIEWS_OF: dict[str, tuple[View, ...]] = {
     "fraud": fraud_features.VIEWS,
-    "recommendation": (*recommendation_features.VIEWS, *recommendation_features.RATING_VIEWS),
+    "recommendation": recommendation_features.VIEWS,
+    "ratings": recommendation_features.RATING_VIEWS,
 }
 VIEWS: tuple[View, ...] = tuple(view for views in VIEWS_OF.values() for view in views)
 USE_CASES = ("fraud", "recommendation")

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
+from sample_events import example
 
 from reference_system import delta_lake
 from reference_system.errors import StateError
@@ -46,7 +47,7 @@ def ids(lake: Path, **span: datetime) -> list[str]:
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
 def test_every_topic_has_a_column_for_each_field_and_its_origin(topic):
     names = delta_lake.arrow_schema(topic).names
-    assert names == [*topic.record.__struct_fields__, "event_day", "kafka_partition", "kafka_offset"]
+    assert names == [*topic.record.__struct_fields__, "event_day", "kafka_partition", "kafka_offset", "late"]
 
 
 @pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
@@ -70,9 +71,20 @@ def test_an_event_comes_back_as_it_was(tmp_path):
     )
     delta_lake.append(tmp_path, IMPRESSIONS, delta_lake.to_table(IMPRESSIONS, [shown], [3], [7]), versions={3: 7})
     (row,) = delta_lake.read(tmp_path, IMPRESSIONS).read_all().to_pylist()
-    origin = {name: row.pop(name) for name in ("event_day", "kafka_partition", "kafka_offset")}
+    origin = {name: row.pop(name) for name in ("event_day", "kafka_partition", "kafka_offset", "late")}
     assert PageShown(**row) == shown
-    assert origin == {"event_day": "2025-03-03", "kafka_partition": 3, "kafka_offset": 7}
+    assert origin == {"event_day": "2025-03-03", "kafka_partition": 3, "kafka_offset": 7, "late": False}
+
+
+def test_late_events_are_facts_that_windows_can_leave_out(tmp_path):
+    payments = [example("transactions", transaction_id=name) for name in ("x1", "x2")]
+    table = delta_lake.to_table(TRANSACTIONS, payments, [0, 0], [0, 1], [False, True])
+    delta_lake.append(tmp_path, TRANSACTIONS, table, versions={0: 1})
+    columns = ["transaction_id"]
+    everything = delta_lake.read(tmp_path, TRANSACTIONS, columns=columns).read_all()
+    counted = delta_lake.read(tmp_path, TRANSACTIONS, columns=columns, counted_only=True).read_all()
+    assert sorted(everything["transaction_id"].to_pylist()) == ["x1", "x2"]
+    assert counted["transaction_id"].to_pylist() == ["x1"]
 
 
 def test_a_prediction_without_a_feature_age_comes_back_without_one(tmp_path):

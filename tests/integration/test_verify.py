@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from reference_system import delta_lake
 from reference_system.cli import app
 from reference_system.errors import ServiceError, StateError
+from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.paths import StatePaths
 from reference_system.proofs.ledger import verify
 from reference_system.proofs.ledger_report import LedgerReport
@@ -350,7 +351,7 @@ def test_a_dead_letter_that_is_missing_forged_or_of_no_record_is_named(fresh: Se
         f"x1 at transactions/{part}/0 (also a dead letter)",
     ) in forged
 
-    remove_until(bootstrap, topic.dead_letter, end_of(bootstrap, topic.dead_letter, part), part)
+    remove_until(bootstrap, {(topic.dead_letter, part): end_of(bootstrap, topic.dead_letter, part)})
     missing = {(each.kind, *each.examples) for each in verify(settings).problems}
     assert (
         "no event, and not on the dead-letter topic",
@@ -365,15 +366,13 @@ def test_a_dead_letter_that_is_missing_forged_or_of_no_record_is_named(fresh: Se
 
 
 def end_of(bootstrap: str, topic: str, partition: int) -> int:
-    from reference_system.ingestion.kafka_log import TopicLog
-
     with TopicLog(bootstrap) as log:
         return log.extent(topic)[partition][1]
 
 
-def remove_until(bootstrap: str, topic: str, offset: int, partition: int) -> None:
+def remove_until(bootstrap: str, offsets: dict[tuple[str, int], int]) -> None:
     admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    admin.delete_records({TopicPartition(topic, partition): offset})
+    admin.delete_records({TopicPartition(*place): offset for place, offset in offsets.items()})
     admin.close()
 
 
@@ -382,9 +381,10 @@ def test_what_retention_removed_is_judged_by_the_lake(fresh: Settings):
     first = mixed(3, 800)
     produce(bootstrap, first)
     ingest(settings)
-    for name in TOPIC_NAMES:
-        for part in range(settings.kafka_partitions):
-            remove_until(bootstrap, name, end_of(bootstrap, name, part) // 2, part)
+    with TopicLog(bootstrap) as log:
+        extents = {name: log.extent(name) for name in TOPIC_NAMES}
+    halves = {(name, part): end // 2 for name, extent in extents.items() for part, (_, end) in extent.items()}
+    remove_until(bootstrap, halves)
     # Duplicates of what is gone, and new events.
     produce(bootstrap, [*first[-40:], *mixed(4, 300)])
     ingest(settings)

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from reference_system.events import Event, Id, Moment, Topic
+from reference_system.event_shapes import Id
+from reference_system.events import Event, Moment, Topic
 
 Amount = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
 

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from reference_system.events import Event, Id, Share, Topic
+from reference_system.event_shapes import Id
+from reference_system.events import Event, Share, Topic
 
 CATEGORIES = ("comedy", "drama", "kids", "music", "news", "science", "sport", "travel")
 Category = Literal["comedy", "drama", "kids", "music", "news", "science", "sport", "travel"]

@@ -226,6 +226,8 @@ class Tasks:
     verdicts: dict[tuple[str, int, int], Outcome] = field(init=False)
     committed: dict[Place, int] = field(init=False)
     records: dict[tuple[str, int], list[Arrival]] = field(init=False)
+    # The online store with its guard: (view, key) → (time, sequence, state).
+    store: dict[tuple[str, str], tuple[int, int, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.states = {
@@ -276,6 +278,15 @@ class Tasks:
             if acknowledged:
                 self.states[task].mark_sent(number)
 
+    def push(self, task: int) -> None:
+        """Push what is marked: of two values the newer time wins, at equal times the higher sequence."""
+        for view, rows in self.states[task].unpushed():
+            for key, time, sequence, state in rows:
+                before = self.store.get((view.name, key))
+                if before is None or (time, sequence) > before[:2]:
+                    self.store[view.name, key] = (time, sequence, state)
+        self.states[task].mark_pushed()
+
     def crash(self, task: int) -> None:
         """Open the file again; the former owner never closed it."""
         self.states[task] = open_state(task_file(self.folder, task), task=task, tasks=self.tasks)
@@ -305,6 +316,8 @@ class Tasks:
             for task, state in self.states.items():
                 self.poll(task, 10_000)
                 self.send(task, len(state.outbox()))
+        for task in self.states:
+            self.push(task)
 
     def union(self) -> States:
         """The states of all tasks; each entity has one owner."""
@@ -315,6 +328,9 @@ class Tasks:
             assert all(partition_of(key, self.tasks) == task for _, key in mine)
             found |= mine
         return found
+
+    def online(self) -> States:
+        return {key: (time, state) for key, (time, _, state) in self.store.items()}
 
     def totals(self) -> Counter[tuple[str, str]]:
         return sum((Counter(state.totals()) for state in self.states.values()), Counter())

@@ -84,6 +84,19 @@ def test_every_state_of_a_rebuilt_task_is_pushed(tmp_path: Path):
     assert waiting == {(view, key) for view, key, *_ in rebuilt.states}
 
 
+def test_what_a_rebuilt_task_pushes_wins_over_what_the_lost_one_pushed(tmp_path: Path):
+    arrivals = arrivals_of(2, 60)
+    with closing(open_state(new_file(tmp_path / "live"))) as state:
+        verdicts = apply(state, arrivals)
+        pushed = state.sequence
+    # The lake was behind.
+    to_lake(tmp_path / "lake", arrivals[:30], verdicts[:30])
+    build(tmp_path / "rebuilt", tmp_path / "lake")
+    with closing(open_state(task_file(tmp_path / "rebuilt", 0))) as state:
+        assert all(row[2] > pushed for _, rows in state.unpushed() for row in rows)
+        assert state.sequence > pushed
+
+
 def test_the_outcomes_of_before_are_found_again_for_each_task(tmp_path: Path):
     late = paid("x2", NOW - LATE_AFTER - timedelta(seconds=1))
     of_tasks = [
@@ -179,6 +192,27 @@ def test_ids_beyond_the_horizon_come_again_and_are_two_events(tmp_path: Path):
     assert rebuilt.totals == {("transactions", Outcome.COUNTED): 3}
     with closing(open_state(task_file(tmp_path / "rebuilt", 0))) as state:
         assert apply(state, [at(paid("x0", moments[2]), 3)]) == [Outcome.DUPLICATE]
+
+
+def test_an_id_at_the_very_end_of_the_horizon_is_still_known(tmp_path: Path):
+    arrivals = [at(paid("x0"), 0), at(paid("x1", NOW + DEDUPLICATION_HORIZON), 1)]
+    lived, rebuilt = lived_and_rebuilt(tmp_path, arrivals)
+    assert_equal(lived, rebuilt)
+    with closing(open_state(task_file(tmp_path / "rebuilt", 0))) as state:
+        assert apply(state, [at(paid("x0"), 2)]) == [Outcome.DUPLICATE]
+
+
+@pytest.mark.parametrize("short", [0, 1])
+def test_a_state_ends_where_no_request_can_look_any_more(short: int, tmp_path: Path):
+    first = paid("x0", NOW, customer_id="c0", terminal_id="t0")
+    arrivals = [at(first, 0)]
+    # A day more than the widest window, of customers and of terminals.
+    for number, (days, who) in enumerate(((31, {"customer_id": "c0"}), (38, {"terminal_id": "t0"})), 1):
+        arrivals.append(at(paid(f"x{number}", NOW + timedelta(days=days, microseconds=-short), **who), number))
+    lived, rebuilt = lived_and_rebuilt(tmp_path, arrivals)
+    assert_equal(lived, rebuilt)
+    rows = {(view, key): len(state) // 24 for view, key, _, state in rebuilt.states}
+    assert rows["customer_activity", "c0"] == rows["terminal_risk", "t0"] == 1 + short
 
 
 @pytest.mark.parametrize("amounts", [(1.0, 0.1, 0.0, -0.0), (3.3, 3.3, 3.3, 3.3)])

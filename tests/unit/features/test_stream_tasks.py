@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_events import NOW, example
-from stream_harness import MICRO, States, Tasks, numbered, paid, rough_messages
+from stream_harness import MICRO, States, Tasks, numbered, paid, rough_messages, stored
 
 from reference_system.features.kafka_keys import partition_of
+from reference_system.features.stream_snapshot import task_file
 from reference_system.features.stream_verdicts import LATE_AFTER, Outcome
 from reference_system.use_cases import VIEWS, topic_named
 
@@ -40,6 +41,7 @@ def assert_like_single(several: Tasks, seed: int) -> None:
     states, totals = single(seed)
     assert several.totals() == totals
     assert several.union() == states
+    assert several.online() == states, "what was pushed on the way is older"
 
 
 def test_the_streams_have_something_of_everything():
@@ -59,7 +61,7 @@ def test_any_number_of_tasks_gives_the_states_of_one(seed: int, tasks: int, tmp_
         assert_like_single(several, seed)
 
 
-ACTIONS = ["poll", "poll", "poll", "again", "send", "send", "send unacknowledged", "crash", "commit"]
+ACTIONS = ["poll", "poll", "poll", "again", "send", "send", "send unacknowledged", "push", "crash", "commit"]
 
 
 @settings(max_examples=20, deadline=None)
@@ -83,13 +85,15 @@ def disturb(several: Tasks, task: int, action: str, count: int) -> None:
             several.send(task, count)
         case "send unacknowledged":
             several.send(task, count, acknowledged=False)
+        case "push":
+            several.push(task)
         case "crash":
             several.crash(task)
         case "commit":
             several.commit(task)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.sampled_from(SEEDS), chance=st.integers(0, 2**32), lost=st.sets(st.integers(0, 3), min_size=1))
 def test_tasks_that_are_built_from_the_lake_join_the_others_where_they_were(seed: int, chance: int, lost: set[int]):
     rng = np.random.default_rng(chance)
@@ -144,7 +148,7 @@ def test_rows_go_to_the_task_that_owns_their_entity(tmp_path: Path):
         Tasks(tmp_path / "tasks", numbered([(topic, each.customer_id, each) for each in payments], tasks=4), 4)
     ) as four:
         four.drain()
-        owners = {key: task for task, state in four.states.items() for _, rows in state.unpushed() for key, *_ in rows}
+        owners = {key: task for task in four.states for _, key in stored(task_file(four.folder, task))}
     assert owners == {name: partition_of(name, 4) for n in range(50) for name in (f"c{n}", f"t{n}")}
 
 
