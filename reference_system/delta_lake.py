@@ -138,12 +138,13 @@ def append(lake: Path, topic: Topic, table: pa.Table, *, versions: Mapping[int, 
         versions: for each Kafka partition in this commit the last offset that it covers (empty for history).
 
     Raises:
-        StateError: if a version was committed before: Delta itself would accept the rows a second time.
+        StateError: if the lake has a version or a row of it already: Delta itself would accept it a second time.
     """
     delta = _open_or_create(lake, topic)
+    partitions, offsets = table["kafka_partition"].to_numpy(), table["kafka_offset"].to_numpy()
     for partition, offset in versions.items():
         before = delta.transaction_version(_writer(topic, partition))
-        if before is not None and offset <= before:
+        if before is not None and min([offset, *offsets[partitions == partition].tolist()]) <= before:
             raise StateError(
                 f"the lake holds {topic.name}-{partition} up to {before}: a commit up to {offset} would repeat rows"
             )

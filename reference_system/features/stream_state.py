@@ -32,7 +32,16 @@ from reference_system.features.stream_forwarding import (
     untaken,
 )
 from reference_system.features.stream_rows import Addition, is_keyed_by, microseconds, reader, topics_of
-from reference_system.features.stream_verdicts import HORIZON_MICROS, Arrival, Batch, Judgement, Outcome, Seen, judge
+from reference_system.features.stream_verdicts import (
+    HORIZON_MICROS,
+    Arrival,
+    Batch,
+    Judgement,
+    Outcome,
+    Seen,
+    is_known_at_once,
+    judge,
+)
 from reference_system.windows import View
 
 SCHEMA = """
@@ -247,7 +256,7 @@ class StreamState:
         """Sort what the counted events add: for this task, and for the others."""
         topic, places, known = batch.topic.name, judgement.counted, judgement.known
         events: list[Event] = [batch.events[place] for place in places]  # type: ignore[misc] # counted: an event
-        times = [microseconds(event.event_timestamp) for event in events]
+        times = known if is_known_at_once(batch.topic) else [microseconds(each.event_timestamp) for each in events]
         for view, read, here in self._readers.get(topic, ()):
             mine = poll.additions.setdefault(view.name, {})
             if here:
@@ -307,10 +316,7 @@ class StreamState:
             taken = [(*channel, offset) for channel, offset in self._taken.items()]
             run("INSERT OR REPLACE INTO taken VALUES (?, ?, ?)", taken)
         for topic, judgement in poll.judged:
-            run(
-                "INSERT INTO seen VALUES (?, ?, ?, ?, ?)",
-                [(topic, identity, at.offset, at.time, at.late) for identity, at in judgement.accepted],
-            )
+            run("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", judgement.accepted)
             run(
                 "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events",
                 [(topic, outcome, count) for outcome, count in judgement.totals.items()],

@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from operator import attrgetter
+from itertools import accumulate, repeat
+from operator import attrgetter, lt
 
 import msgspec
 
@@ -67,7 +68,7 @@ class Judgement(msgspec.Struct):
     next_offset: int
     newest: int | None  # the newest moment known in the partition; None before its first event
     totals: Counter[Outcome]
-    accepted: list[tuple[str, Arrival]]
+    accepted: list[tuple[str, str, int, int, bool]]  # rows of `seen`: topic, event id, and its `Arrival`
     counted: list[int]  # places in the batch
     known: list[int]  # for each counted one, when it could be known
 
@@ -81,8 +82,13 @@ def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> 
         newest: the newest moment that the partition knew so far, microseconds.
         seen: for each id of the batch where it was accepted; extended in place.
     """
+    if not seen and batch.offsets[0] >= next_offset and None not in batch.events:
+        judgement = _all_counted(batch, newest)
+        if judgement is not None:
+            return judgement
+    name = batch.topic.name
     outcomes: list[Outcome] = []
-    accepted: list[tuple[str, Arrival]] = []
+    accepted: list[tuple[str, str, int, int, bool]] = []
     counted: list[int] = []
     known_times: list[int] = []
     id_of, known_of = attrgetter(batch.topic.event_id), _known_of(batch.topic)
@@ -112,7 +118,7 @@ def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> 
             known_times.append(known)
         arrival = Arrival(offset, newest, late)
         seen[identity] = [arrival] if earlier is None else [*earlier, arrival]
-        accepted.append((identity, arrival))
+        accepted.append((name, identity, offset, newest, late))
     new = len(outcomes) - bisect_left(batch.offsets, next_offset)
     return Judgement(
         outcomes=outcomes,
@@ -125,10 +131,35 @@ def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> 
     )
 
 
+def _all_counted(batch: Batch, newest: int | None) -> Judgement | None:
+    """The verdict on most batches: new events, none of them late or twice; `None` if it is another one."""
+    events: Sequence[Event] = batch.events  # type: ignore[assignment] # the caller has looked
+    ids = list(map(attrgetter(batch.topic.event_id), events))
+    known = [round(moment.timestamp() * 1e6) for moment in map(_known_of(batch.topic), events)]
+    times = list(accumulate(known, max, initial=known[0] if newest is None else newest))[1:]
+    if len(set(ids)) < len(ids) or any(map(lt, known, (time - LATE_MICROS for time in times))):
+        return None
+    count = len(ids)
+    rows = zip(repeat(batch.topic.name), ids, batch.offsets, times, repeat(False), strict=False)
+    return Judgement(
+        outcomes=[Outcome.COUNTED] * count,
+        next_offset=batch.offsets[-1] + 1,
+        newest=times[-1],
+        totals=Counter({Outcome.COUNTED: count}),
+        accepted=list(rows),
+        counted=list(range(count)),
+        known=known,
+    )
+
+
+def is_known_at_once(topic: Topic) -> bool:
+    """Whether we know of the topic's events from the moment at which they happen."""
+    return "created_timestamp" not in topic.record.__struct_fields__
+
+
 def _known_of(topic: Topic) -> Callable[[Event], datetime]:
     """When we could know of an event: at its `created_timestamp` if it has one."""
-    names = topic.record.__struct_fields__
-    return attrgetter("created_timestamp" if "created_timestamp" in names else "event_timestamp")
+    return attrgetter("event_timestamp" if is_known_at_once(topic) else "created_timestamp")
 
 
 def _verdict_of_before(offset: int, earlier: Sequence[Arrival] | None) -> Outcome:

@@ -47,6 +47,9 @@ _OUTBOX_RECORDS = 64
 # The clock judged these records when they were new; their verdict is in the state and cannot change.
 _ANY_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
+# What the lake keeps: an event once, late or not.
+_FACTS = (Outcome.COUNTED, Outcome.LATE)
+
 
 def starts(*sinks: Mapping[Place, int]) -> dict[Place, int]:
     """For each partition the smallest next offset of any sink; a sink that does not know one needs it all."""
@@ -162,17 +165,13 @@ class IngestionLoop:
             forwarded_until=forwarded[-1].offset + 1 if forwarded else None,
         )
         for batch, verdicts in zip(batches, outcomes, strict=True):
-            offsets: list[int] = []
-            events: list[Event] = []
-            late: list[bool] = []
-            for offset, event, verdict in zip(batch.offsets, batch.events, verdicts, strict=True):
-                if event is not None and verdict is not Outcome.DUPLICATE:
-                    offsets.append(offset)
-                    events.append(event)
-                    late.append(verdict is Outcome.LATE)
             topic = batch.topic.name
             size = sum(len(each.record.value or b"") for each in decoded[topic])
-            self._sink.take(topic, task, offsets=offsets, events=events, late=late, size=size)
+            facts = [place for place, verdict in enumerate(verdicts) if verdict in _FACTS]
+            offsets = [batch.offsets[place] for place in facts]
+            events: list[Event] = [batch.events[place] for place in facts]  # type: ignore[misc] # facts: events
+            late = [verdicts[place] is Outcome.LATE for place in facts]
+            self._sink.take(topic, task, offsets, events, late, size=size)
             self._sink.reach(topic, task, batch.offsets[-1])
 
     def _forward(self, *, wait: bool = False) -> None:

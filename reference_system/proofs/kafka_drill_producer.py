@@ -19,6 +19,7 @@ from reference_system.errors import ServiceError
 
 _DELIVERY_MS = 5_000
 _REQUEST_MS = 3_000
+_FLUSH_SECONDS = 8.0
 _CLOSE_SECONDS = 2.0
 # A broker that is killed is back within a few seconds; a drill must not wait for ever for one that is not.
 _PATIENCE_SECONDS = 90.0
@@ -88,7 +89,8 @@ class DrillProducer:
             for number in waiting:
                 message = messages[number]
                 futures.append(producer.send(message.topic, key=message.key, value=message.value))
-            producer.flush()
+            # Without a deadline it can wait for ever for a batch that was in flight when the broker was killed.
+            producer.flush(timeout=_FLUSH_SECONDS)
         except KafkaError as error:
             problem = error
         for number, future in zip(waiting, futures, strict=False):
@@ -119,6 +121,12 @@ class DrillProducer:
         )
 
     def _drop(self) -> None:
-        if self._producer is not None:
-            self._producer.close(timeout=_CLOSE_SECONDS)
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is None:
+            return
+        try:
+            producer.close(timeout=_CLOSE_SECONDS)
+        except KafkaError:
+            # It flushes before it closes, and gives up with the flush; the sender lets go of what it still holds.
+            producer._sender.force_close()  # noqa: SLF001 - there is no public way
+            producer.close(timeout=_CLOSE_SECONDS)

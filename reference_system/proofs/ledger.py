@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from reference_system import delta_lake
 from reference_system.errors import StateError
@@ -29,6 +28,7 @@ from reference_system.proofs.duckdb_recount import Duck, Span
 from reference_system.proofs.kafka_topic_reader import dead_letters, raw_records
 from reference_system.proofs.ledger_report import LedgerReport, Problem, StateLedger, TopicLedger, problem
 from reference_system.proofs.ledger_states import Comparison, compare_online, compare_view
+from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS, VIEWS
 
@@ -146,11 +146,11 @@ def _copies(paths: StatePaths, tasks: int) -> Iterator[Path]:
     found = task_files(paths.stream_tasks)
     if not found:
         raise StateError(f"there is no stream state in {paths.stream_tasks}", next_command="make up")
-    with TemporaryDirectory(prefix="verify-", dir=paths.root) as folder:
+    with scratch_folder(paths.scratch, "verify") as folder:
         for task, path in found.items():
             if task < tasks:
-                _copy(path, task_file(Path(folder), task))
-        yield Path(folder)
+                _copy(path, task_file(folder, task))
+        yield folder
 
 
 def _copy(path: Path, copy: Path) -> None:

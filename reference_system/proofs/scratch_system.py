@@ -50,16 +50,22 @@ def scratch_system(settings: Settings, name: str) -> Iterator[Scratch]:
         settings: those of the live system; all but folder, ports and the broker's heap hold here too.
         name: what it is for; the folder begins with it.
     """
-    folder = StatePaths(settings.state_dir).scratch
-    remove_leftovers(folder)
-    root = folder / f"{name}-{secrets.token_hex(4)}"
-    with _terminated_politely(), one_at_a_time(root, f"{name} in {root.name}"):
+    with _terminated_politely(), scratch_folder(StatePaths(settings.state_dir).scratch, name) as root:
+        ours = scratch_settings(settings, root)
+        with BrokerProcess(ours) as broker:
+            ensure_topics(ours.kafka_bootstrap, BROKER_TOPICS, ours.kafka_partitions)
+            yield Scratch(settings=ours, broker=broker)
+
+
+@contextmanager
+def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A folder of one's own under `parent`, which begins with `name`; what killed owners left there is removed."""
+    remove_leftovers(parent)
+    root = parent / f"{name}-{secrets.token_hex(4)}"
+    with one_at_a_time(root, f"{name} in {root.name}"):
         root.chmod(0o700)
         try:
-            ours = scratch_settings(settings, root)
-            with BrokerProcess(ours) as broker:
-                ensure_topics(ours.kafka_bootstrap, BROKER_TOPICS, ours.kafka_partitions)
-                yield Scratch(settings=ours, broker=broker)
+            yield root
         finally:
             _remove(root)
 

@@ -15,6 +15,7 @@ from reference_system.events import Event
 from reference_system.features.stream_verdicts import (
     DEDUPLICATION_HORIZON,
     LATE_AFTER,
+    Arrival,
     Batch,
     Outcome,
     Seen,
@@ -63,7 +64,7 @@ def partitions(draw) -> list[Event | None]:
 @given(events=partitions(), cuts=st.lists(st.integers(0, 60), max_size=5), again=st.integers(0, 20))
 def test_verdicts_follow_the_rules_however_batches_are_cut_and_read_again(events, cuts, again):
     expected = reference(events)
-    seen: Seen = {}
+    file: Seen = {}
     next_offset, newest = 0, None
     totals: dict[Outcome, int] = {}
     for start, end in pairwise([0, *sorted(min(cut, len(events)) for cut in cuts), len(events)]):
@@ -71,7 +72,12 @@ def test_verdicts_follow_the_rules_however_batches_are_cut_and_read_again(events
         if begin == end:
             continue
         batch = Batch(TRANSACTIONS, range(begin, end), events[begin:end])
+        ids = {event.transaction_id for event in events[begin:end] if event is not None}
+        seen = {identity: list(file[identity]) for identity in ids & file.keys()}
         judged = judge(batch, next_offset=next_offset, newest=newest, seen=seen)
+        for topic, identity, *arrival in judged.accepted:
+            assert topic == "transactions"
+            file.setdefault(identity, []).append(Arrival(*arrival))
         assert judged.outcomes == expected[begin:end]
         assert [events[begin + place] for place in judged.counted] == [
             event
@@ -90,7 +96,7 @@ def test_the_offsets_of_a_partition_may_have_gaps():
     judged = judge(batch, next_offset=0, newest=None, seen={})
     assert judged.outcomes == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
     assert judged.next_offset == 9
-    assert [arrival.offset for _, arrival in judged.accepted] == [3, 8]
+    assert [offset for _, _, offset, *_ in judged.accepted] == [3, 8]
 
 
 def test_a_label_is_judged_by_when_it_was_known():

@@ -87,6 +87,16 @@ def test_a_second_writer_of_the_same_offsets_is_refused(tmp_path: Path):
     assert len(rows(tmp_path)) == 1
 
 
+def test_a_second_writer_that_is_further_is_refused_too(tmp_path: Path):
+    sink, other = new_sink(tmp_path), new_sink(tmp_path)
+    take(sink, 0)
+    take(other, 0, 1)
+    sink.flush("transactions", now=1.0)
+    with pytest.raises(StateError, match="transactions-0"):
+        other.flush("transactions", now=1.0)
+    assert [row[2] for row in rows(tmp_path)] == [0]
+
+
 def test_sinks_of_different_partitions_do_not_disturb_each_other(tmp_path: Path):
     sinks = [new_sink(tmp_path) for _ in range(2)]
     for offset in range(3):

@@ -13,7 +13,7 @@ from reference_system.errors import SetupError
 from reference_system.paths import StatePaths
 from reference_system.proofs import broker_process
 from reference_system.proofs.broker_process import free_port_offset
-from reference_system.proofs.scratch_system import remove_leftovers, scratch_settings
+from reference_system.proofs.scratch_system import remove_leftovers, scratch_folder, scratch_settings
 from reference_system.settings import PORT_NAMES
 from reference_system.stack.environment import SERVICE_MARK, STATE_MARK
 from reference_system.stack.one_at_a_time import one_at_a_time
@@ -64,6 +64,18 @@ def test_a_system_whose_owner_lives_stays(scratch):
 
         assert remove_leftovers(scratch) == []
         assert (root / "kafka.log").exists()
+
+
+def test_a_folder_ends_with_its_use_and_the_next_removes_what_a_kill_left(scratch):
+    left = scratch / "verify-1"
+    left.mkdir()
+    (left / "task-0.sqlite").touch()
+
+    with scratch_folder(scratch, "verify") as folder:
+        (folder / "task-0.sqlite").touch()
+        assert list(scratch.iterdir()) == [folder]
+
+    assert list(scratch.iterdir()) == []
 
 
 def test_where_nothing_was_ever_made_nothing_is_removed(settings):
