@@ -65,7 +65,7 @@ class SimulatedClock:
 
 
 def wall_seconds() -> float:
-    """Seconds since the epoch on the machine's own clock: for latencies and heartbeats, never for data."""
+    """Seconds since the epoch on the machine's own clock: for latencies, heartbeats and fencing, never for data."""
     return time.time()
 
 

@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from reference_system.proofs.drill_report import DrillReport
     from reference_system.proofs.drill_stage import Stage
 
-app = typer.Typer(
-    help="Faults on purpose, each in a system of its own, ended by the ledger.", no_args_is_help=True
-)
+app = typer.Typer(help="Faults on purpose, each in a system of its own, ended by the ledger.", no_args_is_help=True)
 
 # The forked consumers would import the program again, each for itself.
 _PRELOAD = ("reference_system.cli",)

@@ -28,8 +28,8 @@ from reference_system.features.duckdb_snapshot import states
 from reference_system.features.kafka_keys import partition_of
 from reference_system.features.stream_rows import is_keyed_by, topics_of
 from reference_system.features.stream_snapshot import task_file
-from reference_system.features.stream_state import HISTORY_OFFSET, SCHEMA, connect, fingerprint
 from reference_system.features.stream_verdicts import HORIZON_MICROS, Outcome, Place
+from reference_system.features.task_file import HISTORY_OFFSET, SCHEMA, connect, fingerprint
 from reference_system.windows import MICROS_PER_SECOND, Micros, View, micros, moment_of
 
 _NEVER = micros(EARLIEST)

@@ -80,7 +80,7 @@ def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> 
         batch: the records.
         next_offset: the first offset that was not judged before; what lies below gets the verdict of then.
         newest: the newest moment that the partition knew so far, microseconds.
-        seen: for each id of the batch where it was accepted; extended in place.
+        seen: for each id of the batch where it was accepted before.
     """
     if not seen and batch.offsets[0] >= next_offset and None not in batch.events:
         judgement = _all_counted(batch, newest)

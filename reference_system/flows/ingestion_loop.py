@@ -24,8 +24,9 @@ from reference_system.clock import Clock, wall_seconds
 from reference_system.errors import StateError
 from reference_system.events import REPARTITION_TOPIC, Event, Topic
 from reference_system.features.stream_forwarding import Forwarded, decode_forwarded
-from reference_system.features.stream_state import StateRow, StreamState
+from reference_system.features.stream_state import StreamState
 from reference_system.features.stream_verdicts import Batch, Outcome
+from reference_system.features.task_file import StateRow
 from reference_system.ingestion.decode import Decoded, Record, decode_records
 from reference_system.ingestion.delta_sink import DeltaSink
 from reference_system.ingestion.kafka_consumer import EventSource, Place

@@ -17,11 +17,12 @@ from kafka.errors import KafkaError
 from reference_system.errors import ServiceError
 from reference_system.events import Topic
 from reference_system.ingestion.decode import Decoded, Headers, Record
+from reference_system.kafka_producers import drop, durable_producer
 
 SCHEMA_VERSION = b"1"
 # Twice what the broker takes on an ordinary topic: the largest message still fits with its headers.
 _MAX_REQUEST_BYTES = 2 * 1024 * 1024
-_DELIVERY_SECONDS = 5
+_DELIVERY_SECONDS = 8
 # A reason is for people; it must not be able to outgrow the message.
 _MAX_REASON = 500
 # What anybody may write in a header is believed only within reason.
@@ -44,7 +45,7 @@ class DeadLetters:
     def __exit__(self, *exception: object) -> None:
         """Leave the broker; nothing is pending after a `send`."""
         if self._producer is not None:
-            self._producer.close(timeout=1)
+            drop(self._producer)
 
     def send(self, refused: Sequence[Decoded]) -> None:
         """Send the records and wait until the broker has all of them.
@@ -73,19 +74,7 @@ class DeadLetters:
 
 def connect(bootstrap: str) -> KafkaProducer:
     """A producer that loses nothing and gives up after seconds."""
-    return KafkaProducer(
-        bootstrap_servers=bootstrap,
-        client_id="workbook-dead-letter",
-        enable_idempotence=True,
-        acks="all",
-        max_request_size=_MAX_REQUEST_BYTES,
-        max_block_ms=_DELIVERY_SECONDS * 1000,
-        request_timeout_ms=_DELIVERY_SECONDS * 500,
-        delivery_timeout_ms=_DELIVERY_SECONDS * 1000,
-        bootstrap_timeout_ms=_DELIVERY_SECONDS * 1000,
-        allow_auto_create_topics=False,
-        metrics_enabled=False,
-    )
+    return durable_producer(bootstrap, "workbook-dead-letter", max_request_size=_MAX_REQUEST_BYTES)
 
 
 def _message(refused: Decoded) -> dict[str, object]:

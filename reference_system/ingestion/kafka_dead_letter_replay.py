@@ -20,6 +20,7 @@ from reference_system.errors import EventRejected, ServiceError
 from reference_system.events import decode
 from reference_system.ingestion.kafka_dead_letter import connect
 from reference_system.ingestion.kafka_dead_letter_shelf import REPLAYED_AS, DeadLetter, Origin
+from reference_system.kafka_producers import drop
 from reference_system.use_cases import topic_named
 
 _DELIVERY_SECONDS = 10
@@ -57,7 +58,7 @@ class DeadLetterReplay:
 
     def __exit__(self, *exception: object) -> None:
         """Leave the broker; nothing is pending after a `send`."""
-        self._producer.close(timeout=1)
+        drop(self._producer)
 
     def send(self, letters: Sequence[DeadLetter]) -> list[Origin]:
         """Send letters and their marks; returns where each of them stands now.

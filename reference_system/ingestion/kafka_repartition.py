@@ -14,9 +14,9 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from reference_system.errors import ServiceError
+from reference_system.kafka_producers import drop, durable_producer
 
-_DELIVERY_MS = 10_000
-_REQUEST_MS = 4_000
+_FLUSH_SECONDS = 10.0
 _MAX_REQUEST_BYTES = 8 * 1024 * 1024
 
 # The number of a record in its task's outbox, the task that it is for, its bytes.
@@ -39,7 +39,7 @@ class RowForwarder:
     def __exit__(self, *exception: object) -> None:
         """Leave the broker; what was not acknowledged stays in the outboxes."""
         if self._producer is not None:
-            self._producer.close(timeout=1)
+            drop(self._producer)
 
     def send(self, outboxes: Mapping[int, Iterable[Post]]) -> None:
         """Send the next records of each task, the first for each other task, unless earlier ones are on their way.
@@ -73,7 +73,7 @@ class RowForwarder:
         """
         if wait and self._producer is not None and self._pending:
             try:
-                self._producer.flush(timeout=_DELIVERY_MS / 1000)
+                self._producer.flush(timeout=_FLUSH_SECONDS)
             except KafkaError as error:
                 raise self._refused(error) from error
         if not all(future.is_done for _, _, future in self._pending):  # type: ignore[attr-defined] # the client's future
@@ -92,20 +92,8 @@ class RowForwarder:
 
     def _connect(self) -> KafkaProducer:
         try:
-            return KafkaProducer(
-                bootstrap_servers=self._bootstrap,
-                client_id="workbook-repartition",
-                enable_idempotence=True,
-                acks="all",
-                compression_type="lz4",
-                linger_ms=0,
-                max_request_size=_MAX_REQUEST_BYTES,
-                max_block_ms=_DELIVERY_MS,
-                request_timeout_ms=_REQUEST_MS,
-                delivery_timeout_ms=_DELIVERY_MS,
-                bootstrap_timeout_ms=_DELIVERY_MS,
-                allow_auto_create_topics=False,
-                metrics_enabled=False,
+            return durable_producer(
+                self._bootstrap, "workbook-repartition", compression_type="lz4", max_request_size=_MAX_REQUEST_BYTES
             )
         except KafkaError as error:
             raise self._refused(error) from error

@@ -22,7 +22,7 @@ from reference_system.clock import FixedClock
 from reference_system.events import encode
 from reference_system.features.feast_store import apply, open_store, write_states
 from reference_system.features.stream_verdicts import Outcome
-from reference_system.flows.ingestion_setup import open_loop
+from reference_system.flows.ingestion_setup import few_collections, open_loop
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.proofs.bench_result import BenchFigure, BenchGoal, BenchResult, ratio
 from reference_system.proofs.feast_naive_push import open_naive_push
@@ -130,7 +130,7 @@ def _ingest(scratch: Scratch) -> float:
     metrics = IngestionMetrics(TOPICS, Outcome, registry=CollectorRegistry())
     push = partial(write_states, open_store(scratch.paths))
     clock = FixedClock(_START + timedelta(days=365))
-    with open_loop(scratch.settings, push=push, metrics=metrics, clock=clock) as loop:
+    with open_loop(scratch.settings, push=push, metrics=metrics, clock=clock) as loop, few_collections():
         began = process_time()
         while not loop.caught_up():
             loop.step()

@@ -16,11 +16,9 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from reference_system.errors import ServiceError
+from reference_system.kafka_producers import drop, durable_producer
 
-_DELIVERY_MS = 5_000
-_REQUEST_MS = 3_000
 _FLUSH_SECONDS = 8.0
-_CLOSE_SECONDS = 2.0
 # A broker that is killed is back within a few seconds; a drill must not wait for ever for one that is not.
 _PATIENCE_SECONDS = 90.0
 # Larger than the broker takes: what is too large must be refused by the broker and not by this client.
@@ -102,31 +100,17 @@ class DrillProducer:
         return problem
 
     def _connect(self) -> KafkaProducer:
-        return KafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            client_id="workbook-drill",
-            enable_idempotence=True,
-            acks="all",
+        return durable_producer(
+            self._bootstrap,
+            "workbook-drill",
             compression_type="lz4",
             linger_ms=5,
             batch_size=2**17,
             max_request_size=_MAX_REQUEST_BYTES,
-            max_block_ms=_DELIVERY_MS,
-            request_timeout_ms=_REQUEST_MS,
-            delivery_timeout_ms=_DELIVERY_MS,
-            bootstrap_timeout_ms=_DELIVERY_MS,
             reconnect_backoff_max_ms=500,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
         )
 
     def _drop(self) -> None:
         producer, self._producer = self._producer, None
-        if producer is None:
-            return
-        try:
-            producer.close(timeout=_CLOSE_SECONDS)
-        except KafkaError:
-            # It flushes before it closes, and gives up with the flush; the sender lets go of what it still holds.
-            producer._sender.force_close()  # noqa: SLF001 - there is no public way
-            producer.close(timeout=_CLOSE_SECONDS)
+        if producer is not None:
+            drop(producer)

@@ -20,6 +20,7 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from reference_system.events import PREDICTIONS, PredictionLogged, Topic, encode
+from reference_system.kafka_producers import drop
 from reference_system.serving.spool import KeyValue, Spool
 
 OUTCOMES = ("sent", "spooled", "replayed", "dropped")
@@ -142,7 +143,7 @@ class PredictionLog:
             self._say(up=False, reason=reason)
         if producer is not None:
             # What it still holds is in the spool: it must not send it as well.
-            producer.close(timeout=0)
+            drop(producer, seconds=0)
 
     def _say(self, *, up: bool, reason: str) -> None:
         if up != self._up:

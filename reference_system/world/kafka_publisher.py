@@ -14,11 +14,10 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from reference_system.events import Event, Topic, encode
+from reference_system.kafka_producers import drop, durable_producer
 
-# Shorter than the heartbeat's 15 s: a world that waits for the broker is alive and says so.
-_DELIVERY_MS = 8_000
-_REQUEST_MS = 4_000
-_CLOSE_SECONDS = 2.0
+# Longer than a delivery may take, shorter than the heartbeat's 15 s: a world that waits is alive and says so.
+_FLUSH_SECONDS = 8.0
 
 Message = tuple[Topic, Event]
 
@@ -63,7 +62,8 @@ class KafkaPublisher:
             for topic, event in messages:
                 key = topic.key_of(event).encode()
                 futures.append(producer.send(topic.name, key=key, value=encode(event)))
-            producer.flush()
+            # Without a deadline it can wait for ever for a batch that was in flight when the broker was killed.
+            producer.flush(timeout=_FLUSH_SECONDS)
         except KafkaError as error:
             problem = f"{type(error).__name__} {error}".strip()
         missing = list(messages[len(futures) :])
@@ -75,22 +75,9 @@ class KafkaPublisher:
         return refused + missing, problem
 
     def _connect(self) -> KafkaProducer:
-        return KafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            client_id="workbook-world",
-            enable_idempotence=True,
-            acks="all",
-            compression_type="lz4",
-            linger_ms=20,
-            max_block_ms=_DELIVERY_MS,
-            request_timeout_ms=_REQUEST_MS,
-            delivery_timeout_ms=_DELIVERY_MS,
-            bootstrap_timeout_ms=_DELIVERY_MS,
-            allow_auto_create_topics=False,
-            metrics_enabled=False,
-        )
+        return durable_producer(self._bootstrap, "workbook-world", compression_type="lz4", linger_ms=20)
 
     def _drop(self) -> None:
-        if self._producer is not None:
-            self._producer.close(timeout=_CLOSE_SECONDS)
-            self._producer = None
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            drop(producer)

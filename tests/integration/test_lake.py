@@ -76,6 +76,14 @@ def test_an_event_comes_back_as_it_was(tmp_path):
     assert origin == {"event_day": "2025-03-03", "kafka_partition": 3, "kafka_offset": 7, "late": False}
 
 
+def test_a_commit_may_move_a_partition_that_has_no_rows(tmp_path):
+    nothing = delta_lake.to_table(TRANSACTIONS, [], [], [])
+    delta_lake.append(tmp_path, TRANSACTIONS, nothing, versions={0: 4})
+    payment = delta_lake.to_table(TRANSACTIONS, [example("transactions")], [1], [2])
+    delta_lake.append(tmp_path, TRANSACTIONS, payment, versions={0: 5, 1: 2})
+    assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == {0: 5, 1: 2}
+
+
 def test_late_events_are_facts_that_windows_can_leave_out(tmp_path):
     payments = [example("transactions", transaction_id=name) for name in ("x1", "x2")]
     table = delta_lake.to_table(TRANSACTIONS, payments, [0, 0], [0, 1], [False, True])

@@ -31,7 +31,7 @@ from stream_harness import (
 )
 
 from reference_system.errors import StateError
-from reference_system.features import stream_state
+from reference_system.features import stream_state, task_file
 from reference_system.features.stream_rebuild import is_current
 from reference_system.features.stream_snapshot import digest, snapshot, snapshots
 from reference_system.features.stream_state import StreamState
@@ -243,7 +243,7 @@ def test_whoever_opens_a_task_fences_its_former_owner(path: Path):
 
 
 def test_a_task_that_is_held_cannot_be_taken_over(path: Path, monkeypatch: pytest.MonkeyPatch):
-    connect = stream_state.connect
+    connect = task_file.connect
 
     def impatient(path: Path) -> sqlite3.Connection:
         db = connect(path)
@@ -252,7 +252,7 @@ def test_a_task_that_is_held_cannot_be_taken_over(path: Path, monkeypatch: pytes
 
     with closing(open_state(path)) as owner:
         with owner.fenced():
-            monkeypatch.setattr(stream_state, "connect", impatient)
+            monkeypatch.setattr(task_file, "connect", impatient)
             with pytest.raises(StateError, match="locked") as raised:
                 open_state(path)
             assert raised.value.next_command == "workbook status", "there is nothing to remove"
