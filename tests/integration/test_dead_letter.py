@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from ledger_system import emptied, ingest, message, own_broker, produce
+from local_broker import free_port_offset
 from sample_events import example
 from typer.testing import CliRunner, Result
 
@@ -196,8 +197,8 @@ def test_what_cannot_be_found_or_asked_is_said_in_a_line(system: Settings):
         assert workbook(*words).exit_code == 2
 
 
-def test_without_a_broker_the_next_command_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("WORKBOOK_PORT_OFFSET", str(settings.port_offset))
+def test_without_a_broker_the_next_command_is_named(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORKBOOK_PORT_OFFSET", str(free_port_offset()))
     result = workbook("list")
     assert result.exit_code == 1
     assert "run `make up`" in result.output
