@@ -7,6 +7,7 @@ UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 WORKBOOK := .venv/bin/workbook
 PYTEST := .venv/bin/python -m pytest
+INTEGRATION_LOG := .test-integration.log
 
 # The interpreter that is there is used; nothing outside the project decides which environment is meant.
 UV_SYNC := $(UV) sync --locked --inexact --python "$(PYTHON)" --no-python-downloads
@@ -23,7 +24,7 @@ export BENTOML_DO_NOT_TRACK := true
 export FEAST_USAGE := false
 
 .DEFAULT_GOAL := help
-.PHONY: help up down restart status logs doctor clean test test-unit test-integration test-e2e lint format load \
+.PHONY: help up down restart status logs doctor clean test coverage test-unit test-integration test-e2e lint format load \
         lock design-check env dev-env check-python
 
 help: ## list the targets
@@ -56,7 +57,16 @@ load: env ## load-test both endpoints of the running system
 design-check: env ## check the design exercises and recompute their numbers
 	@$(WORKBOOK) design check
 
+# Most tests wait for processes: two runs side by side use the two cores that one leaves half idle.
 test: dev-env ## every test: unit, integration (real broker), end to end
+	@echo "integration tests run beside the others; their output comes at the end ($(INTEGRATION_LOG))"
+	@$(PYTEST) tests/integration > $(INTEGRATION_LOG) 2>&1 & integration=$$!; \
+	trap "kill $$integration" INT TERM; \
+	$(PYTEST) tests/unit tests/docs tests/e2e; others=$$?; \
+	wait $$integration; integrated=$$?; cat $(INTEGRATION_LOG); \
+	test $$others -eq 0 && test $$integrated -eq 0
+
+coverage: dev-env ## every test, one after the other, with the lines that none of them reaches
 	@$(PYTEST) --cov --cov-report=term:skip-covered
 
 test-unit: dev-env ## unit tests, under a minute

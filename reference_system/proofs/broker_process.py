@@ -121,7 +121,8 @@ def free_port_offset(settings: Settings) -> int:
     """
     bases = [settings.port(name) - settings.port_offset for name in PORT_NAMES]
     for step in range(BLOCKS):
-        offset = BLOCKS_START + (os.getpid() + step) % BLOCKS * BLOCK_SIZE
+        # Processes that start one after the other begin far apart: what one found free it may not hold yet.
+        offset = BLOCKS_START + (os.getpid() * 37 + step) % BLOCKS * BLOCK_SIZE
         if all(is_port_free(base + offset) for base in bases):
             return offset
     raise SetupError(f"no block of {len(bases)} free ports on this machine")
