@@ -117,6 +117,9 @@ class Topic:
 
 
 PREDICTIONS = Topic(name="predictions", record=PredictionLogged, key="entity_id", event_id="prediction_id")
+# What the version beside the champion (or, where that one answered, the champion) would have answered: the same
+# `prediction_id`, another `model_version`, and nobody was shown it.
+SHADOWS = Topic(name="shadow-predictions", record=PredictionLogged, key="entity_id", event_id="prediction_id")
 
 _encoder = msgspec.json.Encoder()
 _QUOTE, _ESCAPE = b'"\\'

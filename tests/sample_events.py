@@ -16,6 +16,7 @@ from reference_system.use_cases import TOPICS, topic_named
 from reference_system.use_cases.fraud.events import ChargebackReported, Transaction
 from reference_system.use_cases.recommendation.events import (
     CATEGORIES,
+    ExposureLogged,
     PageShown,
     VideoPublished,
     VideoRated,
@@ -78,7 +79,16 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
         "degraded": False,
         "latency_ms": 1.5,
     },
+    "exposures": {
+        "exposure_id": "e1",
+        "experiment": "ranker",
+        "arm": "control",
+        "viewer_id": "v000001",
+        "prediction_id": "p1",
+        "model_version": "1",
+    },
 }
+_EXAMPLES["shadow-predictions"] = _EXAMPLES["predictions"]
 
 
 def example(topic: str, **fields: Any) -> Event:
@@ -174,7 +184,18 @@ EVENTS: dict[str, st.SearchStrategy[Event]] = {
         degraded=st.booleans(),
         latency_ms=st.floats(0.0, 1e6),
     ),
+    "exposures": st.builds(
+        ExposureLogged,
+        **_of_every_event,
+        exposure_id=_ids,
+        experiment=_ids,
+        arm=st.sampled_from(["control", "treatment"]),
+        viewer_id=_ids,
+        prediction_id=_ids,
+        model_version=_names,
+    ),
 }
+EVENTS["shadow-predictions"] = EVENTS["predictions"]
 TOPIC_NAMES = [topic.name for topic in TOPICS]
 
 

@@ -38,7 +38,7 @@ from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.registry import gate, mlflow_registry
 from reference_system.registry.bundles import UseCase, load_bundle, set_current, version_folder
 from reference_system.registry.onnx_scorer import OnnxScorer
-from reference_system.registry.promotions import Promotion, append_promotion
+from reference_system.registry.promotions import Decision, append_decision
 from reference_system.settings import load_settings
 from reference_system.use_cases import USE_CASES
 from reference_system.windows import WindowedView
@@ -126,14 +126,14 @@ def register_and_decide(trained: Trained) -> TrainSummary:
     verdict = _decide(trained, bundle.scorer, champion, seed=settings.seed)
     mlflow_registry.log_verdict(registered, verdict.answer, verdict.reasons, msgspec.to_builtins(verdict))
     if verdict.answer == "promote":
-        promotion = Promotion(
+        promotion = Decision(
             event_timestamp=trained.case.split.as_of,
             use_case=use_case,
             version=registered.version,
             previous=previous,
             reasons=verdict.reasons,
         )
-        _promote(promotion, root)
+        _promote(promotion, registered.version, root)
     say(f"{use_case}: version {registered.version}: {verdict.answer}: {'; '.join(verdict.reasons)}")
     return TrainSummary(
         use_case=use_case,
@@ -173,13 +173,11 @@ def _champion(use_case: UseCase, version: str, inputs: tuple[str, ...], root: Pa
     return None
 
 
-def _promote(promotion: Promotion, root: Path) -> None:
+def _promote(promotion: Decision, version: str, root: Path) -> None:
     """The registry first: it says who is champion. What follows can be repeated."""
-    mlflow_registry.promote(
-        promotion.use_case, promotion.version, event_timestamp=promotion.event_timestamp.isoformat()
-    )
-    set_current(root, promotion.use_case, promotion.version)
-    append_promotion(root, promotion)
+    mlflow_registry.promote(promotion.use_case, version, event_timestamp=promotion.event_timestamp.isoformat())
+    set_current(root, promotion.use_case, version)
+    append_decision(root, promotion)
 
 
 def _complete_features(use_case: UseCase, paths: StatePaths, as_of: datetime) -> None:

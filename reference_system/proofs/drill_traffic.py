@@ -13,16 +13,18 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import numpy as np
 
-from reference_system.events import PREDICTIONS, Event, PredictionLogged, Topic, encode
+from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic, encode
 from reference_system.proofs.kafka_drill_producer import RawMessage
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS, ChargebackReported, Transaction
 from reference_system.use_cases.recommendation.events import (
     CATEGORIES,
+    EXPOSURES,
     IMPRESSIONS,
     RATINGS,
     VIDEOS,
     WATCHES,
     Category,
+    ExposureLogged,
     PageShown,
     VideoPublished,
     VideoRated,
@@ -37,7 +39,16 @@ _SECONDS_BETWEEN = 60.0
 # Of this many events one comes twice, one is late, one is no event.
 _DUPLICATE_EVERY, _LATE_EVERY, _REFUSED_EVERY = 25, 30, 35
 _CUSTOMERS, _TERMINALS, _VIEWERS, _VIDEOS = 50, 40, 50, 30
-_SHARES = {TRANSACTIONS: 0.4, CHARGEBACKS: 0.1, VIDEOS: 0.05, IMPRESSIONS: 0.1, WATCHES: 0.2, RATINGS: 0.05}
+_SHARES = {
+    TRANSACTIONS: 0.4,
+    CHARGEBACKS: 0.1,
+    VIDEOS: 0.05,
+    IMPRESSIONS: 0.1,
+    WATCHES: 0.2,
+    RATINGS: 0.05,
+    SHADOWS: 0.02,
+    EXPOSURES: 0.02,
+}
 _TOPICS = (*_SHARES, PREDICTIONS)
 _WEIGHTS = (*_SHARES.values(), 1.0 - sum(_SHARES.values()))
 
@@ -211,6 +222,19 @@ def _prediction(rng: np.random.Generator, number: str, now: datetime) -> Event:
     )
 
 
+def _exposure(rng: np.random.Generator, number: str, now: datetime) -> Event:
+    return ExposureLogged(
+        schema_version=1,
+        event_timestamp=now,
+        exposure_id=f"e{number}",
+        experiment="ranker",
+        arm="treatment" if rng.integers(2) else "control",
+        viewer_id=_one_of(rng, "v", _VIEWERS),
+        prediction_id=f"p{number}",
+        model_version="1",
+    )
+
+
 _MAKERS: dict[Topic, Callable[[np.random.Generator, str, datetime], Event]] = {
     TRANSACTIONS: _transaction,
     CHARGEBACKS: _chargeback,
@@ -218,5 +242,7 @@ _MAKERS: dict[Topic, Callable[[np.random.Generator, str, datetime], Event]] = {
     IMPRESSIONS: _page,
     WATCHES: _watch,
     RATINGS: _rating,
+    SHADOWS: _prediction,
+    EXPOSURES: _exposure,
     PREDICTIONS: _prediction,
 }

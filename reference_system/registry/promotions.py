@@ -1,6 +1,6 @@
-"""Promotions: who was champion when. MLflow keeps no history of where an alias pointed.
+"""The promotion log: what was decided about models, when and why. MLflow keeps no history of where an alias pointed.
 
-In: a promotion. Out: one more line of `promotions.jsonl`. Invariant: lines are only ever added, each whole.
+In: decisions. Out: one more line of `promotions.jsonl` each. Invariant: lines are only ever added, each whole.
 """
 
 from __future__ import annotations
@@ -8,33 +8,43 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 PROMOTIONS = "promotions.jsonl"
+# In the order in which a good challenger meets them.
+Kind = Literal["alarm", "retraining", "gate", "shadow", "canary", "champion", "rolled back", "experiment"]
 
 
-class Promotion(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A version became champion at a moment of event time; `previous` is `None` for the first."""
+class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something was decided at a moment of event time.
+
+    `version` is the model version that it is about, where it is about one; `previous` the champion at that moment.
+    `figures` are the numbers that decided.
+    """
 
     event_timestamp: datetime
     use_case: str
-    version: str
-    previous: str | None
-    reasons: tuple[str, ...]
+    kind: Kind = "champion"
+    version: str | None = None
+    previous: str | None = None
+    reasons: tuple[str, ...] = ()
+    figures: dict[str, float] = {}
 
 
-def append_promotion(root: Path, promotion: Promotion) -> None:
+def append_decision(root: Path, decision: Decision) -> None:
     """Add a line; it is on the disk when this returns."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / PROMOTIONS).open("ab") as file:
-        file.write(msgspec.json.encode(promotion) + b"\n")
+        file.write(msgspec.json.encode(decision) + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
-def read_promotions(root: Path) -> list[Promotion]:
-    """Every promotion, the oldest first."""
+def read_decisions(root: Path, use_case: str | None = None) -> list[Decision]:
+    """Every decision, or those about one use case, the oldest first."""
     path = root / PROMOTIONS
     lines = path.read_bytes().splitlines() if path.exists() else []
-    return [msgspec.json.decode(line, type=Promotion) for line in lines]
+    decisions = [msgspec.json.decode(line, type=Decision) for line in lines]
+    return [each for each in decisions if use_case in (None, each.use_case)]

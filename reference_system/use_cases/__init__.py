@@ -6,16 +6,17 @@ Invariant: nothing is imported here but numpy, msgspec and the shared foundation
 other.
 """
 
-from reference_system.events import PREDICTIONS, REPARTITION_TOPIC, Topic
+from reference_system.events import PREDICTIONS, REPARTITION_TOPIC, SHADOWS, Topic
 from reference_system.use_cases.fraud import events as fraud_events
 from reference_system.use_cases.fraud import features as fraud_features
 from reference_system.use_cases.recommendation import events as recommendation_events
 from reference_system.use_cases.recommendation import features as recommendation_features
 from reference_system.windows import View
 
-# Topics that the world produces; ratings are brought by people, the prediction log comes from serving.
+# Topics that the world produces; ratings are brought by people, predictions and exposures come from serving.
 EVENT_TOPICS: tuple[Topic, ...] = (*fraud_events.TOPICS, *recommendation_events.TOPICS)
-TOPICS: tuple[Topic, ...] = (*EVENT_TOPICS, recommendation_events.RATINGS, PREDICTIONS)
+SERVING_TOPICS: tuple[Topic, ...] = (PREDICTIONS, SHADOWS, recommendation_events.EXPOSURES)
+TOPICS: tuple[Topic, ...] = (*EVENT_TOPICS, recommendation_events.RATINGS, *SERVING_TOPICS)
 # What the broker must have: events, refused bytes, and rows on their way between the tasks of ingestion.
 BROKER_TOPICS = (*(name for topic in TOPICS for name in (topic.name, topic.dead_letter)), REPARTITION_TOPIC)
 # What is read together: a Feast service each.

@@ -24,7 +24,7 @@ from reference_system.flows.trained_model import contest_of, prepare, split_of
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import current_version, load_bundle, set_current, version_folder
 from reference_system.registry.mlflow_registry import champion_version
-from reference_system.registry.promotions import read_promotions
+from reference_system.registry.promotions import read_decisions
 from reference_system.settings import Settings
 from reference_system.use_cases import USE_CASES
 from reference_system.use_cases.fraud.events import TRANSACTIONS
@@ -79,7 +79,7 @@ def test_the_bootstrap_done_again_trains_nothing(system, paths, capsys):
     assert "fraud: version 1 is champion" in said
     assert "fetched from the registry" in said
     load_bundle(version_folder(paths.bundles, "fraud", "1"), use_case="fraud", inputs=INPUTS)
-    assert [one.use_case for one in read_promotions(paths.bundles)].count("fraud") == 1
+    assert [one.use_case for one in read_decisions(paths.bundles)].count("fraud") == 1
 
 
 @pytest.mark.parametrize("use_case", USE_CASES)

@@ -64,9 +64,22 @@ class VideoRated(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rating: Rating
 
 
+class ExposureLogged(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A viewer of an experiment was answered: in which arm, with which prediction."""
+
+    exposure_id: Id
+    experiment: Id
+    arm: Literal["control", "treatment"]
+    viewer_id: Id
+    prediction_id: Id
+    model_version: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
 VIDEOS = Topic(name="videos", record=VideoPublished, key="video_id", event_id="video_id")
 IMPRESSIONS = Topic(name="impressions", record=PageShown, key="viewer_id", event_id="impression_id")
 WATCHES = Topic(name="watches", record=VideoWatched, key="viewer_id", event_id="watch_id")
 # What the simulated world produces. Ratings come from you: imported, or sent to their topic.
 TOPICS = (VIDEOS, IMPRESSIONS, WATCHES)
 RATINGS = Topic(name="ratings", record=VideoRated, key="viewer_id", event_id="rating_id")
+# Comes from serving while an experiment runs.
+EXPOSURES = Topic(name="exposures", record=ExposureLogged, key="viewer_id", event_id="exposure_id")
