@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from reference_system.commands import (
+    backtest,
     bench,
     clean,
     data,
@@ -20,14 +21,19 @@ from reference_system.commands import (
     design,
     doctor,
     down,
+    drift,
     drill,
     etl,
+    experiment,
     features,
     kafka,
     load,
     logs,
+    models,
     monitor,
     openapi,
+    recommend,
+    release,
     restart,
     run,
     scenario,
@@ -35,6 +41,7 @@ from reference_system.commands import (
     score_batch,
     state,
     status,
+    timeline,
     train,
     up,
     verify,
@@ -97,9 +104,16 @@ app.add_typer(run.app)
 app.add_typer(scenario.app, name="scenario")
 app.add_typer(etl.app)
 app.add_typer(train.app)
+app.add_typer(models.app, name="models")
+app.add_typer(release.app, name="release")
+app.add_typer(recommend.app)
 app.add_typer(score_batch.app)
 app.add_typer(monitor.app, name="monitor")
+app.add_typer(timeline.app)
+app.add_typer(experiment.app, name="experiment")
 app.add_typer(load.app)
+app.add_typer(backtest.app, name="backtest")
+app.add_typer(drift.app, name="drift")
 app.add_typer(drill.app, name="drill")
 app.add_typer(bench.app, name="bench")
 app.add_typer(data.app, name="data")

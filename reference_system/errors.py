@@ -5,6 +5,7 @@ WorkbookError
 ├── ServiceError      a service is missing, unhealthy or too slow    → `workbook status`, `workbook logs NAME`
 ├── StateError        what the state directory holds cannot be used  → `make clean`
 ├── ImportRefused     a file cannot become events; nothing was written
+├── TableRefused      tables that cannot be compared
 ├── EventRejected     bytes that are not the event they claim to be  → dead-letter topic
 ├── TrainingError     no honest model can come from this data
 ├── BundleRefused     a model bundle failed verification; the old one keeps serving
@@ -47,6 +48,10 @@ class StateError(WorkbookError):
 
 class ImportRefused(WorkbookError):  # noqa: N818 - refusing is what the import does
     """A file that cannot become events; nothing was written."""
+
+
+class TableRefused(WorkbookError):  # noqa: N818 - refusing is what the comparison does
+    """Tables that cannot be compared."""
 
 
 class EventRejected(WorkbookError):  # noqa: N818 - the field says rejected events, not event errors

@@ -69,6 +69,11 @@ class StatePaths:
         return self.root / "bundles"
 
     @property
+    def experiments(self) -> Path:
+        """A/B tests, one file each (see `experiments/definition.py`)."""
+        return self.root / "experiments"
+
+    @property
     def kafka(self) -> Path:
         """The broker's log directories and configuration."""
         return self.root / "kafka"

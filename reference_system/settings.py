@@ -74,8 +74,19 @@ class Settings(BaseSettings):
 
     etl_every_hours: float = Field(48.0, gt=0, description="Simulated hours between two ETL runs.")
     train_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two training runs.")
-    monitor_every_hours: float = Field(72.0, gt=0, description="Simulated hours between two monitoring runs.")
+    monitor_every_hours: float = Field(12.0, gt=0, description="Simulated hours between two monitoring runs.")
     batch_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two batch scoring runs.")
+
+    release_every_hours: float = Field(6.0, gt=0, description="Simulated hours between two looks at a release.")
+    shadow_hours: float = Field(12.0, gt=0, description="Simulated hours that a challenger spends in the shadow.")
+    canary_hours: float = Field(24.0, gt=0, description="Simulated hours that a challenger spends as canary.")
+    canary_share: float = Field(
+        0.2, gt=0, lt=1, description="Share of the customers or viewers that a canary answers."
+    )
+
+    explored_places: int = Field(
+        1, ge=0, le=1, description="Places of a served page left to chance, with logged probability; 0 is off."
+    )
 
     ready_seconds: float = Field(90.0, gt=0, description="Deadline for a service to become healthy.")
 

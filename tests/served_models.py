@@ -83,6 +83,7 @@ def small_catalogue(count: int) -> Catalogue:
         published=np.array([micros(KNOWN_UNTIL - days * int(count - i)) for i in place]),
         neighbour_items=np.column_stack([(place + 1) % count, (place + 2) % count]).astype(np.int64),
         neighbour_similarities=np.tile([0.9, 0.4], (count, 1)),
+        factors=np.eye(count, dtype=np.float32)[:, [13, 7]] if count > 13 else np.zeros((count, 2), np.float32),
         popular=place.astype(np.int64),
     )
 
@@ -134,5 +135,6 @@ def ranker_model_for_tests(version: str = "1", *, videos: int = 40) -> RankerMod
         durations=found.durations,
         published=found.published,
         neighbours=Neighbours(items=found.neighbour_items, similarities=found.neighbour_similarities),
+        vectors=found.factors,
         popular=tuple(found.popular.tolist()),
     )

@@ -60,7 +60,9 @@ def video(number, hours, *, category="kids", seconds=60.0):
     }
 
 
-def page(number, hours, videos, *, viewer="v1", propensities=None):
+def page(  # noqa: PLR0913 - one argument for each field that a test may want
+    number, hours, videos, *, viewer="v1", propensities=None, policy="popularity"
+):
     return {
         "event_timestamp": at(hours),
         "impression_id": f"i{number}",
@@ -68,7 +70,7 @@ def page(number, hours, videos, *, viewer="v1", propensities=None):
         "viewer_id": viewer,
         "video_ids": [f"m{one}" for one in videos],
         "propensities": propensities or [0.5] * len(videos),
-        "policy": "popularity",
+        "policy": policy,
     }
 
 

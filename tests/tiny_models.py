@@ -57,6 +57,7 @@ def tiny_catalogue(**changes):
         "published": np.array([1, 2, 3]),
         "neighbour_items": np.array([[1, -1], [0, -1], [-1, -1]]),
         "neighbour_similarities": np.array([[0.5, 0.0], [0.5, 0.0], [0.0, 0.0]]),
+        "factors": np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]], np.float32),
         "popular": np.array([2, 0, 1]),
     }
     return Catalogue(**(arrays | changes))

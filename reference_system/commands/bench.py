@@ -96,6 +96,59 @@ def training_set(
     _finish(settings, f"workbook bench training-set --laps {laps}", result, json=json)
 
 
+@app.command("drift")
+def drift(
+    *,
+    rows: Annotated[int, typer.Option(min=1_000, help="Rows of each of the two tables.")] = 100_000,
+    columns: Annotated[int, typer.Option(min=2, help="Columns.")] = 30,
+    laps: Annotated[int, typer.Option(min=1, max=50, help="How often everything is measured.")] = 3,
+    json: Json = False,
+) -> None:
+    """A drift report against Evidently's, with equal statistics; 1 minute."""
+    from reference_system.commands.proof_progress import begin, progress_bar
+
+    settings = begin(f"compares two tables of {rows:,} × {columns} in memory; the live system is not touched")
+    from reference_system.proofs.bench_drift import run
+
+    with progress_bar() as progress:
+        result = run(rows=rows, columns=columns, laps=laps, progress=progress)
+    _finish(settings, f"workbook bench drift --rows {rows} --columns {columns} --laps {laps}", result, json=json)
+
+
+@app.command("shadow")
+def shadow(
+    *,
+    laps: Annotated[int, typer.Option(min=1, max=50, help="How often everything is measured.")] = 5,
+    json: Json = False,
+) -> None:
+    """Answers with a challenger in the shadow, against answers without one; 2 minutes."""
+    from reference_system.commands.proof_progress import begin, progress_bar
+
+    settings = begin("answers requests in this process with the champions' bundles; the live system is not touched")
+    from reference_system.proofs.bench_shadow import run
+
+    with progress_bar() as progress:
+        result = run(settings, laps=laps, progress=progress)
+    _finish(settings, f"workbook bench shadow --laps {laps}", result, json=json)
+
+
+@app.command("retrieval")
+def retrieval(
+    *,
+    laps: Annotated[int, typer.Option(min=1, max=200, help="How often everything is measured.")] = 15,
+    json: Json = False,
+) -> None:
+    """The nearest of 10,000 videos, exactly, against sorting everything and against plain Python; half a minute."""
+    from reference_system.commands.proof_progress import begin, progress_bar
+
+    settings = begin("retrieves from factors of its own; the live system is not touched")
+    from reference_system.proofs.bench_retrieval import run
+
+    with progress_bar() as progress:
+        result = run(laps=laps, progress=progress)
+    _finish(settings, f"workbook bench retrieval --laps {laps}", result, json=json)
+
+
 def _finish(settings: Settings, command: str, result: BenchResult, *, json: bool) -> None:
     from reference_system.commands.bench_report import write_run
 

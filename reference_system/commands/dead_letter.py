@@ -241,8 +241,14 @@ def _print(answer: ListedLetters) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    id_column = Column("id", no_wrap=True)
-    table = Table(id_column, "error class", Column("error", overflow="fold"), "bytes", "attempt", "sent again as")
+    # On a narrow terminal everything is still there: the id in one piece, to be copied, the rest folded.
+    table = Table(
+        Column("id", no_wrap=True),
+        *(Column(heading, overflow="fold") for heading in ("error class", "error")),
+        "bytes",
+        "attempt",
+        Column("sent again as", overflow="fold"),
+    )
     for each in answer.letters:
         size = "tombstone" if each.bytes is None else f"{each.bytes:,}"
         table.add_row(each.id, each.error_class, escaped(each.error), size, str(each.attempt), each.replayed_as or "")

@@ -1,7 +1,8 @@
 """`workbook monitor`: look now, or show what the last look found.
 
 In: nothing. Out: the verdict, where the page is, and the next command.
-Invariant: it runs in this process, with or without a Prefect server; the scheduled runs use the same flow.
+Invariant: it runs in this process, with or without a Prefect server; the scheduled runs use the same flow, and they
+may act. A person's look changes nothing unless asked to.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ app = typer.Typer(help="Drift, performance and freshness.", no_args_is_help=True
 
 
 @app.command("run")
-def run(*, as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False) -> None:
+def run(
+    *,
+    act: Annotated[bool, typer.Option("--act", help="Log new alarms, and train if the policy says so.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
     """Look at the system now and write a report."""
     settings = prepare()
     from reference_system.flows import prefect_monitor
 
-    summary = run_now(settings, prefect_monitor.monitor)
+    summary = run_now(settings, prefect_monitor.monitor, act=act)
     if as_json:
         typer.echo(json.dumps(summary))
     else:
         typer.echo(f"{summary['level']}: {summary['verdict']}")
+        for use_case, ruling in summary["rulings"].items():
+            typer.echo(f"{use_case}: {ruling}")
         typer.echo(f"report: {summary['report']}")
 
 
@@ -44,8 +51,10 @@ def report(*, open_page: Annotated[bool, typer.Option("--open", help="Open the p
         raise StateError("no monitoring report yet", next_command="workbook monitor run")
     page = folder / "latest.html"
     typer.echo(f"{latest.as_of:%Y-%m-%d %H:%M} (event time), {latest.level}: {latest.verdict}")
-    for finding in latest.findings:
-        typer.echo(f"next: {finding.next_command}")
+    for command in dict.fromkeys(finding.next_command for finding in latest.findings):
+        typer.echo(f"next: {command}")
+    for use_case, ruling in latest.rulings.items():
+        typer.echo(f"{use_case}: {ruling}")
     typer.echo(f"report: {page}")
     if open_page:
         typer.launch(page.as_uri())

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from prefect import Flow
 
     from reference_system.settings import Settings
@@ -41,7 +43,8 @@ def prepare() -> Settings:
 
     settings = load_settings()
     os.environ.update(child_environment(settings))
-    warnings.simplefilter("ignore", DeprecationWarning)
+    # Feast switches warnings of other libraries on again when it is imported; what they deprecate is their business.
+    warnings.showwarning = lambda *_, **__: None
     # The run's log, tracebacks included, is on the server; at the prompt an error is one line.
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     return settings
@@ -49,16 +52,22 @@ def prepare() -> Settings:
 
 def run_now(settings: Settings, flow: Flow[..., Any], **parameters: object) -> dict[str, Any]:
     """Run the flow in this process; as a run of the Prefect server if it answers."""
+    run = runner(settings, flow)
+    for name in ("prefect.flow_runs", "prefect.task_runs", _OURS):
+        logging.getLogger(name).addHandler(_Progress())
+    logging.getLogger(_OURS).setLevel(logging.INFO)
+    return run(**parameters)
+
+
+def runner(settings: Settings, flow: Flow[..., Any]) -> Callable[..., dict[str, Any]]:
+    """The flow for this process, once or many times: with a server that answers, each call is a run there."""
     from reference_system.stack.services import service_named
 
     visible = service_named(settings, "prefect").health.problem() is None
     where = f"{settings.url('prefect')}/runs" if visible else "not shown in Prefect: its server does not answer"
     typer.echo(f"running {flow.name} ({where})", err=True)
-    for name in ("prefect.flow_runs", "prefect.task_runs", _OURS):
-        logging.getLogger(name).addHandler(_Progress())
-    logging.getLogger(_OURS).setLevel(logging.INFO)
-    summary: dict[str, Any] = (flow if visible else flow.fn)(**parameters)
-    return summary
+    run: Callable[..., dict[str, Any]] = flow if visible else flow.fn
+    return run
 
 
 class _Progress(logging.StreamHandler[Any]):

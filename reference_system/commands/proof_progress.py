@@ -5,7 +5,6 @@ In: a share between 0 and 1, and what happens now. Out: text on stderr, beside t
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -23,8 +22,6 @@ _QUIET_SECONDS = 10.0
 def begin(line: str) -> Settings:
     """Say what will happen, before the libraries are imported, which takes seconds; the settings."""
     typer.echo(line, err=True)
-    # Feast switches warnings of other libraries on again when it is imported; what they deprecate is their business.
-    warnings.showwarning = lambda *_, **__: None
     return prepare()
 
 

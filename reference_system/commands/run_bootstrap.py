@@ -38,7 +38,7 @@ def main(settings: Settings) -> None:
     _make_features(paths)
     for name in USE_CASES:
         use_case = cast("UseCase", name)
-        _make_champion(use_case)
+        _make_champion(use_case, paths)
         _bring_bundle(use_case, paths)
 
 
@@ -55,16 +55,15 @@ def _make_features(paths: StatePaths) -> None:
         etl()
 
 
-def _make_champion(use_case: UseCase) -> None:
+def _make_champion(use_case: UseCase, paths: StatePaths) -> None:
     """Train until there is a champion, which is once.
 
     Raises:
         TrainingError: if the gate does not let the first model through.
     """
     from reference_system.flows.prefect_train import train
-    from reference_system.registry.mlflow_registry import champion_version
 
-    version = champion_version(use_case)
+    version = _champion_version(use_case, paths)
     if version is not None:
         typer.echo(f"{use_case}: version {version} is champion")
         return
@@ -83,9 +82,9 @@ def _bring_bundle(use_case: UseCase, paths: StatePaths) -> None:
     """The champion's bundle, verified, with the pointer on it: fetched only if what is here cannot be loaded."""
     from reference_system.flows.trained_model import contest_of
     from reference_system.registry.bundles import load_bundle, set_current, version_folder
-    from reference_system.registry.mlflow_registry import champion_version, fetch_bundle
+    from reference_system.registry.mlflow_registry import fetch_bundle
 
-    version = champion_version(use_case)
+    version = _champion_version(use_case, paths)
     if version is None:
         raise TrainingError(f"{use_case} has no champion", next_command=f"workbook train {use_case}")
     folder, inputs = version_folder(paths.bundles, use_case, version), tuple(contest_of(use_case).inputs)
@@ -96,6 +95,14 @@ def _bring_bundle(use_case: UseCase, paths: StatePaths) -> None:
         fetch_bundle(use_case, version, paths.bundles)
         load_bundle(folder, use_case=use_case, inputs=inputs)
     set_current(paths.bundles, use_case, version)
+
+
+def _champion_version(use_case: UseCase, paths: StatePaths) -> str | None:
+    """Whom the pointer names, or where there is no pointer yet the registry."""
+    from reference_system.registry.bundles import current_version
+    from reference_system.registry.mlflow_registry import champion_version
+
+    return current_version(paths.bundles, use_case) or champion_version(use_case)
 
 
 @contextmanager

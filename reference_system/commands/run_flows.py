@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Flows follow one another instead of waiting for one another: each starts this much later than the one before.
 _STAGGER = timedelta(seconds=20)
+# The others must get a turn between two runs of an urgent flow, also in a fast world.
+_LEAST_BETWEEN_URGENT = timedelta(seconds=10)
 _HEARTBEAT_SECONDS = 4.0
 
 
@@ -50,14 +52,21 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
     from reference_system.flows.prefect_batch import score_batch
     from reference_system.flows.prefect_etl import etl
     from reference_system.flows.prefect_monitor import monitor
+    from reference_system.flows.prefect_release import release
     from reference_system.flows.prefect_service import ServedFlow
     from reference_system.flows.prefect_train import train
 
     rows: tuple[tuple[Flow[..., Any], str, float, dict[str, object]], ...] = (
         (etl, "etl", settings.etl_every_hours, {}),
-        (monitor, "monitor", settings.monitor_every_hours, {}),
-        (train, "train-fraud", settings.train_every_hours, {"use_case": "fraud"}),
-        (train, "train-recommendation", settings.train_every_hours, {"use_case": "recommendation"}),
+        (monitor, "monitor", settings.monitor_every_hours, {"act": True}),
+        (release, "release", settings.release_every_hours, {}),
+        (train, "train-fraud", settings.train_every_hours, {"use_case": "fraud", "trigger": "schedule"}),
+        (
+            train,
+            "train-recommendation",
+            settings.train_every_hours,
+            {"use_case": "recommendation", "trigger": "schedule"},
+        ),
         (score_batch, "score-batch-fraud", settings.batch_every_hours, {"use_case": "fraud"}),
         (score_batch, "score-batch-recommendation", settings.batch_every_hours, {"use_case": "recommendation"}),
     )
@@ -65,9 +74,12 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
     served = []
     for place, (flow, name, hours, parameters) in enumerate(rows):
         every = timedelta(hours=hours / settings.speed)
+        urgent = flow is release
+        if urgent:
+            every = max(every, _LEAST_BETWEEN_URGENT)
         # The first run comes after half an interval: a reader sees each flow within a few minutes of `make up`.
         first = start + every / 2 + place * _STAGGER
-        served.append(ServedFlow(flow=flow, name=name, every=every, first=first, parameters=parameters))
+        served.append(ServedFlow(flow=flow, name=name, every=every, first=first, parameters=parameters, urgent=urgent))
     return served
 
 

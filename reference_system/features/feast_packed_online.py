@@ -140,13 +140,14 @@ class PackedSqliteOnlineStore(OnlineStore):
         """Drop the tables of the views. The file stays: other processes may have it open."""
         for view in tables:
             self.table(config, view).drop()
-        self._close()
+        self.disconnect()
 
     async def close(self) -> None:
         """Close this process's writer and this thread's reader."""
-        self._close()
+        self.disconnect()
 
-    def _close(self) -> None:
+    def disconnect(self) -> None:
+        """The same, without an event loop."""
         if self._connections is not None:
             self._connections.close()
 

@@ -8,7 +8,9 @@ keys, tables and guard), without an object for each key and value.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
+import shutil
 import string
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +29,7 @@ from feast.infra.key_encoding_utils import serialize_entity_key_prefix
 from reference_system.errors import StateError
 from reference_system.features.feast_objects import feast_objects, state_name
 from reference_system.features.feast_packed_online import PackedSqliteOnlineStore
-from reference_system.features.packed_table import PackedTable, joined_read
+from reference_system.features.packed_table import Connections, PackedTable, joined_read
 from reference_system.paths import StatePaths
 from reference_system.use_cases import VIEWS
 from reference_system.windows import View, WindowedView
@@ -49,6 +51,16 @@ def open_store(paths: StatePaths) -> FeatureStore:
     text = (_REPO / "feature_store.yaml").read_text(encoding="utf-8")
     config = msgspec.yaml.decode(string.Template(text).safe_substitute(WORKBOOK_STATE_DIR=paths.root))
     return FeatureStore(config=RepoConfig(**config, repo_path=paths.root))
+
+
+@contextlib.contextmanager
+def connected(paths: StatePaths) -> Iterator[FeatureStore]:
+    """Feast over a state directory that will be removed: nothing holds its files afterwards."""
+    store = open_store(paths)
+    try:
+        yield store
+    finally:
+        _online(store).disconnect()
 
 
 def apply(store: FeatureStore) -> None:
@@ -83,6 +95,30 @@ def read_states(store: FeatureStore, view: View | tuple[View, ...], keys: Sequen
     if len(keys) == 1:
         return [table.read_one(_key(prefix, keys[0]))]
     return table.read([_key(prefix, name) for name in keys])
+
+
+def copy_online(paths: StatePaths, to: StatePaths) -> None:
+    """A copy of the registry and the online store, as they are at one moment: reads of it never change.
+
+    Raises:
+        StateError: if nothing was applied yet.
+    """
+    if not (paths.feast_registry.exists() and paths.online_store.exists()):
+        raise StateError("there is no feature store yet", next_command="workbook etl")
+    to.feast_registry.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(paths.feast_registry, to.feast_registry)
+    Connections(paths.online_store).copy_to(to.online_store)
+
+
+def states_digest(store: FeatureStore, views: Sequence[View]) -> str:
+    """The digest of every state of the views; equal states have equal digests, in whatever order they came."""
+    digest = hashlib.sha256()
+    for view in views:
+        table, _ = _state_table(store, state_name(view))
+        for key, time, state in table.rows():
+            digest.update(b"%d %d %d " % (len(key), time, len(state or b"")))
+            digest.update(key + (state or b""))
+    return digest.hexdigest()
 
 
 def materialize(store: FeatureStore, start: datetime, end: datetime) -> None:
@@ -139,13 +175,17 @@ def _paths(store: FeatureStore) -> StatePaths:
     return StatePaths(Path(str(store.config.repo_path)))
 
 
+def _online(store: FeatureStore) -> PackedSqliteOnlineStore:
+    return cast("PackedSqliteOnlineStore", store._get_provider().online_store)  # noqa: SLF001 - it has no public name
+
+
 @lru_cache(maxsize=64)  # few stores in a process: an unbounded cache would keep every reopened one open
 def _state_table(store: FeatureStore, name: str) -> tuple[PackedTable, bytes]:
     """The table of an online view, and what each of its keys begins with in Feast's serialization.
 
     Looked up once for each store: Feast parses its registry on every look-up.
     """
-    online = cast("PackedSqliteOnlineStore", store._get_provider().online_store)  # noqa: SLF001 - it has no public name
+    online = _online(store)
     view = store.get_feature_view(name)
     prefix = bytes(serialize_entity_key_prefix(view.join_keys)) + ValueType.STRING.value.to_bytes(4, "little")
     return online.table(store.config, view), prefix

@@ -18,7 +18,8 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 Row = tuple[bytes, int, int, int, bytes | None]
@@ -89,6 +90,11 @@ class Connections:
             writer.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
             self._writer = writer
         return self._writer
+
+    def copy_to(self, path: Path) -> None:
+        """Copy the whole database as it is at one moment; a writer goes on meanwhile."""
+        with closing(self._open_reader()) as source, closing(sqlite3.connect(path)) as copy:
+            source.backup(copy)
 
     def close(self) -> None:
         """Close the writer and this thread's reader; both open again when they are asked for."""
@@ -165,6 +171,12 @@ class PackedTable:
     def read_one(self, key: bytes) -> Found:
         """The value of one key and its event time; (None, None) if it is unknown."""
         return self._reader().execute(self._select, (key,)).fetchone() or _NOT_FOUND
+
+    def rows(self) -> Iterator[tuple[bytes, int, bytes | None]]:
+        """Every key with its event time and value, in the order of the keys."""
+        yield from self._reader().execute(
+            f'SELECT entity_key, event_ts, {self.value} FROM "{self.name}" ORDER BY entity_key'
+        )
 
     def read(self, keys: Sequence[bytes]) -> list[Found]:
         """The values of keys and their event times, in the order of the keys."""

@@ -2,7 +2,8 @@
 
 In: the prediction log, payments, chargebacks, pages and watches, in the lake. Out: one row for each payment that was
 scored, one for each video that was shown, with its label.
-Invariant: only rows whose label is mature at `as_of` come out, and nothing that was created after `as_of` is used.
+Invariant: nothing that was created after `as_of` is used; a label that is not mature yet is given with the moment of
+its report, never as an outcome.
 
 Answers that nothing happened upon (load tests, a person's trial) have no payment and no page: the join drops them.
 """
@@ -58,6 +59,29 @@ _SHARES = """
     ) AS frauds USING (transaction_id)
     GROUP BY day HAVING (day + 1) * {day} <= {as_of} - {delay} AND day * {day} >= {start}
     ORDER BY day
+"""
+_REPORTS = """
+    SELECT epoch_us(paid.event_timestamp) AS time, epoch_us(frauds.created_timestamp) AS reported
+    FROM transactions AS paid
+    LEFT JOIN (
+        SELECT transaction_id, min(created_timestamp) AS created_timestamp FROM chargebacks
+        WHERE epoch_us(created_timestamp) <= {as_of} GROUP BY transaction_id
+    ) AS frauds USING (transaction_id)
+    ORDER BY time
+"""
+_ANSWERED = """
+    WITH answers AS ({answers}),
+    frauds AS (
+        SELECT transaction_id, min(created_timestamp) AS created_timestamp FROM chargebacks
+        WHERE epoch_us(created_timestamp) <= {as_of} GROUP BY transaction_id
+    )
+    SELECT epoch_us(paid.event_timestamp) AS time, epoch_us(frauds.created_timestamp) AS reported,
+        answers.model_version, answers.scores[1] AS score, answers.features
+    FROM answers
+    JOIN transactions AS paid ON paid.transaction_id = answers.request_id
+    LEFT JOIN frauds ON frauds.transaction_id = paid.transaction_id
+    WHERE epoch_us(paid.event_timestamp) >= {start} AND epoch_us(paid.event_timestamp) < {as_of}
+    ORDER BY time, paid.transaction_id
 """
 _PAGES = """
     WITH answers AS ({answers}),
@@ -125,6 +149,39 @@ def fraud_shares(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
         return duck.sql(
             _SHARES.format(day=MICROS_PER_DAY, as_of=micros(as_of), start=micros(start), delay=LABEL_DELAY // _MICRO)
         ).to_arrow_table()
+
+
+def payment_reports(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
+    """All payments from `start` on, mature or not, with the moment from which they were known to be frauds.
+
+    Returns:
+        `time`, `reported` (null as long as nobody has complained); microseconds since 1970.
+    """
+    with duckdb.connect(config={"threads": 2}) as duck:
+        paid = ("transaction_id", "event_timestamp")
+        duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
+        reported = ("transaction_id", "created_timestamp")
+        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=as_of, columns=reported))
+        return duck.sql(_REPORTS.format(as_of=micros(as_of))).to_arrow_table()
+
+
+def answered_payments(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
+    """Payments from `start` on that were answered, mature or not, with the model's inputs as they were served.
+
+    Returns:
+        `time, reported` (as above), `model_version, score` (null where a rule answered), `features`.
+    """
+    with duckdb.connect(config={"threads": 2}) as duck:
+        columns = ("prediction_id", "request_id", "use_case", "model_version", "scores", "features")
+        answers = ("created_timestamp", *columns)
+        duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=as_of, columns=answers))
+        paid = ("transaction_id", "event_timestamp")
+        duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
+        reported = ("transaction_id", "created_timestamp")
+        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=as_of, columns=reported))
+        answers_sql = _ANSWERS.format(use_case="fraud", as_of=micros(as_of))
+        sql = _ANSWERED.format(answers=answers_sql, as_of=micros(as_of), start=micros(start))
+        return duck.sql(sql).to_arrow_table()
 
 
 def page_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime) -> pa.Table:

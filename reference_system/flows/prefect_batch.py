@@ -3,7 +3,8 @@
 In: a use case, and for fraud a finished day. Out: one Parquet file under `batch/<use case>/<day>.parquet`, and a run
 in MLflow's experiment `batch`.
 Invariant: a prediction is what the real-time service would have answered for the same inputs. A file is replaced
-whole, so any day can be scored again; a run that fails leaves the file of the run before.
+whole; a run that was killed is continued by the next one, and what is done is not done again (see
+`batch_partitions.py`).
 
 Fraud reads the values that the ETL computed for the moment of each payment; recommendation reads the states of now,
 as a request would, and answers for every viewer who was active in the last week.
@@ -11,64 +12,48 @@ as a request would, and answers for every viewer who was active in the last week
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from time import perf_counter
 
 import msgspec
-import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
+from prefect import flow
 
-from reference_system import delta_lake
-from reference_system.clock import SimulatedClock
-from reference_system.errors import StateError
-from reference_system.features import feast_store
-from reference_system.flows.prefect_etl import Mark
-from reference_system.flows.prefect_steps import is_watched, say
+from reference_system.errors import ServiceError, StateError
+from reference_system.flows.batch_pages import compose_pages
+from reference_system.flows.batch_partitions import Outcome, Passed, Written
+from reference_system.flows.batch_payments import ONE_DAY, finished_until, require_finished, score_payments
+from reference_system.flows.prefect_steps import event_time, say, warn
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import Bundle, UseCase, current_version, load_bundle, version_folder
-from reference_system.serving.bentoml_service import fraud_model, open_reads, ranker_model
-from reference_system.serving.catalogue import read_catalogue
 from reference_system.serving.mlflow_batch_runs import BatchRun, log_batch_run
-from reference_system.serving.recommending import compose
 from reference_system.settings import load_settings
-from reference_system.use_cases.fraud import features as fraud
-from reference_system.use_cases.fraud.events import TRANSACTIONS
-from reference_system.use_cases.fraud.policy import decide
-from reference_system.use_cases.recommendation import features as recommendation
-from reference_system.use_cases.recommendation.events import IMPRESSIONS
 from reference_system.windows import Floats
-
-_DAY = timedelta(days=1)
-_ACTIVE = timedelta(days=7)
-_PAGE = 10
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
 class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did."""
+    """What one run did; `made_rows` and the speed are of this run alone, `run_id` is MLflow's."""
 
     use_case: str
     day: str
     model_version: str
+    outcome: Outcome
     rows: int
+    made_rows: int
     rows_per_second: float
+    inputs: str
     file: str
-    run_id: str
+    run_id: str | None
 
 
 @flow(name="score-batch", log_prints=False)
-def score_batch(use_case: str, day: str | None = None) -> dict[str, object]:
+def score_batch(use_case: str, day: str | None = None, *, force: bool = False) -> dict[str, object]:
     """Score a batch with the champion.
 
     Args:
         use_case: `fraud` or `recommendation`.
         day: ISO date of a finished day (fraud); by default the newest that the feature tables hold.
+        force: begin anew, also if the batch is there and made of the same inputs by the same model.
 
     Returns:
         `BatchSummary` as a dict.
@@ -76,152 +61,72 @@ def score_batch(use_case: str, day: str | None = None) -> dict[str, object]:
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     started = perf_counter()
-    if use_case == "fraud":
-        chosen = _finished_day(paths, day)
-        table, scores, version = (score_payments if is_watched() else score_payments.fn)(chosen)
-    elif use_case == "recommendation":
-        chosen = _today(paths, day)
-        table, scores, version = (compose_pages if is_watched() else compose_pages.fn)(chosen)
-    else:
-        raise StateError(f"there is no use case {use_case!r} (there are fraud and recommendation)")
-    name = f"{chosen:%Y-%m-%d}"
-    path = paths.batch / use_case / f"{name}.parquet"
-    write_predictions(path, table)
+    written = write_batch(paths, use_case, day, force=force)
     seconds = perf_counter() - started
-    say(f"{use_case}: {table.num_rows} rows for {name} by version {version} in {seconds:.1f} s")
-    run = BatchRun(
-        use_case=use_case,
-        day=name,
-        model_version=version,
-        rows=table.num_rows,
-        seconds=seconds,
-        scores=scores,
-        file=str(path.relative_to(paths.root)),
-    )
-    run_id = log_batch_run(settings.url("mlflow"), run)
+    name = written.file.stem
+    version = written.source.model_version
+    say(f"{use_case}: {written.rows} rows for {name} by version {version}, {written.outcome} in {seconds:.1f} s")
+    run_id = None if written.outcome == "already done" else _logged(settings.url("mlflow"), paths, written, seconds)
     summary = BatchSummary(
         use_case=use_case,
         day=name,
         model_version=version,
-        rows=run.rows,
-        rows_per_second=round(run.rows / seconds, 1),
-        file=str(path),
+        outcome=written.outcome,
+        rows=written.rows,
+        made_rows=written.made_rows,
+        rows_per_second=round(written.made_rows / seconds, 1),
+        inputs=written.source.inputs,
+        file=str(written.file),
         run_id=run_id,
     )
     done: dict[str, object] = msgspec.to_builtins(summary)
     return done
 
 
-@task(cache_policy=NO_CACHE, persist_result=False)
-def score_payments(day: datetime) -> tuple[pa.Table, Floats, str]:
-    """The predictions for the payments of one day, in order of time, their scores and the model's version."""
-    paths = StatePaths(load_settings().state_dir)
-    model = fraud_model(_champion(paths, "fraud", fraud.INPUTS))
-    columns = ["transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp"]
-    payments = delta_lake.read(paths.lake, TRANSACTIONS, start=day, end=day + _DAY, columns=columns).read_all()
-    payments = payments.sort_by([("event_timestamp", "ascending"), ("transaction_id", "ascending")])
-    if not payments.num_rows:
-        raise StateError(f"the lake has no payment of {day:%Y-%m-%d}")
-    views = (fraud.CUSTOMER_ACTIVITY, fraud.TERMINAL_RISK)
-    joined = feast_store.historical(feast_store.open_store(paths), payments, views)
-    inputs = fraud_inputs(joined)
-    if np.isnan(inputs).any():
-        raise StateError(
-            f"the feature tables miss values of {day:%Y-%m-%d}",
-            next_command=f"workbook etl --from {day:%Y-%m-%d} --to {day + _DAY:%Y-%m-%d}",
-        )
-    scores = model.scorer(inputs.astype(np.float32))
-    decisions = [decide(score, model.thresholds) for score in scores.tolist()]
-    table = (
-        payments.append_column("score", pa.array(scores, pa.float64()))
-        .append_column("decision", pa.array(decisions, pa.string()))
-        .append_column("model_version", pa.array([model.version] * len(scores), pa.string()))
-    )
-    return table, scores, model.version
-
-
-def fraud_inputs(payments: pd.DataFrame) -> Floats:
-    """The model's input rows, shape (n, 15), of payments with their joined features."""
-    moments = pd.to_datetime(payments["event_timestamp"], utc=True)
-    request = [
-        fraud.request_inputs(amount, moment.to_pydatetime())
-        for amount, moment in zip(payments["amount"], moments, strict=True)
-    ]
-    names = [*fraud.CUSTOMER_ACTIVITY.features, *fraud.TERMINAL_RISK.features]
-    return np.column_stack([np.asarray(request, np.float64), payments[names].to_numpy(np.float64)])
-
-
-@task(cache_policy=NO_CACHE, persist_result=False)
-def compose_pages(now: datetime) -> tuple[pa.Table, Floats, str]:
-    """A page for every active viewer at `now`, the scores of its videos and the model's version."""
-    paths = StatePaths(load_settings().state_dir)
-    model = ranker_model(_champion(paths, "recommendation", recommendation.INPUTS))
-    read = open_reads(paths)
-    catalogue = read_catalogue(model, read, now)
-    shown = delta_lake.read(paths.lake, IMPRESSIONS, start=now - _ACTIVE, columns=["viewer_id"]).read_all()
-    viewers = sorted(pc.unique(shown["viewer_id"]).to_pylist())
-    if not viewers:
-        raise StateError(f"no viewer was active in the {_ACTIVE.days} days before {now:%Y-%m-%d}")
-    pages = [compose(viewer, _PAGE, now, catalogue, read) for viewer in viewers]
-    broken = sum(page.inputs is None for page in pages)
-    if broken:
-        raise StateError(f"the states of {broken} viewers cannot be read", next_command="workbook etl")
-    scores = np.array([item.score for page in pages for item in page.items], np.float64)
-    table = pa.table(
-        {
-            "viewer_id": pa.array(viewers, pa.string()),
-            "video_ids": pa.array([[item.video_id for item in page.items] for page in pages], pa.list_(pa.string())),
-            "scores": pa.array([[item.score for item in page.items] for page in pages], pa.list_(pa.float64())),
-            "event_timestamp": pa.array([now] * len(viewers), _TIMESTAMP),
-            "model_version": pa.array([model.version] * len(viewers), pa.string()),
-        }
-    )
-    return table, scores, model.version
-
-
-def write_predictions(path: Path, table: pa.Table) -> None:
-    """Replace the file whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.draft")
-    pq.write_table(table, draft, compression="zstd")
-    draft.replace(path)
-
-
-def _champion(paths: StatePaths, use_case: UseCase, inputs: tuple[str, ...]) -> Bundle:
-    version = current_version(paths.bundles, use_case)
-    if version is None:
-        raise StateError(f"there is no champion for {use_case} yet", next_command=f"workbook train {use_case}")
-    return load_bundle(version_folder(paths.bundles, use_case, version), use_case=use_case, inputs=inputs)
-
-
-def _finished_day(paths: StatePaths, day: str | None) -> datetime:
-    """Midnight of the day to score: its features are complete.
+def write_batch(
+    paths: StatePaths, use_case: str, day: str | None, *, force: bool = False, passed: Passed = lambda _: None
+) -> Written:
+    """Write the file of a batch; `passed` is called where a run can be interrupted.
 
     Raises:
-        StateError: if the ETL has not finished the day.
+        StateError: if it cannot be scored; the message says why, and what to do.
     """
-    mark = paths.feature_tables / "etl.json"
-    if not mark.exists():
-        raise StateError("there are no feature tables yet", next_command="workbook etl")
-    complete = _midnight(msgspec.json.decode(mark.read_bytes(), type=Mark).end)
-    chosen = complete - _DAY if day is None else _date(day)
-    if chosen + _DAY > complete:
-        raise StateError(
-            f"the feature tables are complete up to {complete:%Y-%m-%d}, so {chosen:%Y-%m-%d} cannot be scored yet",
-            next_command="workbook etl",
-        )
-    return chosen
+    if use_case == "fraud":
+        chosen = finished_until(paths) - ONE_DAY if day is None else _date(day)
+        require_finished(paths, chosen)
+        return score_payments(paths, chosen, force=force, passed=passed, tell=say)
+    if use_case == "recommendation":
+        now = event_time(paths)
+        if day is not None and _date(day).date() != now.date():
+            raise StateError(f"pages are made from the states of now, {now:%Y-%m-%d}; not for {day}")
+        return compose_pages(paths, now, force=force, passed=passed, tell=say)
+    raise StateError(f"there is no use case {use_case!r} (there are fraud and recommendation)")
 
 
-def _today(paths: StatePaths, day: str | None) -> datetime:
-    """Event time's now: pages are made from the states of now, and of no other day."""
+def _logged(url: str, paths: StatePaths, written: Written, seconds: float) -> str | None:
+    """The run in MLflow. Without it the predictions are as good: they are there, and a backfill goes on."""
+    run = BatchRun(
+        use_case=written.source.use_case,
+        day=written.file.stem,
+        model_version=written.source.model_version,
+        inputs=written.source.inputs,
+        rows=written.made_rows,
+        seconds=seconds,
+        scores=_scores(written),
+        file=str(written.file.relative_to(paths.root)),
+    )
     try:
-        now = SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error
-    if day is not None and _date(day) != _midnight(now):
-        raise StateError(f"pages are made from the states of now, {now:%Y-%m-%d}; not for {day}")
-    return now
+        return log_batch_run(url, run)
+    except ServiceError as error:
+        warn(str(error))
+        return None
+
+
+def _scores(written: Written) -> Floats:
+    fraud = written.source.use_case == "fraud"
+    column = pq.read_table(written.file, columns=["score" if fraud else "scores"])[0]
+    flat: Floats = (column if fraud else pa.chunked_array([chunk.flatten() for chunk in column.chunks])).to_numpy()
+    return flat
 
 
 def _date(text: str) -> datetime:
@@ -229,7 +134,3 @@ def _date(text: str) -> datetime:
         return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError as error:
         raise StateError(f"{text!r} is no day such as 2025-03-01") from error
-
-
-def _midnight(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,8 +1,8 @@
-"""Monitoring: mature labels, performance, drift, freshness and volume, as one report.
+"""Monitoring: outcomes, performance, drift, freshness, quality and volume, as one report; and what follows from it.
 
 In: the lake, the feature tables, the champions, the world's clock. Out: a page and its figures under `reports/`, a
-run in MLflow, and a summary that names the next command where something has changed.
-Invariant: a run reads what others wrote and changes none of it; what cannot be judged yet is said so.
+run in MLflow, a summary that names the next command where something has changed; where it may act, a training.
+Invariant: what cannot be judged yet is said so; a look that may not act changes nothing of what others wrote.
 
 The current window is the last two days of event time: one day would take every weekend for a shift, a longer window
 would hide a new shift among old days for longer than a visitor waits.
@@ -18,34 +18,45 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from reference_system.delta_lake import read
-from reference_system.errors import BundleRefused, ServiceError
-from reference_system.feedback.duckdb_labels import fraud_shares, page_outcomes, payment_outcomes
-from reference_system.flows.prefect_steps import event_time, say, step, warn
+from reference_system.errors import BundleRefused, ServiceError, WorkbookError
+from reference_system.feedback.duckdb_labels import (
+    answered_payments,
+    fraud_shares,
+    page_outcomes,
+    payment_outcomes,
+    payment_reports,
+)
+from reference_system.flows.model_history import champion_before, log_alarms, log_retraining, logged_alarms, past_of
+from reference_system.flows.monitored_events import watch_events
+from reference_system.flows.prefect_steps import event_time, is_watched, say, step, warn
 from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
+from reference_system.monitoring.duckdb_windows import degraded_share
+from reference_system.monitoring.early_outcomes import REFERENCE_DAYS, WINDOW_DAYS
+from reference_system.monitoring.early_watch import watch_early
+from reference_system.monitoring.findings import findings_of, level_of, verdict_of
 from reference_system.monitoring.fraud_watch import watch_fraud
 from reference_system.monitoring.html_report import render
 from reference_system.monitoring.mlflow_figures import log_report
 from reference_system.monitoring.performance import FraudShare
 from reference_system.monitoring.recommendation_watch import watch_recommendation
 from reference_system.monitoring.report import (
-    Freshness,
+    Quality,
     Report,
     ScenarioRun,
     UseCaseReport,
     Window,
-    findings_of,
-    level_of,
-    verdict_of,
+    read_latest,
     write_report,
 )
+from reference_system.monitoring.retraining import Ruling, rule
 from reference_system.monitoring.scene import Champion, Scene
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import current_version, load_bundle, version_folder
+from reference_system.registry.releases import read_release
 from reference_system.settings import Settings, load_settings
 from reference_system.stack.local_http import ask
-from reference_system.stack.metrics_page import read_metrics
-from reference_system.use_cases import TOPICS
+from reference_system.use_cases import TOPICS, USE_CASES
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 from reference_system.use_cases.recommendation.events import VIDEOS
@@ -54,10 +65,12 @@ from reference_system.world.scenarios import SCENARIOS, read_runs
 
 _VOLUME_DAYS = 14
 _PERFORMANCE_DAYS = 35
+# Every champion scores the answers of these days again: as many as labels take to mature, twice.
+_COMPARED_DAYS = 15
 
 
 class MonitorSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run found."""
+    """What one run found; `rulings` is what the retraining policy says, `trained` what was trained because of it."""
 
     as_of: datetime
     level: str
@@ -67,24 +80,32 @@ class MonitorSummary(msgspec.Struct, frozen=True, kw_only=True):
     drifted: dict[str, tuple[str, ...]]
     judged: dict[str, int]
     mlflow_run: str | None
+    rulings: dict[str, str]
+    trained: tuple[str, ...]
 
 
 @flow(name="monitor", log_prints=False)
-def monitor() -> dict[str, object]:
-    """Look at everything and write a report.
+def monitor(*, act: bool = False) -> dict[str, object]:
+    """Look at everything, write a report and, if it may act, train what the policy says.
+
+    Args:
+        act: log new alarms, and start the trainings that the policy calls for.
 
     Returns:
         `MonitorSummary` as a dict.
     """
     settings = load_settings()
-    as_of = event_time(StatePaths(settings.state_dir))
+    paths = StatePaths(settings.state_dir)
+    as_of = event_time(paths)
+    last = read_latest(paths.reports)
     cases = (step(judge_fraud, as_of), step(judge_recommendation, as_of))
-    report = _assemble(settings, as_of, cases)
+    report, rulings = _assemble(settings, as_of, cases, last, act=act)
     page, run = step(publish, report)
     for finding in report.findings:
         warn(f"{finding.use_case}: {finding.text}; run `{finding.next_command}`")
     if not report.findings:
         say(report.verdict)
+    trained = _act(paths, report, last, rulings) if act else ()
     summary = MonitorSummary(
         as_of=as_of,
         level=report.level,
@@ -94,6 +115,8 @@ def monitor() -> dict[str, object]:
         drifted={case.use_case: tuple(column.column for column in case.drifted) for case in cases},
         judged={case.use_case: case.judged for case in cases},
         mlflow_run=run,
+        rulings=report.rulings,
+        trained=trained,
     )
     done: dict[str, object] = msgspec.to_builtins(summary)
     return done
@@ -108,7 +131,15 @@ def judge_fraud(as_of: datetime) -> UseCaseReport:
     champion = _champion(settings, fraud.NAME, fraud.SIGNATURE)
     shares = fraud_shares(scene.lake, _midnight(scene.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
     by_day = [FraudShare(**row) for row in shares.to_pylist()]
-    report = watch_fraud(scene, champion, outcomes, by_day)
+    known = min(champion.learned_until, as_of) if champion else as_of
+    early = watch_early(
+        scene,
+        champion,
+        _others(settings, fraud.NAME, fraud.SIGNATURE),
+        payment_reports(scene.lake, known - timedelta(days=REFERENCE_DAYS + WINDOW_DAYS), as_of=as_of),
+        answered_payments(scene.lake, max(scene.live_start, scene.days_ago(_COMPARED_DAYS)), as_of=as_of),
+    )
+    report = watch_fraud(scene, champion, outcomes, by_day, early=early)
     say(f"fraud: {report.judged} columns judged, {outcomes.num_rows} answers with mature labels")
     return report
 
@@ -121,7 +152,14 @@ def judge_recommendation(as_of: datetime) -> UseCaseReport:
     outcomes = page_outcomes(scene.lake, scene.days_ago(_PERFORMANCE_DAYS), as_of, as_of=as_of)
     champion = _champion(settings, recommendation.NAME, recommendation.SIGNATURE)
     catalogue_size = read(scene.lake, VIDEOS, end=as_of, columns=("video_id",)).read_all().num_rows
-    report = watch_recommendation(scene, champion, outcomes, catalogue_size=catalogue_size)
+    answers, by_rule = degraded_share(scene.lake, recommendation.NAME, scene.days_ago(1), as_of)
+    report = watch_recommendation(
+        scene,
+        champion,
+        outcomes,
+        catalogue_size=catalogue_size,
+        quality=Quality(answers=answers, degraded_share=by_rule),
+    )
     say(f"recommendation: {report.judged} columns judged, {outcomes.num_rows} shown videos with mature labels")
     return report
 
@@ -141,64 +179,98 @@ def publish(report: Report) -> tuple[str, str | None]:
     return str(page), run
 
 
-def _assemble(settings: Settings, as_of: datetime, cases: tuple[UseCaseReport, ...]) -> Report:
+def _assemble(
+    settings: Settings, as_of: datetime, cases: tuple[UseCaseReport, ...], last: Report | None, *, act: bool
+) -> tuple[Report, tuple[Ruling, ...]]:
     paths = StatePaths(settings.state_dir)
     arrived = volumes(paths.lake, TOPICS, as_of=as_of, days=_VOLUME_DAYS)
-    found = findings_of(cases, arrived, as_of=as_of)
+    freshness, refusals = watch_events(settings, last)
+    found = findings_of(cases, arrived, as_of=as_of, refusals=refusals)
+    rulings = tuple(rule(name, found, past_of(paths.bundles, name), now=as_of) for name in USE_CASES)
     runs = read_runs(paths.world / SCENARIOS)
-    return Report(
+    report = Report(
         as_of=as_of,
         current=Window(start=as_of - timedelta(days=CURRENT_BLOCKS), end=as_of),
         speed=settings.speed,
         false_alarm_rate=FALSE_ALARM_RATE,
         material_psi=MATERIAL_PSI,
         use_cases=cases,
-        freshness=_freshness(settings),
+        freshness=freshness,
         volumes=arrived,
         scenarios=tuple(ScenarioRun(name=run.name, started=run.started, stopped=run.stopped) for run in runs),
         findings=found,
         level=level_of(cases, found),
         verdict=verdict_of(cases, found),
+        refusals=refusals,
+        rulings={each.use_case: _in_words(each) for each in rulings},
+        logged=logged_alarms(found, last, act=act),
     )
+    return report, rulings
 
 
-def _freshness(settings: Settings) -> Freshness:
-    """From the producer's send to readable in the online store, as ingestion measures it."""
-    try:
-        page = read_metrics(settings.port("ingestion_metrics"))
-    except OSError:
-        return Freshness(statement="Freshness is not known: ingestion does not answer (see workbook status).")
-    p50, p99 = (page.value("workbook_freshness_ms", quantile=quantile) for quantile in ("0.5", "0.99"))
-    if p50 is None or p99 is None:
-        return Freshness(statement="Freshness is not known: no event has arrived since ingestion started.")
-    return Freshness(
-        p50_ms=p50,
-        p99_ms=p99,
-        statement=f"At the world's speed the p99 is {p99 * settings.speed / 60_000:.1f} min of event time.",
+def _in_words(ruling: Ruling) -> str:
+    return f"train: {ruling.reason}" if ruling.trigger else f"no training: {ruling.reason}"
+
+
+def _act(paths: StatePaths, report: Report, last: Report | None, rulings: tuple[Ruling, ...]) -> tuple[str, ...]:
+    """Log what is new, and train what the policy says, one after the other; the use cases that were trained."""
+    log_alarms(paths.bundles, report, last)
+    trained = []
+    for ruling in rulings:
+        if ruling.trigger is None:
+            say(f"{ruling.use_case}: {_in_words(ruling)}")
+            continue
+        log_retraining(paths.bundles, ruling, now=report.as_of)
+        # Training's libraries take seconds to import, and a look alone does not need them.
+        from reference_system.flows.prefect_train import train
+
+        try:
+            (train if is_watched() else train.fn)(ruling.use_case, trigger=ruling.trigger)
+        except WorkbookError as error:
+            # No reason to lose the look: the champion goes on, and the policy tries again later.
+            warn(f"{ruling.use_case}: the training ended with: {error}")
+        trained.append(ruling.use_case)
+    return tuple(trained)
+
+
+def _others(settings: Settings, use_case: str, signature: tuple[str, ...]) -> list[Champion]:
+    """The champion before, and the version that is being released: to be compared on the same payments."""
+    root = StatePaths(settings.state_dir).bundles
+    release, present = read_release(root, use_case), current_version(root, use_case)
+    versions = (champion_before(root, use_case), release.version if release else None)
+    found = (
+        _model(settings, use_case, version, signature) for version in dict.fromkeys(versions) if version is not None
     )
+    return [one for one in found if one is not None and one.version != present]
 
 
 def _champion(settings: Settings, use_case: str, signature: tuple[str, ...]) -> Champion | None:
     """The verified bundle that serving answers with, or `None` with a line in the log."""
-    root = StatePaths(settings.state_dir).bundles
-    version = current_version(root, use_case)
+    version = current_version(StatePaths(settings.state_dir).bundles, use_case)
     if version is None:
         say(f"{use_case}: no champion yet")
         return None
+    return _model(settings, use_case, version, signature)
+
+
+def _model(settings: Settings, use_case: str, version: str, signature: tuple[str, ...]) -> Champion | None:
+    root = StatePaths(settings.state_dir).bundles
     try:
         bundle = load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=signature)
     except BundleRefused as error:
-        warn(f"{use_case}: champion {version} cannot be used as a reference: {error}")
+        warn(f"{use_case}: version {version} cannot be used as a reference: {error}")
         return None
 
     def score(inputs: Floats) -> Floats:
         return bundle.scorer.score(inputs.astype(np.float32)).astype(np.float64)
 
+    thresholds = bundle.manifest.thresholds
     return Champion(
         version=version,
         learned_until=bundle.manifest.data_window.end,
         metrics=bundle.manifest.metrics,
         score=score,
+        review=thresholds.review if thresholds else None,
     )
 
 

@@ -45,13 +45,17 @@ _LOOK = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedFlow:
-    """A flow under a deployment name, run every `every` of real time after `first` and whenever somebody asks."""
+    """A flow under a deployment name, run every `every` of real time after `first` and whenever somebody asks.
+
+    An urgent one does not queue behind others that were due before it.
+    """
 
     flow: Flow[..., Any]
     name: str
     every: timedelta
     first: datetime
     parameters: Mapping[str, object] = field(default_factory=dict)
+    urgent: bool = False
 
 
 def register(served: Sequence[ServedFlow]) -> dict[UUID, ServedFlow]:
@@ -86,21 +90,25 @@ def reconcile(client: SyncPrefectClient, deployments: Mapping[UUID, ServedFlow])
 
 
 def run_due(client: SyncPrefectClient, deployments: Mapping[UUID, ServedFlow], *, now: datetime) -> FlowRun | None:
-    """Run the run that has been due longest, if any; returns it.
+    """Run what is urgent, or else the run that has been due longest, if any; returns it.
 
     A flow that fails is a failed run on the server, not an error of this process.
     """
     due = client.get_scheduled_flow_runs_for_deployments(list(deployments), scheduled_before=now, limit=_LOOK)
     newest: dict[UUID, FlowRunResponse] = {}
+    # Since when a deployment waits, by its oldest run: by the newest, one that is often due would never have its turn.
+    waits: dict[UUID, datetime] = {}
     for run in sorted(due, key=_expected):
         key = _deployment(run)
+        waits.setdefault(key, _expected(run))
         if key in newest and newest[key].auto_scheduled:
             missed: State[Any] = Cancelled(name="Skipped", message="A newer run of this deployment was due as well.")
             client.set_flow_run_state(newest[key].id, missed, force=True)
         newest[key] = run
     if not newest:
         return None
-    chosen = client.read_flow_run(min(newest.values(), key=_expected).id)
+    first = min(newest, key=lambda key: (not deployments[key].urgent, waits[key]))
+    chosen = client.read_flow_run(newest[first].id)
     # A failure is recorded by the engine with its message; it must not end the process that serves the others.
     with contextlib.suppress(Exception):
         run_flow(deployments[_deployment(chosen)].flow, flow_run=chosen)

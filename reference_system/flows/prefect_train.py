@@ -1,6 +1,7 @@
-"""Training: event time's now → a challenger, and a champion if the gate lets it through.
+"""Training: event time's now → a challenger, judged by the gate, and on its way to become champion if it may.
 
-In: a use case; the lake, the feature tables, the present champion. Out: a registered version with a verified bundle.
+In: a use case and why; the lake, the feature tables, the present champion. Out: a registered version with a verified
+bundle, its model card, the gate's answer in the promotion log; a release begun, or the first champion made.
 Invariant: a run that fails, at any line, leaves the old champion serving.
 
 Features come from Feast by a point-in-time join. Where the feature tables end before the rows that are needed, the
@@ -11,11 +12,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import cast
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 from prefect import flow, task
@@ -23,67 +25,92 @@ from prefect.cache_policies import NO_CACHE
 
 from reference_system.errors import BundleRefused, TrainingError
 from reference_system.features import feast_store
+from reference_system.flows.gate_evidence import judged, opponents_of
 from reference_system.flows.prefect_etl import Mark, etl
 from reference_system.flows.prefect_steps import event_time, is_watched, say, step
 from reference_system.flows.trained_model import (
+    FRESH,
     Case,
     Trained,
-    logged_training,
+    Trigger,
     prepare,
     split_of,
     train_case,
+    trigger_named,
     write_trained,
 )
+from reference_system.flows.training_record import card_of, importance_of, logged_training
 from reference_system.paths import PROJECT_ROOT, StatePaths
-from reference_system.registry import gate, mlflow_registry
-from reference_system.registry.bundles import UseCase, load_bundle, set_current, version_folder
-from reference_system.registry.onnx_scorer import OnnxScorer
+from reference_system.registry import gate, mlflow_registry, promoting, releases
+from reference_system.registry.bundles import (
+    Bundle,
+    Manifest,
+    UseCase,
+    current_version,
+    load_bundle,
+    read_manifest,
+    version_folder,
+)
+from reference_system.registry.model_card import write_card
 from reference_system.registry.promotions import Decision, append_decision
-from reference_system.settings import load_settings
+from reference_system.registry.traffic import read_plan
+from reference_system.settings import Settings, load_settings
+from reference_system.training.temporal_split import TemporalSplit
 from reference_system.use_cases import USE_CASES
 from reference_system.windows import WindowedView
 
+# How far behind now feature tables may end for a fresh training: what the ETL leaves to settle, in real seconds.
+_BEHIND_SECONDS = 10.0
+
 
 class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run did; `version` is a version of the registered model named like the use case."""
+    """What one run did; `version` is a version of the registered model named like the use case.
+
+    `then` is what follows: `champion` (the first one), `shadow` (a release has begun) or `nothing`.
+    """
 
     use_case: str
+    trigger: str
     as_of: datetime
     version: str
     estimator: str
     answer: gate.Answer
+    then: str
     reasons: tuple[str, ...]
+    checks: tuple[gate.Check, ...]
     metrics: dict[str, float]
     run_id: str
 
 
 @flow(name="train", log_prints=False)
-def train(use_case: str) -> dict[str, object]:
+def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     """Train, register and judge a challenger.
 
     Args:
         use_case: `fraud` or `recommendation`.
+        trigger: `asked`, `schedule`, `drift` or `performance`. The last two learn from labels as reported so far.
 
     Returns:
         `TrainSummary` as a dict.
     """
     if use_case not in USE_CASES:
         raise TrainingError(f"there is no use case {use_case!r} (there are {', '.join(USE_CASES)})")
-    name = cast("UseCase", use_case)
+    name, why = cast("UseCase", use_case), trigger_named(trigger)
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     mlflow_registry.connect(settings.url("mlflow"))
     as_of = event_time(paths)
-    _complete_features(name, paths, as_of)
-    case = step(read_training_set, name, as_of)
-    trained = step(fit_and_evaluate, name, case)
+    promoting.reconcile(paths.bundles, settings.port("mlflow"), use_case=name, now=as_of)
+    until = _complete_features(name, paths, as_of, why)
+    case = step(read_training_set, name, split_of(name, as_of, trigger=why, until=until))
+    trained = step(fit_and_evaluate, name, case, why)
     summary = step(register_and_decide, trained)
     done: dict[str, object] = msgspec.to_builtins(summary)
     return done
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def read_training_set(use_case: UseCase, as_of: datetime) -> Case:
+def read_training_set(use_case: UseCase, split: TemporalSplit) -> Case:
     """The rows to learn from and the rows to be judged on."""
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
@@ -92,7 +119,7 @@ def read_training_set(use_case: UseCase, as_of: datetime) -> Case:
     def join(entities: pa.Table, views: Sequence[WindowedView]) -> pd.DataFrame:
         return feast_store.historical(store, entities, views)
 
-    case = prepare(use_case, paths.lake, as_of, join, seed=settings.seed)
+    case = prepare(use_case, paths.lake, split, join, seed=settings.seed)
     say(
         f"{use_case}: {len(case.train)} rows from {case.split.train} to learn from,"
         f" {len(case.judge.rows)} rows from {case.split.test} to be judged on"
@@ -101,9 +128,9 @@ def read_training_set(use_case: UseCase, as_of: datetime) -> Case:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def fit_and_evaluate(use_case: UseCase, case: Case) -> Trained:
+def fit_and_evaluate(use_case: UseCase, case: Case, trigger: Trigger) -> Trained:
     """Fit the candidates, judge them beside the baselines, export the best."""
-    trained = train_case(use_case, case, seed=load_settings().seed)
+    trained = train_case(use_case, case, seed=load_settings().seed, trigger=trigger)
     metric = trained.contest.primary_metric
     worth = [(candidate.model.name, candidate.judgement) for candidate in trained.selection.candidates]
     for name, judgement in [*worth, *trained.selection.baselines.items()]:
@@ -113,81 +140,122 @@ def fit_and_evaluate(use_case: UseCase, case: Case) -> Trained:
 
 @task(cache_policy=NO_CACHE, persist_result=False)
 def register_and_decide(trained: Trained) -> TrainSummary:
-    """Register the best candidate with its bundle, compare it with the champion, promote it if the gate says so."""
+    """Register the best candidate with its bundle, let the gate judge it, begin its release if the gate says so."""
     settings = load_settings()
-    root = StatePaths(settings.state_dir).bundles
-    use_case, inputs = trained.use_case, tuple(trained.contest.inputs)
+    paths = StatePaths(settings.state_dir)
+    root, use_case, inputs = paths.bundles, trained.use_case, tuple(trained.contest.inputs)
+    commit, importance = _commit(), importance_of(trained, seed=settings.seed)
     registered = mlflow_registry.register(
-        logged_training(trained, commit=_commit()), lambda version: write_trained(trained, version, root)
+        logged_training(trained, importance, commit=commit), lambda version: write_trained(trained, version, root)
     )
     bundle = load_bundle(version_folder(root, use_case, registered.version), use_case=use_case, inputs=inputs)
-    previous = mlflow_registry.champion_version(use_case)
+    previous = current_version(root, use_case) or mlflow_registry.champion_version(use_case)
     champion = None if previous is None else _champion(use_case, previous, inputs, root)
-    verdict = _decide(trained, bundle.scorer, champion, seed=settings.seed)
-    mlflow_registry.log_verdict(registered, verdict.answer, verdict.reasons, msgspec.to_builtins(verdict))
-    if verdict.answer == "promote":
-        promotion = Decision(
-            event_timestamp=trained.case.split.as_of,
-            use_case=use_case,
-            version=registered.version,
-            previous=previous,
-            reasons=verdict.reasons,
-        )
-        _promote(promotion, registered.version, root)
+    opponents = opponents_of(trained, paths.lake, champion=champion, rolled_back=_rolled_back(root, use_case))
+    verdict = judged(trained, bundle, opponents, seed=settings.seed)
+    verdict = gate.conclude(verdict, [*verdict.checks, *_busy(root, use_case)])
+    card = write_card(root, card_of(trained, bundle, champion, verdict, importance, commit=commit))
+    mlflow_registry.log_verdict(registered, verdict.answer, verdict.reasons, msgspec.to_builtins(verdict), card)
+    then = _act(settings, verdict, trained, registered.version, previous)
     say(f"{use_case}: version {registered.version}: {verdict.answer}: {'; '.join(verdict.reasons)}")
     return TrainSummary(
         use_case=use_case,
+        trigger=trained.trigger,
         as_of=trained.case.split.as_of,
         version=registered.version,
         estimator=trained.selection.best.model.name,
         answer=verdict.answer,
+        then=then,
         reasons=verdict.reasons,
+        checks=verdict.checks,
         metrics=trained.metrics,
         run_id=registered.run_id,
     )
 
 
-def _decide(trained: Trained, challenger: OnnxScorer, champion: OnnxScorer | None, *, seed: int) -> gate.Verdict:
-    """The gate's answer; both models score the same rows with the bytes that serve."""
-    judge = trained.case.judge
-    judged = judge.judge(challenger.score)
-    contenders = gate.Contenders(
-        metric=trained.contest.primary_metric,
-        groups=judge.groups,
-        challenger=judged.primary,
-        champion=None if champion is None else judge.judge(champion.score).primary,
-        baselines={name: judgement.primary for name, judgement in trained.selection.baselines.items()},
+def _act(settings: Settings, verdict: gate.Verdict, trained: Trained, version: str, previous: str | None) -> str:
+    """Write the gate's answer down, and let it take effect."""
+    root = StatePaths(settings.state_dir).bundles
+    now, use_case = trained.case.split.as_of, trained.use_case
+    decision = Decision(
+        event_timestamp=now,
+        use_case=use_case,
+        kind="gate",
+        version=version,
+        previous=previous,
+        reasons=(verdict.answer, *verdict.reasons),
+        figures=_figures(verdict),
     )
-    return gate.decide(contenders, judged.metrics, seed=seed)
+    append_decision(root, decision)
+    if verdict.answer != "promote":
+        return "nothing"
+    if verdict.champion is None or previous is None:
+        first = msgspec.structs.replace(decision, kind="champion", reasons=verdict.reasons)
+        promoting.make_champion(root, settings.port("mlflow"), use_case=use_case, version=version, decision=first)
+        return "champion"
+    releases.begin(root, use_case=use_case, version=version, champion=previous, now=now, seed=settings.seed)
+    return "shadow"
 
 
-def _champion(use_case: UseCase, version: str, inputs: tuple[str, ...], root: Path) -> OnnxScorer | None:
-    """The champion's scorer; `None` if its bundle is refused, because then nobody can serve it either."""
+def _figures(verdict: gate.Verdict) -> dict[str, float]:
+    """The numbers that decided, by name."""
+    found = {verdict.metric: verdict.challenger}
+    if verdict.champion is not None:
+        found[f"champion's {verdict.metric}"] = verdict.champion
+    for name, interval in verdict.against.items():
+        found |= {f"against {name}, low": interval.low, f"against {name}, high": interval.high}
+    return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def _champion(use_case: UseCase, version: str, inputs: tuple[str, ...], root: Path) -> Bundle | None:
+    """The champion; `None` if its bundle is refused, because then nobody can serve it either."""
     for fetch in (False, True):
         try:
             if fetch:
                 mlflow_registry.fetch_bundle(use_case, version, root)
-            return load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=inputs).scorer
+            return load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=inputs)
         except BundleRefused as error:
             say(f"{use_case}: the champion, version {version}, cannot be compared: {error}")
     return None
 
 
-def _promote(promotion: Decision, version: str, root: Path) -> None:
-    """The registry first: it says who is champion. What follows can be repeated."""
-    mlflow_registry.promote(promotion.use_case, version, event_timestamp=promotion.event_timestamp.isoformat())
-    set_current(root, promotion.use_case, version)
-    append_decision(root, promotion)
+def _rolled_back(root: Path, use_case: UseCase) -> list[Manifest]:
+    """The manifests of versions that were rolled back; a bundle that is not here any more cannot come again."""
+    found = []
+    for version in sorted(promoting.rolled_back(root, use_case)):
+        try:
+            found.append(read_manifest(version_folder(root, use_case, version)))
+        except BundleRefused as error:
+            say(f"{use_case}: version {version}, which was rolled back, cannot be compared: {error}")
+    return found
 
 
-def _complete_features(use_case: UseCase, paths: StatePaths, as_of: datetime) -> None:
-    """Run the ETL if the feature tables end before the test window does."""
-    needed = split_of(use_case, as_of).test.end
-    mark = paths.feature_tables / "etl.json"
-    reached = msgspec.json.decode(mark.read_bytes(), type=Mark).end if mark.exists() else None
+def _busy(root: Path, use_case: UseCase) -> list[gate.Check]:
+    """A release or an experiment that is on: the next challenger waits for its end."""
+    release, plan = releases.read_release(root, use_case), read_plan(root, use_case)
+    if release is None and plan is None:
+        return []
+    what = f"version {release.version} is in {release.stage}" if release else f"{plan.name} is on" if plan else ""
+    return [gate.Check(name="release", answer="hold", reason=f"{what}: one at a time")]
+
+
+def _complete_features(
+    use_case: UseCase, paths: StatePaths, as_of: datetime, trigger: Trigger = "asked"
+) -> datetime | None:
+    """Run the ETL if the feature tables end before the test window does; where they end then."""
+    needed = split_of(use_case, as_of, trigger=trigger).test.end
+    if trigger in FRESH:
+        needed -= timedelta(seconds=_BEHIND_SECONDS * load_settings().speed)
+    reached = _reached(paths)
     if reached is None or reached < needed:
         say(f"feature tables reach {reached}, and {needed} is needed: the ETL comes first")
         (etl if is_watched() else etl.fn)()
+    return _reached(paths)
+
+
+def _reached(paths: StatePaths) -> datetime | None:
+    mark = paths.feature_tables / "etl.json"
+    return msgspec.json.decode(mark.read_bytes(), type=Mark).end if mark.exists() else None
 
 
 def _commit() -> str | None:

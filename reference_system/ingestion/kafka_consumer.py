@@ -147,7 +147,13 @@ class EventSource:
         for place in places:
             start = starts.get((place.topic, place.partition), 0)
             start = first[place] if start is None else start
-            if not first[place] <= start <= end[place]:
+            if start < first[place]:
+                raise StateError(
+                    f"{place.topic}-{place.partition}: the broker's retention removed numbers {start} to "
+                    f"{first[place] - 1} before they were read; they are lost, and what was read before them is whole",
+                    next_command="workbook verify",
+                )
+            if start > end[place]:
                 raise StateError(
                     f"{place.topic}-{place.partition}: the next event is number {start}, but the broker holds numbers "
                     f"{first[place]} to {end[place]} (excluded): its log and our state do not belong together",

@@ -193,7 +193,12 @@ class Days:
 
 
 def bound(without_drift: Floats, *, freedom: int, level: float) -> float:
-    """The quantile of a psi without drift, never below `MATERIAL_PSI`.
+    """The far quantile of a psi without drift, never below `MATERIAL_PSI`."""
+    return max(MATERIAL_PSI, far_bound(without_drift, freedom=freedom, level=level))
+
+
+def far_bound(without_drift: Floats, *, freedom: int, level: float) -> float:
+    """The far quantile of a distance, of which few values without drift are known; 0 if they do not vary.
 
     The quantile of a scaled chi-square with the mean and variance of `without_drift`, widened as Student's
     distribution widens the normal one, because few days tell the variance.
@@ -201,10 +206,10 @@ def bound(without_drift: Floats, *, freedom: int, level: float) -> float:
     """
     mean, variance = float(without_drift.mean()), float(without_drift.var(ddof=1))
     if mean <= 0.0 or variance <= 0.0:
-        return MATERIAL_PSI
+        return 0.0
     spread = variance / (3.0 * mean) ** 2  # 2 / (9 * degrees of freedom)
     quantile: float = mean * (1.0 - spread + student_quantile(level, freedom) * spread**0.5) ** 3
-    return max(MATERIAL_PSI, quantile)
+    return quantile
 
 
 def student_quantile(level: float, freedom: int) -> float:

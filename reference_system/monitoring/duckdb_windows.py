@@ -115,6 +115,17 @@ def coverage(lake: Path, use_case: str, start: datetime, end: datetime) -> float
     return float(found / expected) if expected else 0.0
 
 
+def degraded_share(lake: Path, use_case: str, start: datetime, end: datetime) -> tuple[int, float]:
+    """How many answers of [start, end) were logged, and which share of them a rule gave instead of the model."""
+    with duckdb.connect(config={"threads": 2}) as duck:
+        columns = ("use_case", "degraded")
+        duck.register("predictions", read(lake, PREDICTIONS, start=start, end=end, columns=columns))
+        count, share = duck.sql(
+            f"SELECT count(*), avg(degraded::TINYINT) FROM predictions WHERE use_case = '{use_case}'"
+        ).fetchall()[0]
+    return int(count), float(share or 0.0)
+
+
 @contextmanager
 def _answers(lake: Path, use_case: str, start: datetime, end: datetime) -> Iterator[duckdb.DuckDBPyConnection]:
     """A connection with the tables `answers`, one for each payment or page, and `ids`, the payments or pages."""

@@ -1,6 +1,7 @@
 """What is watched of the fraud model.
 
-In: the prediction log, the feature tables, outcomes. Out: drift of the served inputs and of the score; performance.
+In: the prediction log, the feature tables, outcomes. Out: drift of the served inputs and of the score; performance,
+on mature labels and before (`early_watch.py`).
 
 The reference is what the champion learned from: the feature tables of the last four weeks of its data window. The
 current window is what was served: the prediction log. So a difference between the offline and the online value of a
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -26,7 +28,7 @@ from reference_system.monitoring.performance import (
     fraud_share_change,
     payment_days,
 )
-from reference_system.monitoring.report import ColumnGroup, Performance, UseCaseReport, Window
+from reference_system.monitoring.report import ColumnGroup, Early, Performance, Quality, UseCaseReport, Window
 from reference_system.monitoring.scene import MIN_COVERAGE, Champion, Scene, horizons, nothing
 from reference_system.monitoring.sklearn_metrics import average_precision, roc_auc
 from reference_system.use_cases.fraud import model
@@ -39,6 +41,10 @@ LEFT_OUT = (
     "transaction_id, customer_id, terminal_id: identifiers",
     "is_weekend: the calendar; like days are compared",
 )
+# Days ago, from and to, that served inputs are compared with the feature tables; a served input is a float32.
+_SKEW_DAYS = (4, 1)
+_LEAST_COMPARED = 100
+_SAME = 1e-5
 _WATCHED = tuple(name for name in INPUTS if name != "is_weekend")
 _HORIZONS = horizons(VIEWS)
 _NO_ANSWERS = "no payment of it has an answer in the prediction log"
@@ -46,7 +52,7 @@ _NO_TABLES = "no feature tables of these days; run `workbook etl`"
 
 
 def watch_fraud(
-    scene: Scene, champion: Champion | None, outcomes: pa.Table, shares: Sequence[FraudShare]
+    scene: Scene, champion: Champion | None, outcomes: pa.Table, shares: Sequence[FraudShare], *, early: Early | None
 ) -> UseCaseReport:
     """Everything that is known about the fraud model at the moment of the scene.
 
@@ -55,6 +61,7 @@ def watch_fraud(
         champion: the model that answers; without one the reference is the last weeks before this one.
         outcomes: `feedback.duckdb_labels.payment_outcomes`.
         shares: the frauds among all payments by day.
+        early: what is known before labels are mature.
     """
     window = scene.weeks_before(champion.learned_until if champion else scene.as_of)
     covered = coverage(scene.lake, model.NAME, scene.days_ago(2), scene.as_of)
@@ -85,8 +92,36 @@ def watch_fraud(
         coverage=covered,
         groups=(happened, group),
         left_out=LEFT_OUT,
-        performance=_performance(scene, champion, outcomes, shares),
+        performance=msgspec.structs.replace(_performance(scene, champion, outcomes, shares), early=early),
+        quality=_quality(scene, answers),
     )
+
+
+def _quality(scene: Scene, answers: Answers) -> Quality:
+    """How the last day was answered, and whether the day before was served what history says."""
+    newest = scene.blocks(answers.times) == 0
+    count = int(newest.sum())
+    return Quality(
+        answers=count,
+        degraded_share=float(np.isnan(answers.scores[newest]).mean()) if count else 0.0,
+        skew=_skew(scene, answers),
+    )
+
+
+def _skew(scene: Scene, answers: Answers) -> dict[str, float]:
+    """By input the share of answers whose served value is not the feature table's for the same payment.
+
+    Looked at where the tables exist: the ETL runs every other day, so mostly the days before yesterday.
+    """
+    start, end = scene.days_ago(_SKEW_DAYS[0]), scene.days_ago(_SKEW_DAYS[1])
+    times, inputs = fraud_features(scene.lake, scene.feature_tables, start, end)
+    moments = answers.times[answers.owners]
+    _, here, there = np.intersect1d(moments, times, return_indices=True)
+    if len(here) < _LEAST_COMPARED:
+        return {}
+    one, two = answers.inputs[here], inputs[there]
+    apart = np.abs(one - two) > _SAME * np.maximum(1.0, np.abs(two))
+    return {name: float(apart[:, column].mean()) for column, name in enumerate(INPUTS)}
 
 
 def _payments_as_they_happened(scene: Scene, window: Window) -> tuple[ColumnDrift, ...]:

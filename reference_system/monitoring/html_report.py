@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reference_system.monitoring import svg_charts
 from reference_system.monitoring.performance import DayFigures
-from reference_system.monitoring.report import Performance, Report, ScenarioRun
+from reference_system.monitoring.report import Early, Performance, Report, ScenarioRun
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
 _TEMPLATE = "report.html.j2"
@@ -50,6 +50,7 @@ def render(report: Report) -> str:
         charts=svg_charts,
         performance_chart=lambda performance: _performance_chart(performance, report),
         share_chart=lambda performance: _share_chart(performance, report),
+        reported_chart=lambda early: _reported_chart(early, report),
         charted=charted,
         real_time=real_time(timedelta(days=1), report.speed),
     )
@@ -89,6 +90,15 @@ def _share_chart(performance: Performance, report: Report) -> str | None:
     """The share of frauds by day; `None` if no day is mature."""
     points = [_point(day.day, day.frauds / day.payments, "all payments") for day in performance.shares]
     return _by_day([points] if points else [], report, target=None, name="share of frauds")
+
+
+def _reported_chart(early: Early, report: Report) -> str | None:
+    """The frauds reported among the youngest payments, day by day at one age, with the bound."""
+    now = micros(report.as_of) // MICROS_PER_DAY
+    counts = early.outcomes.days
+    points = [_point(now - len(counts) + i, count, "reported") for i, count in enumerate(counts)]
+    name = "frauds reported among the payments of three days"
+    return _by_day([points] if points else [], report, target=early.outcomes.bound, name=name)
 
 
 def _point(day: int, value: float, label: str) -> svg_charts.Point:

@@ -20,7 +20,7 @@ from reference_system.monitoring.drift import CURRENT_BLOCKS, TREND_BLOCKS, Colu
 from reference_system.monitoring.duckdb_windows import coverage, page_sources, served, watches
 from reference_system.monitoring.histograms import Values
 from reference_system.monitoring.performance import ShownVideos, change_of, page_days, watch_rate_by_position
-from reference_system.monitoring.report import ColumnGroup, Performance, UseCaseReport, Window
+from reference_system.monitoring.report import ColumnGroup, Performance, Quality, UseCaseReport, Window
 from reference_system.monitoring.scene import MIN_COVERAGE, REFERENCE_DAYS, Champion, Scene, horizons, nothing
 from reference_system.use_cases.recommendation import model
 from reference_system.use_cases.recommendation.features import INPUTS, VIEWER_ACTIVITY, VIEWS
@@ -45,7 +45,7 @@ Column = tuple[Micros, Values]
 
 
 def watch_recommendation(
-    scene: Scene, champion: Champion | None, outcomes: pa.Table, *, catalogue_size: int
+    scene: Scene, champion: Champion | None, outcomes: pa.Table, *, catalogue_size: int, quality: Quality
 ) -> UseCaseReport:
     """Everything that is known about the recommender at the moment of the scene.
 
@@ -54,6 +54,7 @@ def watch_recommendation(
         champion: the model that answers.
         outcomes: `feedback.duckdb_labels.page_outcomes`.
         catalogue_size: how many videos there are.
+        quality: how the last day was answered.
     """
     start = max(scene.live_start, scene.days_ago(REFERENCE_DAYS + CURRENT_BLOCKS))
     window = Window(start=start, end=max(start, scene.days_ago(CURRENT_BLOCKS)))
@@ -81,6 +82,7 @@ def watch_recommendation(
         ),
         left_out=LEFT_OUT,
         performance=_performance(outcomes, catalogue_size),
+        quality=quality,
     )
 
 

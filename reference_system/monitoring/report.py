@@ -1,15 +1,14 @@
 """The report: everything that a monitoring run found, as one record.
 
-In: figures of the parts. Out: findings, one verdict, and the JSON that gauges and people's programs read.
-Invariant: the verdict follows from the findings; "quiet" is said only if something could be judged.
+In: figures of the parts. Out: a page and the JSON that gauges and people's programs read.
+Invariant: a reader sees a whole report or the one before; what another version of this code wrote is not read.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -17,19 +16,16 @@ import msgspec
 
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
+from reference_system.monitoring.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
+from reference_system.monitoring.same_payments import DayOfPayments
+from reference_system.monitoring.schema_watch import Refusals
 
 Level = Literal["quiet", "alarm", "not judged"]
-# Half or twice of the same hours a week ago is no rhythm any more.
-_LEAST_VOLUME, _MOST_VOLUME = 0.5, 2.0
-# Smaller numbers halve and double by chance.
-_LEAST_EVENTS = 50
-# A report every three real minutes: a day of them.
+Trigger = Literal["drift", "performance"]
+FindingKind = Literal["performance", "outcomes", "drift", "quality", "schema", "freshness", "volume"]
+# A report every half minute: four hours of them.
 KEPT_REPORTS = 480
-_WEEK = 7
-# A new model changes how much is watched, and answers are as many as questions: neither is a fault of ingestion.
-_OUR_DOING = ("watches", "predictions")
-_NAMED = 3
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,11 +44,24 @@ class ColumnGroup(msgspec.Struct, frozen=True, kw_only=True):
     columns: tuple[ColumnDrift, ...]
 
 
+class Early(msgspec.Struct, frozen=True, kw_only=True):
+    """What reported labels say of the youngest payments, and every champion on the same days.
+
+    `missed` are the frauds among `outcomes.reported` that look harmless to the present champion
+    (`same_payments.missed`); `None` without one.
+    """
+
+    outcomes: EarlyOutcomes
+    missed: int | None = None
+    change: Change | None = None
+    days: tuple[DayOfPayments, ...] = ()
+
+
 class Performance(msgspec.Struct, frozen=True, kw_only=True):
     """Performance on mature labels.
 
     `statement` says what could be judged, `offline` what was measured before the promotion; `shares` are the frauds
-    among all payments by day.
+    among all payments by day, `early` what is known before labels are mature.
     """
 
     primary: str
@@ -63,6 +72,18 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     by_position: tuple[float | None, ...] = ()
     shares: tuple[FraudShare, ...] = ()
     share_change: Change | None = None
+    early: Early | None = None
+
+
+class Quality(msgspec.Struct, frozen=True, kw_only=True):
+    """How the last day was answered: by how many answers, and which share of them by a rule.
+
+    `skew` is, by input, the share of recent answers whose served value is not the one in the feature tables.
+    """
+
+    answers: int = 0
+    degraded_share: float = 0.0
+    skew: dict[str, float] = {}
 
 
 class UseCaseReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +95,7 @@ class UseCaseReport(msgspec.Struct, frozen=True, kw_only=True):
     groups: tuple[ColumnGroup, ...]
     left_out: tuple[str, ...]
     performance: Performance
+    quality: Quality = Quality()
 
     @property
     def drifted(self) -> tuple[ColumnDrift, ...]:
@@ -104,12 +126,16 @@ class ScenarioRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that a person should know, and what to do about it."""
+    """Something that a person should know, and what to do about it.
+
+    `trigger` says that training may mend it, and how that training is called.
+    """
 
     use_case: str
-    kind: Literal["drift", "performance", "volume"]
+    kind: FindingKind
     text: str
     next_command: str
+    trigger: Trigger | None = None
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,54 +153,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     level: Level
     verdict: str
-
-
-def findings_of(
-    use_cases: Sequence[UseCaseReport], volumes: Sequence[TopicVolume], *, as_of: datetime
-) -> tuple[Finding, ...]:
-    """What the figures say, the most important first: performance, drift, volume."""
-    found = [
-        _finding(case.use_case, "performance", _change_text(change), f"workbook train {case.use_case}")
-        for case in use_cases
-        for change in _bad_changes(case.performance)
-    ]
-    found.extend(
-        _finding(case.use_case, "drift", drift_text(case, as_of=as_of), f"workbook train {case.use_case}")
-        for case in use_cases
-        if case.drifted
-    )
-    found.extend(
-        _finding("events", "volume", text, "workbook logs ingestion") for text in map(_volume_text, volumes) if text
-    )
-    return tuple(found)
-
-
-def level_of(use_cases: Sequence[UseCaseReport], findings: Sequence[Finding]) -> Level:
-    """Alarm if there is a finding; quiet only if a column could be judged."""
-    if findings:
-        return "alarm"
-    return "quiet" if any(case.judged for case in use_cases) else "not judged"
-
-
-def verdict_of(use_cases: Sequence[UseCaseReport], findings: Sequence[Finding]) -> str:
-    """One sentence."""
-    if findings:
-        return "; ".join(f"{finding.use_case}: {finding.text}" for finding in findings)
-    judged = sum(case.judged for case in use_cases)
-    if not judged:
-        return "nothing can be judged yet: there are too few predictions or reference days"
-    waiting = [case.use_case for case in use_cases if not case.judged]
-    rest = f"; {' and '.join(waiting)} cannot be judged yet" if waiting else ""
-    return f"no drift in {judged} columns, no fall in performance{rest}"
-
-
-def drift_text(case: UseCaseReport, *, as_of: datetime) -> str:
-    """Which columns drifted, how much, and since when."""
-    drifted = case.drifted
-    named = ", ".join(f"{column.column} (psi {column.psi:.2f})" for column in drifted[:_NAMED])
-    more = f" and {len(drifted) - _NAMED} more" if len(drifted) > _NAMED else ""
-    since = as_of - timedelta(days=max(column.days for column in drifted))
-    return f"drift in {named}{more}, since about {since:%Y-%m-%d %H:%M}"
+    refusals: tuple[Refusals, ...] = ()
+    # What the retraining policy says, by use case.
+    rulings: dict[str, str] = {}
+    # The findings that go on and are in the promotion log already, as (use case, kind).
+    logged: tuple[tuple[str, FindingKind], ...] = ()
 
 
 def write_report(folder: Path, report: Report, html: str) -> Path:
@@ -200,32 +183,6 @@ def read_latest(folder: Path) -> Report | None:
         return msgspec.json.decode((folder / "latest.json").read_bytes(), type=Report)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
-
-
-def _finding(use_case: str, kind: Literal["drift", "performance", "volume"], text: str, next_command: str) -> Finding:
-    return Finding(use_case=use_case, kind=kind, text=text, next_command=next_command)
-
-
-def _bad_changes(performance: Performance) -> list[Change]:
-    """A fall of the metric, a rise of the frauds."""
-    found = [performance.change] if performance.change and performance.change.fallen else []
-    return found + ([performance.share_change] if performance.share_change and performance.share_change.risen else [])
-
-
-def _change_text(change: Change) -> str:
-    name = change.metric.replace("_", " ")
-    return f"{name} is {change.newest:.3g} on the newest days with mature labels, {change.earlier:.3g} before"
-
-
-def _volume_text(volume: TopicVolume) -> str | None:
-    if volume.topic in _OUR_DOING:
-        return None
-    if len(volume.days) <= _WEEK or volume.days[-1 - _WEEK] < _LEAST_EVENTS:
-        return None
-    ratio = volume.days[-1] / volume.days[-1 - _WEEK]
-    if _LEAST_VOLUME <= ratio <= _MOST_VOLUME:
-        return None
-    return f"{volume.days[-1]:,} {volume.topic} in 24 hours, {volume.days[-1 - _WEEK]:,} a week earlier"
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -28,12 +28,16 @@ MIN_COVERAGE = 0.75
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Champion:
-    """The model that is judged: `learned_until` is the end of its data window, `score` gives shape (n,)."""
+    """A model that is judged: `learned_until` is the end of its data window, `score` gives shape (n,).
+
+    `review` is the score from which a payment is reviewed; `None` where scores only order.
+    """
 
     version: str
     learned_until: datetime
     metrics: Mapping[str, float]
     score: Callable[[Floats], Floats]
+    review: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

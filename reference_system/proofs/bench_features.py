@@ -9,12 +9,9 @@ customers, so that each has as many payments at every size.
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -30,8 +27,8 @@ from reference_system.datasets import dataset_paths, read_manifest
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
 from reference_system.proofs.bench_result import BenchFigure, BenchGoal, BenchResult
+from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import ENV_PREFIX, Settings
-from reference_system.stack.one_at_a_time import one_at_a_time
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.fraud.features import INPUTS
 
@@ -102,7 +99,7 @@ def run(
     """
     progress(0.0, "generating payments" if dataset is None else f"reading the dataset {dataset}")
     payments = generated(rows) if dataset is None else imported(settings, dataset)
-    with _folder(settings) as folder:
+    with scratch_folder(StatePaths(settings.state_dir).scratch, "bench-features") as folder:
         names, counts = [], []
         for number, share in enumerate(SHARES):
             progress(0.05 + 0.05 * number, f"importing {share:.1%} of the customers")
@@ -210,18 +207,6 @@ def _agreement(folder: Path, name: str) -> str:
     if differing:
         raise StateError(f"{differing} of {len(free)} rows differ from pandas: the benchmark compares unlike things")
     return f"{len(free):,} rows equal within 1e-6, {int(tied.sum()):,} left out (two of an entity in one second)"
-
-
-@contextmanager
-def _folder(settings: Settings) -> Iterator[Path]:
-    root = StatePaths(settings.state_dir).scratch / f"bench-features-{secrets.token_hex(4)}"
-    with one_at_a_time(root, "bench features"):
-        files = root / "files"
-        files.mkdir()
-        try:
-            yield files
-        finally:
-            shutil.rmtree(files, ignore_errors=True)
 
 
 def _result(counts: list[int], ours: list[list[_Lap]], pandas: list[_Lap], conditions: dict[str, str]) -> BenchResult:

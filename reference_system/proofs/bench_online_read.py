@@ -10,8 +10,6 @@ byte by byte before, and a first lap is not counted.
 from __future__ import annotations
 
 import gc
-import secrets
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -28,12 +26,12 @@ from reference_system.features.feast_store import apply, open_store, read_states
 from reference_system.paths import StatePaths
 from reference_system.proofs.bench_result import BenchFigure, BenchGoal, BenchResult, ratio
 from reference_system.proofs.feast_naive_read import open_naive_read
+from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.proofs.states_writer import BATCH, PAUSE_SECONDS, write_until_told
 from reference_system.serving.api import FraudScoreRequest
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.fraud_scoring import payment_inputs
 from reference_system.settings import Settings
-from reference_system.stack.one_at_a_time import one_at_a_time
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, VIEWS
 from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND, Tail, WindowedView, micros
 
@@ -64,7 +62,8 @@ def run(settings: Settings, *, asked: int = ASKED, laps: int = LAPS, progress: P
     alone: list[tuple[float, float]] = []
     beside: list[tuple[float, float]] = []
     progress(0.0, f"writing states of {CUSTOMERS:,} customers and {TERMINALS:,} terminals to both stores")
-    with _folder(settings) as paths:
+    with scratch_folder(StatePaths(settings.state_dir).scratch, "bench-online-read") as folder:
+        paths = StatePaths(folder)
         read = _written(paths)
         requests = _requests(asked)
         with closing(sqlite3.connect(paths.online_store)) as connection:
@@ -215,16 +214,6 @@ def _freeze() -> None:
     # As the service does it at its start: no contender pays for the objects of the others.
     gc.collect()
     gc.freeze()
-
-
-@contextmanager
-def _folder(settings: Settings) -> Iterator[StatePaths]:
-    root = StatePaths(settings.state_dir).scratch / f"bench-online-read-{secrets.token_hex(4)}"
-    with one_at_a_time(root, "bench online-read"):
-        try:
-            yield StatePaths(root / "state")
-        finally:
-            shutil.rmtree(root / "state", ignore_errors=True)
 
 
 def _result(

@@ -7,8 +7,6 @@ Invariant: a lap counts only if all three have returned the same rows; the first
 
 from __future__ import annotations
 
-import secrets
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
@@ -25,9 +23,9 @@ from reference_system.features.feature_tables import write_days
 from reference_system.paths import StatePaths
 from reference_system.proofs.bench_result import BenchFigure, BenchGoal, BenchResult, ratio
 from reference_system.proofs.feast_training_join import Contender, Lap, log_path, serve, table_path
+from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings
 from reference_system.stack.log_files import tail
-from reference_system.stack.one_at_a_time import one_at_a_time
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, VIEWS
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
@@ -55,7 +53,8 @@ def run(
     contenders = get_args(Contender)
     measured: dict[Contender, list[Lap]] = {contender: [] for contender in contenders}
     progress(0.0, f"writing {facts:,} feature rows for each of two views")
-    with _folder(settings) as folder, ExitStack() as stack:
+    scratch = StatePaths(settings.state_dir).scratch
+    with scratch_folder(scratch, "bench-training-set") as folder, ExitStack() as stack:
         write_tables(folder, asked=asked, facts=facts)
         progress(0.05, "starting a process for each way of joining")
         started = {contender: stack.enter_context(_process(contender, folder)) for contender in contenders}
@@ -106,18 +105,6 @@ def rows_differing(one: pa.Table, other: pa.Table) -> int:
 def _keys(letter: str, numbers: np.ndarray) -> pa.Array:
     names = pa.array([f"{letter}{number:06d}" for number in range(int(numbers.max()) + 1)])
     return names.take(pa.array(numbers))
-
-
-@contextmanager
-def _folder(settings: Settings) -> Iterator[Path]:
-    root = StatePaths(settings.state_dir).scratch / f"bench-training-set-{secrets.token_hex(4)}"
-    with one_at_a_time(root, "bench training-set"):
-        data = root / "data"
-        data.mkdir()
-        try:
-            yield data
-        finally:
-            shutil.rmtree(data, ignore_errors=True)
 
 
 @contextmanager

@@ -11,9 +11,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
-from feast import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
+from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.data_source import PushMode
 from feast.types import Float64
+
+from reference_system.proofs.feast_quick_start import quick_start
 
 _SOURCE = "totals_push"
 
@@ -23,18 +25,7 @@ Push = Callable[[str, datetime, float, float], None]
 
 def open_naive_push(folder: Path) -> Push:
     """Feast in the folder, with one view of two features by entity; each call of the answer pushes one row."""
-    folder.mkdir(parents=True, exist_ok=True)
-    store = FeatureStore(
-        config=RepoConfig(
-            project="naive",
-            provider="local",
-            registry=str(folder / "registry.db"),
-            online_store={"type": "sqlite", "path": str(folder / "online.db")},
-            offline_store={"type": "file"},
-            entity_key_serialization_version=3,
-            repo_path=folder,
-        )
-    )
+    store = quick_start(folder)
     entity = Entity(name="entity", join_keys=["entity"], value_type=ValueType.STRING)
     table = FileSource(name="totals", path=str(folder / "totals.parquet"), timestamp_field="event_timestamp")
     view = FeatureView(

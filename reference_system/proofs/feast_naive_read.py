@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from feast import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource, RepoConfig, ValueType
+from feast import Entity, FeatureView, Field, FileSource, PushSource, ValueType
 from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Float64
 
+from reference_system.proofs.feast_quick_start import quick_start
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, REQUEST_INPUTS, TERMINAL_RISK
 
 # (customer, terminal) → the values by name.
@@ -28,18 +29,7 @@ _FEATURES = {
 
 def open_naive_read(folder: Path, customers: Sequence[str], terminals: Sequence[str], moment: datetime) -> Read:
     """Feast in the folder, with a value of every input for these entities as of `moment`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    store = FeatureStore(
-        config=RepoConfig(
-            project="naive",
-            provider="local",
-            registry=str(folder / "registry.db"),
-            online_store={"type": "sqlite", "path": str(folder / "online.db")},
-            offline_store={"type": "file"},
-            entity_key_serialization_version=3,
-            repo_path=folder,
-        )
-    )
+    store = quick_start(folder)
     keys = {CUSTOMER_ACTIVITY.entity: customers, TERMINAL_RISK.entity: terminals}
     for entity, features in _FEATURES.items():
         view = _view(folder, entity, features)

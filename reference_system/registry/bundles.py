@@ -12,12 +12,10 @@ the pointer `current` names a version whose bundle was verified.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.errors import BundleRefused
+from reference_system.registry.npz_arrays import MOST_BYTES, packed, unpacked
 from reference_system.registry.onnx_scorer import OnnxScorer
 from reference_system.windows import Floats
 
@@ -41,7 +40,6 @@ CATALOGUE = "catalogue.npz"
 CURRENT = "current"
 # A registered version is a number; nothing else may become a path.
 _MAX_VERSION_DIGITS = 9
-_MAX_FILE_BYTES = 256 * 1024 * 1024
 _GOLDEN_TOLERANCE = 1e-5
 # What the arrays of a catalogue hold: text, whole numbers, numbers (numpy's letters).
 _CATALOGUE_KINDS = {
@@ -51,6 +49,7 @@ _CATALOGUE_KINDS = {
     "published": "i",
     "neighbour_items": "i",
     "neighbour_similarities": "f",
+    "factors": "f",
     "popular": "i",
 }
 _EXPECTED_FILES: Mapping[str, frozenset[str]] = {
@@ -74,7 +73,10 @@ class ReviewThresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a bundle says of itself."""
+    """What a bundle says of itself.
+
+    `data_digest` is that of the rows it learned from, `trigger` why it was trained.
+    """
 
     use_case: UseCase
     model_version: str
@@ -86,13 +88,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     files: dict[str, str]
     thresholds: ReviewThresholds | None = None
     usual: tuple[float, ...] | None = None
+    data_digest: str = ""
+    trigger: str = "asked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
     """What the recommender knows of the videos: row i of each array is video i.
 
-    Shapes: (n,), the neighbours (n, k) with -1 where a video has fewer; `popular` lists indices, most watched first.
+    Shapes: (n,), the neighbours (n, k) with -1 where a video has fewer, the factors (n, d) in float32; `popular` lists
+    indices, most watched first.
     """
 
     video_ids: NDArray[np.str_]
@@ -101,6 +106,7 @@ class Catalogue:
     published: NDArray[np.int64]
     neighbour_items: NDArray[np.int64]
     neighbour_similarities: Floats
+    factors: NDArray[np.float32]
     popular: NDArray[np.int64]
 
 
@@ -130,9 +136,9 @@ def write_bundle(
     Returns:
         The folder. A folder that was there before is replaced.
     """
-    contents = {MODEL: model, GOLDEN: _npz(inputs=golden.inputs, scores=golden.scores)}
+    contents = {MODEL: model, GOLDEN: packed(inputs=golden.inputs, scores=golden.scores)}
     if catalogue is not None:
-        contents[CATALOGUE] = _npz(**{name: getattr(catalogue, name) for name in Catalogue.__slots__})
+        contents[CATALOGUE] = packed(**{name: getattr(catalogue, name) for name in Catalogue.__slots__})
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, files=digests)))
     contents[MANIFEST_DIGEST] = hashlib.sha256(contents[MANIFEST]).hexdigest().encode()
@@ -157,9 +163,11 @@ def load_bundle(directory: Path, *, use_case: str, inputs: tuple[str, ...]) -> B
     Raises:
         BundleRefused: with the file or field that is not as it must be.
     """
-    manifest = _read_manifest(directory)
+    manifest = read_manifest(directory)
     if manifest.use_case != use_case:
         raise BundleRefused(f"{directory.name}: a bundle for {manifest.use_case}, wanted for {use_case}")
+    if manifest.model_version != directory.name:
+        raise BundleRefused(f"{directory.name}: the bundle of version {manifest.model_version} stands here")
     if manifest.inputs != inputs:
         differ = sorted(set(manifest.inputs) ^ set(inputs)) or ["their order"]
         raise BundleRefused(f"{directory.name}: its inputs are not the service's; what differs: {', '.join(differ)}")
@@ -202,13 +210,12 @@ def set_current(root: Path, use_case: str, version: str) -> None:
     Path(name).replace(folder.parent / CURRENT)
 
 
-def _npz(**arrays: object) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stub mistakes the names for an option
-    return buffer.getvalue()
+def read_manifest(directory: Path) -> Manifest:
+    """What the bundle says of itself; its other files are not looked at.
 
-
-def _read_manifest(directory: Path) -> Manifest:
+    Raises:
+        BundleRefused: if the manifest is not what training wrote.
+    """
     content, digest = (_read_plain(directory, name) for name in (MANIFEST, MANIFEST_DIGEST))
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise BundleRefused(f"{directory.name}: {MANIFEST} does not have the digest that {MANIFEST_DIGEST} holds")
@@ -251,24 +258,15 @@ def _read_plain(directory: Path, name: str) -> bytes:
     """The file's bytes, if it is a file of its own (a link may lead anywhere) and of a size that fits."""
     path = directory / name
     try:
-        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MAX_FILE_BYTES:
-            raise BundleRefused(f"{directory.name}: {name} is not a plain file of at most {_MAX_FILE_BYTES} bytes")
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > MOST_BYTES:
+            raise BundleRefused(f"{directory.name}: {name} is not a plain file of at most {MOST_BYTES} bytes")
         return path.read_bytes()
     except OSError as error:
         raise BundleRefused(f"{directory.name}: {name} cannot be read: {error.strerror}") from error
 
 
-def _arrays(directory: Path, name: str, content: bytes, wanted: tuple[str, ...]) -> dict[str, NDArray[np.generic]]:
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {key: file[key] for key in wanted}
-    # BadZipFile is what damaged archives raise: it is no ValueError.
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BundleRefused(f"{directory.name}: {name}: {error}") from error
-
-
 def _replay_golden(directory: Path, scorer: OnnxScorer, content: bytes) -> None:
-    golden = _arrays(directory, GOLDEN, content, ("inputs", "scores"))
+    golden = unpacked(f"{directory.name}: {GOLDEN}", content, ("inputs", "scores"))
     rows, scores = golden["inputs"], golden["scores"]
     if not (rows.dtype == scores.dtype == np.float32 and len(scores) and rows.shape == (len(scores), scorer.width)):
         raise BundleRefused(f"{directory.name}: {GOLDEN} has no rows of {scorer.width} inputs with a score for each")
@@ -279,7 +277,7 @@ def _replay_golden(directory: Path, scorer: OnnxScorer, content: bytes) -> None:
 
 
 def _read_catalogue(directory: Path, content: bytes) -> Catalogue:
-    arrays = _arrays(directory, CATALOGUE, content, tuple(Catalogue.__slots__))
+    arrays = unpacked(f"{directory.name}: {CATALOGUE}", content, tuple(Catalogue.__slots__))
     for name, array in arrays.items():
         if array.dtype.kind != _CATALOGUE_KINDS[name]:
             raise BundleRefused(f"{directory.name}: {CATALOGUE}: {name} holds {array.dtype}")
@@ -290,6 +288,10 @@ def _read_catalogue(directory: Path, content: bytes) -> Catalogue:
         raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one row for each of its {count} videos")
     if catalogue.neighbour_items.shape != catalogue.neighbour_similarities.shape:
         raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one similarity for each neighbour")
+    if catalogue.factors.dtype != np.float32 or catalogue.factors.ndim != 2 or len(catalogue.factors) != count:  # noqa: PLR2004 - a matrix
+        raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one row of float32 factors for each video")
+    if not np.isfinite(catalogue.factors).all():
+        raise BundleRefused(f"{directory.name}: {CATALOGUE}: factors holds a number that is not finite")
     for name in ("neighbour_items", "popular"):
         indices = getattr(catalogue, name)
         if indices.size and (indices.min() < -1 or indices.max() >= count):

@@ -1,9 +1,10 @@
 """The promotion gate: may this challenger replace the champion?
 
-In: what challenger, champion and baselines are worth on the same rows, as functions of the groups' weights.
+In: what challenger, champion and baselines are worth on the same rows, as functions of the groups' weights; what the
+other checks found (`gate_checks.py`).
 Out: promote, hold or refuse, with reasons and intervals.
-Invariant: no challenger is promoted that surely does not beat a baseline, or that is worse than the champion by more
-than the tolerance.
+Invariant: no challenger is promoted that surely does not beat a baseline, that is worse than the champion by more
+than the tolerance, or that fails a check. A first model may have doubts, because without a model nothing answers.
 
 The interval is a paired bootstrap over groups (cards, viewers): rows of one group stand and fall together, and both
 models meet the same draw, so what is hard for both cancels out.
@@ -11,7 +12,7 @@ models meet the same draw, so what is hard for both cancels out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ import numpy as np
 from reference_system.windows import Floats
 
 Answer = Literal["promote", "hold", "refuse"]
+SEVERITY: tuple[Answer, ...] = ("promote", "hold", "refuse")
 # The primary metric when the groups count with these weights, shape (groups,).
 Worth = Callable[[Floats], float]
 # A share of the champion's value that a challenger with fresher data may be worse by.
@@ -41,8 +43,20 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.difference:+.4f} (90 % interval {self.low:+.4f} to {self.high:+.4f})"
 
 
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What one look at the challenger found; `figures` are the numbers that decided."""
+
+    name: str
+    answer: Answer
+    reason: str
+    figures: dict[str, float] = {}
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gate says; `against` holds an interval for each opponent."""
+    """What the gate says; `against` holds an interval for each opponent, `checks` everything else that was looked at.
+
+    The first reason is the one that decided.
+    """
 
     answer: Answer
     reasons: tuple[str, ...]
@@ -50,17 +64,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     challenger: float
     champion: float | None
     against: dict[str, Interval]
+    checks: tuple[Check, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contenders:
-    """Who is compared, on which metric, over how many groups; `champion` is `None` before the first promotion."""
+    """Who is compared, on which metric, over how many groups; `champion` is `None` before the first promotion.
+
+    `tolerance` is the share of the champion's value by which a challenger may be worse.
+    """
 
     metric: str
     groups: int
     challenger: Worth
     champion: Worth | None
     baselines: Mapping[str, Worth]
+    tolerance: float = TOLERANCE
 
 
 def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -> Verdict:
@@ -85,8 +104,8 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
     if broken:
         answer, reasons = "refuse", [f"{', '.join(broken)} is not a finite number"]
     else:
-        against = _intervals(contenders.challenger, opponents, contenders.groups, seed)
-        answer, reasons = _answer(contenders.metric, against, champion)
+        against = intervals(contenders.challenger, opponents, contenders.groups, seed)
+        answer, reasons = _answer(contenders.metric, against, champion, contenders.tolerance)
     return Verdict(
         answer=answer,
         reasons=tuple(reasons),
@@ -97,7 +116,27 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
     )
 
 
-def _answer(metric: str, against: Mapping[str, Interval], champion: float | None) -> tuple[Answer, list[str]]:
+def conclude(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
+    """The verdict with its checks: the worst answer wins; of a first model's checks only what must be refused counts.
+
+    Args:
+        verdict: what `decide` said.
+        checks: what else was found.
+    """
+    weighed = [(verdict.answer, reason) for reason in verdict.reasons]
+    weighed += [(check.answer, f"{check.name}: {check.reason}") for check in checks if check.answer != "promote"]
+    weighed.sort(key=lambda one: -SEVERITY.index(one[0]))
+    worst = weighed[0][0]
+    if verdict.champion is None and worst == "hold":
+        worst = verdict.answer
+    return msgspec.structs.replace(
+        verdict, answer=worst, reasons=tuple(reason for _, reason in weighed), checks=tuple(checks)
+    )
+
+
+def _answer(
+    metric: str, against: Mapping[str, Interval], champion: float | None, tolerance: float
+) -> tuple[Answer, list[str]]:
     reasons = [f"{metric} against {name}: {interval}" for name, interval in against.items()]
     baselines = {name: interval for name, interval in against.items() if name != "champion"}
     lost = [name for name, interval in baselines.items() if interval.high <= 0.0]
@@ -110,11 +149,12 @@ def _answer(metric: str, against: Mapping[str, Interval], champion: float | None
         return "promote", [doubt if unclear else "the first model beats every baseline", *reasons]
     if unclear:
         return "hold", [f"may not beat {', '.join(unclear)}", *reasons]
-    answer, reason = _against_champion(against["champion"], TOLERANCE * champion)
+    answer, reason = against_champion(against["champion"], tolerance * champion)
     return answer, [reason, *reasons]
 
 
-def _against_champion(interval: Interval, allowed: float) -> tuple[Answer, str]:
+def against_champion(interval: Interval, allowed: float) -> tuple[Answer, str]:
+    """What a difference to the champion means, where a challenger may be worse by `allowed`."""
     if interval.low == interval.high == 0.0:
         return "hold", "it answers exactly as the champion does"
     if interval.difference >= 0.0:
@@ -126,14 +166,17 @@ def _against_champion(interval: Interval, allowed: float) -> tuple[Answer, str]:
     return "hold", f"may be worse than the champion by more than {allowed:.4f}"
 
 
-def _intervals(challenger: Worth, opponents: Mapping[str, Worth], groups: int, seed: int) -> dict[str, Interval]:
+def intervals(
+    challenger: Worth, opponents: Mapping[str, Worth], groups: int, seed: int, *, draws: int = _DRAWS
+) -> dict[str, Interval]:
+    """How much better than each opponent the challenger is, by a paired bootstrap over the groups."""
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=_DRAWS).astype(np.float64)
-    ours = np.array([challenger(weights) for weights in draws])
+    drawn = rng.multinomial(groups, np.full(groups, 1.0 / groups), size=draws).astype(np.float64)
+    ours = np.array([challenger(weights) for weights in drawn])
     everyone = np.ones(groups)
     found = {}
     for name, worth in opponents.items():
-        differences = ours - np.array([worth(weights) for weights in draws])
+        differences = ours - np.array([worth(weights) for weights in drawn])
         # A draw without any positive row says nothing.
         low, high = np.nanquantile(differences, (_LOW, _HIGH))
         middle = challenger(everyone) - worth(everyone)

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from reference_system.errors import BundleRefused, ServiceError
 from reference_system.registry.bundles import version_folder
+from reference_system.registry.promoting import CHALLENGER, CHAMPION
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 BUNDLE = "bundle"
+MODEL_CARD = "model_card.md"
 # What the logged model needs; without a list MLflow would start a process to find out.
 _REQUIREMENTS = ["onnxruntime", "numpy"]
 
@@ -43,7 +44,10 @@ class LoggedCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoggedTraining:
-    """Everything that a training run leaves in MLflow; `plots` are PNG bytes by file name."""
+    """Everything that a training run leaves in MLflow; `plots` are PNG bytes by file name.
+
+    `folds` are the chosen model's metrics in each prequential fold, the oldest first: steps of `fold.*`.
+    """
 
     use_case: str
     name: str
@@ -52,6 +56,7 @@ class LoggedTraining:
     tags: Mapping[str, str]
     candidates: Sequence[LoggedCandidate]
     plots: Mapping[str, bytes]
+    folds: Sequence[Mapping[str, float]]
     model: bytes
     inputs: Sequence[str]
     example: NDArray[np.float32]
@@ -87,6 +92,8 @@ def register(training: LoggedTraining, write_bundle: Callable[[str], Path]) -> R
         with mlflow.start_run(run_name=training.name, tags=dict(training.tags)) as run:
             mlflow.log_params(dict(training.parameters))
             mlflow.log_metrics(_metrics(training.metrics))
+            for step, fold in enumerate(training.folds):
+                mlflow.log_metrics(_metrics({f"fold.{name}": value for name, value in fold.items()}), step=step)
             for candidate in training.candidates:
                 _log_candidate(candidate)
             _log_plots(training.plots)
@@ -98,23 +105,18 @@ def register(training: LoggedTraining, write_bundle: Callable[[str], Path]) -> R
     return Registered(use_case=training.use_case, version=version, run_id=run.info.run_id)
 
 
-def log_verdict(registered: Registered, answer: str, reasons: Sequence[str], verdict: Mapping[str, object]) -> None:
-    """Leave the gate's answer at the run (tags and `gate.json`) and at the version (tags)."""
+def log_verdict(
+    registered: Registered, answer: str, reasons: Sequence[str], verdict: Mapping[str, object], card: str
+) -> None:
+    """Leave the answer at the run (tags, `gate.json`, `model_card.md`) and at the version (tag, description)."""
     with _answering():
         client = mlflow.MlflowClient()
         client.set_tag(registered.run_id, "gate", answer)
         client.set_tag(registered.run_id, "gate_reason", reasons[0])
         client.log_dict(registered.run_id, dict(verdict), "gate.json")
+        client.log_text(registered.run_id, card, MODEL_CARD)
         client.set_model_version_tag(registered.use_case, registered.version, "gate", answer)
-
-
-def promote(use_case: str, version: str, *, event_timestamp: str) -> None:
-    """Move the alias champion; the version remembers when. The alias challenger is for those still waiting."""
-    with _answering():
-        client = mlflow.MlflowClient()
-        client.set_model_version_tag(use_case, version, "promoted_event_timestamp", event_timestamp)
-        client.set_registered_model_alias(use_case, CHAMPION, version)
-        client.delete_registered_model_alias(use_case, CHALLENGER)
+        client.update_model_version(registered.use_case, registered.version, card)
 
 
 def champion_version(use_case: str) -> str | None:

@@ -5,12 +5,15 @@ In: decisions. Out: one more line of `promotions.jsonl` each. Invariant: lines a
 
 from __future__ import annotations
 
+import fcntl
 import os
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 import msgspec
+
+from reference_system.errors import StateError
 
 PROMOTIONS = "promotions.jsonl"
 # In the order in which a good challenger meets them.
@@ -34,17 +37,30 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def append_decision(root: Path, decision: Decision) -> None:
-    """Add a line; it is on the disk when this returns."""
+    """Add a line; it is on the disk when this returns.
+
+    What a writer that was killed left of its line is removed: nobody was told that it was written.
+    """
     root.mkdir(parents=True, exist_ok=True)
-    with (root / PROMOTIONS).open("ab") as file:
+    with (root / PROMOTIONS).open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
         file.write(msgspec.json.encode(decision) + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_decisions(root: Path, use_case: str | None = None) -> list[Decision]:
-    """Every decision, or those about one use case, the oldest first."""
+    """Every decision, or those about one use case, the oldest first.
+
+    Raises:
+        StateError: if a line is not what this module wrote.
+    """
     path = root / PROMOTIONS
-    lines = path.read_bytes().splitlines() if path.exists() else []
-    decisions = [msgspec.json.decode(line, type=Decision) for line in lines]
+    whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
+    try:
+        decisions = [msgspec.json.decode(line, type=Decision) for line in whole.splitlines()]
+    except msgspec.MsgspecError as error:
+        raise StateError(f"{path} cannot be read: {error}", next_command=f"less {path}") from error
     return [each for each in decisions if use_case in (None, each.use_case)]

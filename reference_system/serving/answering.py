@@ -1,4 +1,4 @@
-"""What the two endpoints do with a body: decode, score, answer, log.
+"""What the two endpoints do with a body: decode, score, answer, log; and let the other model see it, later.
 
 In: the models that answer now, the readers, the clock. Out: routes for `http_app.py`.
 Invariant: one reference is taken at the start of a request, so an answer comes from one model version.
@@ -7,47 +7,66 @@ Invariant: one reference is taken at the start of a request, so an answer comes 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import perf_counter
+from typing import TypeVar
 
 import msgspec
 
+from reference_system.assignment import place_of
 from reference_system.clock import Clock
-from reference_system.events import PredictionLogged
+from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic
 from reference_system.serving import fraud_scoring, recommending
 from reference_system.serving.api import (
     Evaluation,
     FraudScoreRequest,
+    RecommendationAnswer,
     RecommendationRequest,
     RequestRefused,
     decode_request,
     moment_asked,
 )
 from reference_system.serving.catalogue import Catalogue
+from reference_system.serving.challengers import Challenger
+from reference_system.serving.challengers_contest import Answered, Contest, RememberedReads, Said
+from reference_system.serving.challengers_shadow import Shadow
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import ReadStates
-from reference_system.serving.fraud_scoring import FraudModel
+from reference_system.serving.fraud_scoring import FraudModel, ScoredPayment
 from reference_system.serving.http_app import Answer, Endpoint
 from reference_system.serving.prometheus_metrics import ServingMetrics
+from reference_system.serving.recommending import Page
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
+from reference_system.use_cases.recommendation.events import EXPOSURES, ExposureLogged
 from reference_system.use_cases.recommendation.features import VIEWER_ACTIVITY
 
 FRAUD_PATH = "/v1/fraud/score"
 RECOMMENDATIONS_PATH = "/v1/recommendations"
+# What chance does to a page follows from the prediction's id alone: told again, it is the same page.
+_EXPLORATION = "exploration"
+Found = TypeVar("Found")
+
+
+def _nobody() -> None:
+    return None
 
 
 @dataclass(slots=True, kw_only=True)
 class Answering:
-    """The endpoints and what they need."""
+    """The endpoints and what they need; without challengers the champions answer alone, without a shadow unseen."""
 
     fraud: Callable[[], Loaded[FraudModel] | None]
     catalogue: Callable[[], Catalogue | None]
     read: ReadStates
     clock: Clock
     new_id: Callable[[], str]
-    log: Callable[[PredictionLogged], None]
+    log: Callable[[Topic, Event], None]
     metrics: ServingMetrics
+    fraud_challenger: Callable[[], Challenger[FraudModel] | None] = _nobody
+    ranking_challenger: Callable[[], Challenger[Catalogue] | None] = _nobody
+    shadow: Shadow = field(default_factory=Shadow)
+    explored_places: int = 0
 
     def routes(self) -> dict[str, dict[str, Endpoint]]:
         """Path → method → endpoint."""
@@ -64,10 +83,32 @@ class Answering:
         if loaded is None:
             raise _not_ready("fraud")
         evaluation = self._evaluation(loaded.version, request.event_timestamp)
-        scored = fraud_scoring.score_payment(request, evaluation.moment, loaded.model, self.read)
+        moment = evaluation.moment
+        inputs = fraud_scoring.readable_inputs(request, moment, self.read)
+        answered = None
+        if inputs is None:
+            scored = fraud_scoring.score_by_rule(request.amount)
+        else:
+            contest = Contest(
+                use_case="fraud",
+                version=loaded.version,
+                champion=loaded.model,
+                challenger=self.fraud_challenger(),
+                score=lambda model: fraud_scoring.score_inputs(inputs, moment, model),
+                is_valid=fraud_scoring.is_score,
+                metrics=self.metrics.challengers,
+            )
+            answered = contest.answer(request.customer_id)
+            scored, evaluation = answered.said.found, _said_by(evaluation, answered.said.version)
         answer = fraud_scoring.answer_of(request, scored, evaluation)
         self._count("fraud", CUSTOMER_ACTIVITY.name, answer.feature_age_seconds, degraded=answer.degraded)
-        self.log(fraud_scoring.record_of(request, answer, scored, latency_ms=_since(started)))
+        self.log(PREDICTIONS, fraud_scoring.record_of(request, answer, scored, latency_ms=_since(started)))
+
+        def record(said: Said[ScoredPayment]) -> PredictionLogged:
+            other = fraud_scoring.answer_of(request, said.found, _said_by(evaluation, said.version))
+            return fraud_scoring.record_of(request, other, said.found, latency_ms=said.seconds * 1000.0)
+
+        self._shadow("fraud", answered, record)
         return Answer(body=_encode(answer))
 
     def _recommend(self, request: RecommendationRequest) -> Answer:
@@ -76,11 +117,74 @@ class Answering:
         if catalogue is None:
             raise _not_ready("recommendation")
         evaluation = self._evaluation(catalogue.model.version, request.event_timestamp)
-        page = recommending.compose(request.viewer_id, request.k, evaluation.moment, catalogue, self.read)
+        moment = evaluation.moment
+        draw = place_of(evaluation.prediction_id, _EXPLORATION) if self.explored_places else None
+        challenger = self.ranking_challenger()
+        reads = RememberedReads(self.read)
+        contest = Contest(
+            use_case="recommendation",
+            version=catalogue.model.version,
+            champion=catalogue,
+            challenger=challenger,
+            score=lambda by: recommending.compose(request.viewer_id, request.k, moment, by, reads, draw=draw),
+            is_valid=recommending.is_page,
+            metrics=self.metrics.challengers,
+        )
+        answered = contest.answer(request.viewer_id)
+        reads.seal()
+        page, evaluation = answered.said.found, _said_by(evaluation, answered.said.version)
         answer = recommending.answer_of(request, page, evaluation)
         self._count("recommendation", VIEWER_ACTIVITY.name, answer.feature_age_seconds, degraded=answer.degraded)
-        self.log(recommending.record_of(answer, page, latency_ms=_since(started)))
+        self.log(PREDICTIONS, recommending.record_of(answer, page, latency_ms=_since(started)))
+        if challenger is not None:
+            self._expose(challenger, answer)
+
+        def record(said: Said[Page]) -> PredictionLogged:
+            other = recommending.answer_of(request, said.found, _said_by(evaluation, said.version))
+            return recommending.record_of(other, said.found, latency_ms=said.seconds * 1000.0)
+
+        self._shadow("recommendation", answered, record)
         return Answer(body=_encode(answer))
+
+    def _shadow(
+        self, use_case: str, answered: Answered[Found] | None, record: Callable[[Said[Found]], PredictionLogged]
+    ) -> None:
+        """Let the other model see the request as well, later; nobody waits for it."""
+        if answered is None or answered.shadow is None:
+            return
+        metrics, work, version = self.metrics.challengers, answered.shadow, answered.shadow_version
+
+        def job() -> None:
+            try:
+                said = work()
+                logged = None if said is None else record(said)
+            except Exception:  # noqa: BLE001 - the caller has an answer; what fails here is counted
+                logged = None
+            if logged is None or logged.degraded:
+                metrics.shadow(use_case, version, "failed")
+                return
+            self.log(SHADOWS, logged)
+            metrics.shadow(use_case, version, "scored")
+
+        if not self.shadow.add(job):
+            metrics.shadow(use_case, version, "dropped")
+
+    def _expose(self, challenger: Challenger[Catalogue], answer: RecommendationAnswer) -> None:
+        """While an experiment runs, say which arm the viewer is in and who really answered."""
+        arm = challenger.arm_of(answer.viewer_id)
+        if arm is None:
+            return
+        exposure = ExposureLogged(
+            schema_version=1,
+            event_timestamp=answer.event_timestamp,
+            exposure_id=answer.prediction_id,
+            experiment=challenger.plan.name,
+            arm=arm,
+            viewer_id=answer.viewer_id,
+            prediction_id=answer.prediction_id,
+            model_version=answer.model_version,
+        )
+        self.log(EXPOSURES, exposure)
 
     def _evaluation(self, version: str, asked: datetime | None) -> Evaluation:
         now = self.clock.now()
@@ -91,6 +195,10 @@ class Answering:
             self.metrics.degraded(use_case)
         if age is not None:
             self.metrics.used(view, age)
+
+
+def _said_by(evaluation: Evaluation, version: str) -> Evaluation:
+    return evaluation if evaluation.model_version == version else replace(evaluation, model_version=version)
 
 
 _encode = msgspec.json.Encoder().encode

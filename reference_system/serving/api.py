@@ -29,7 +29,7 @@ _NAMED_FIELD = re.compile(r"field `([^`]*)`")
 _MAX_SHOWN = 64
 
 Score = Annotated[float, Meta(ge=0.0, le=1.0)]
-Source = Literal["neighbours", "newest", "popular"]
+Source = Literal["neighbours", "factors", "newest", "popular"]
 
 
 class FraudScoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,11 +66,15 @@ class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 
 
 class RecommendedVideo(msgspec.Struct, frozen=True, kw_only=True):
-    """One place of a page; `source` is what named the video as a candidate. A degraded page has no scores."""
+    """One place of a page; `source` is what named the video as a candidate. A degraded page has no scores.
+
+    `propensity` is the probability with which the policy shows this video in this place: log it with the impression.
+    """
 
     video_id: Id
     score: Score | None
     source: Source
+    propensity: Score = 1.0
 
 
 class RecommendationAnswer(msgspec.Struct, frozen=True, kw_only=True):

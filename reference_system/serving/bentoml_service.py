@@ -13,27 +13,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from time import monotonic
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import bentoml
 import numpy as np
 
 from reference_system.errors import BundleRefused, StateError
 from reference_system.paths import StatePaths
-from reference_system.serving.http_app import HttpApp, Receive, Scope, Send
+from reference_system.serving.asgi_front import Front
+from reference_system.serving.fetched_bundles import fetch
 from reference_system.serving.structured_log import write_event
 from reference_system.settings import LOOPBACK, Settings, load_settings
 
 if TYPE_CHECKING:
     from reference_system.registry.bundles import Bundle, UseCase
     from reference_system.serving.catalogue import RankerModel
+    from reference_system.serving.challengers import Challengers, Plan
     from reference_system.serving.champions import Champion
     from reference_system.serving.feature_reads import ReadStates
     from reference_system.serving.fraud_scoring import FraudModel
@@ -44,30 +45,8 @@ if TYPE_CHECKING:
 Model = TypeVar("Model")
 # While it drains, the service says "not ready" and still answers: time for clients to go elsewhere.
 DRAIN_SECONDS = 0.5
-_FETCH_SECONDS = 60
 _SWITCH_SECONDS = 0.001
 _AFTER_THE_FREEZE = (50_000, 50, 100)
-
-
-class _Asgi(Protocol):
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
-
-
-class Front:
-    """Our application before BentoML's: it takes every HTTP request, BentoML the rest (start and stop)."""
-
-    app: HttpApp | None = None
-
-    def __init__(self, app: _Asgi) -> None:
-        """Stand before `app`."""
-        self._behind = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or pass on."""
-        if scope["type"] == "http" and Front.app is not None:
-            await Front.app(scope, receive, send)
-        else:
-            await self._behind(scope, receive, send)
 
 
 @bentoml.service(
@@ -89,6 +68,7 @@ class RealTime:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Load the models, open the stores, begin to answer."""
+        from reference_system.serving.challengers_shadow import Shadow
         from reference_system.serving.routes import new_app
 
         metrics = new_metrics()
@@ -96,7 +76,9 @@ class RealTime:
         self.housekeeping.prepare()
         self.predictions = new_prediction_log(self.settings, metrics)
         self.predictions.start()
-        Front.app = self.app = new_app(self.settings, self.housekeeping, self.predictions, metrics)
+        self.shadow = Shadow()
+        self.shadow.start()
+        Front.app = self.app = new_app(self.settings, self.housekeeping, self.predictions, metrics, self.shadow)
         self.housekeeping.start()
         self._drain_on_sigterm()
         # What was imported and built stays. Looking at all of it again and again is what makes the slowest answers.
@@ -111,6 +93,7 @@ class RealTime:
     async def stop(self) -> None:
         """Send what the prediction log still holds."""
         self.housekeeping.stop()
+        await asyncio.to_thread(self.shadow.stop)
         await asyncio.to_thread(self.predictions.stop)
         write_event("stopped")
 
@@ -179,6 +162,8 @@ def new_housekeeping(settings: Settings, metrics: ServingMetrics) -> Housekeepin
     return Housekeeping(
         fraud=fraud,
         recommendation=ranker,
+        fraud_challengers=new_challengers(settings, "fraud", FRAUD_INPUTS, fraud_model, metrics),
+        ranking_challengers=new_challengers(settings, "recommendation", RANKER_INPUTS, ranker_model, metrics),
         reads=GuardedReads(lambda: open_reads(paths), monotonic=monotonic),
         bulk_reads=GuardedReads(
             lambda: open_reads(paths), monotonic=monotonic, deadline_seconds=BULK_DEADLINE_SECONDS
@@ -197,6 +182,7 @@ def new_champion(
 ) -> Champion[Model]:
     """The champion of one use case: found by pointer and alias, fetched by MLflow, verified by the registry."""
     from reference_system.registry.bundles import current_version, load_bundle, set_current, version_folder
+    from reference_system.registry.promoting import alias_is_owed
     from reference_system.serving.champions import Champion, Heard, Source
     from reference_system.serving.mlflow_alias import champion_alias
 
@@ -216,29 +202,50 @@ def new_champion(
         metrics.refused(use_case)
         write_event("model_refused", use_case=use_case, version=version, reason=reason)
 
+    def alias() -> str | None:
+        # While it is owed, the alias names the champion of before (see `registry/promoting.py`).
+        return None if alias_is_owed(root, use_case) else champion_alias(settings.port("mlflow"), use_case)
+
     source = Source(
         pointer=lambda: current_version(root, use_case),
-        alias=lambda: champion_alias(settings.port("mlflow"), use_case),
+        alias=alias,
         load=load,
         confirm=lambda version: set_current(root, use_case, version),
     )
     return Champion(source, Heard(loaded=loaded, refused=refused), monotonic=monotonic)
 
 
-def fetch(use_case: str, version: str) -> None:
-    """Bring a bundle from the registry, in a process of its own (see `commands/fetch_bundle.py`).
+def new_challengers(
+    settings: Settings,
+    use_case: UseCase,
+    inputs: tuple[str, ...],
+    convert: Callable[[Bundle], Model],
+    metrics: ServingMetrics,
+) -> Challengers[Model]:
+    """Who stands beside the champion of one use case: by the traffic plan, from a bundle that is here, verified."""
+    from reference_system.registry.bundles import load_bundle, version_folder
+    from reference_system.registry.traffic import read_plan
+    from reference_system.serving.challengers import Challengers, Plan, PlanSource
+    from reference_system.serving.challengers_breaker import BUDGET_SECONDS
+    from reference_system.serving.challengers_news import News
 
-    Raises:
-        BundleRefused: if it does not come.
-    """
-    command = [sys.executable, "-m", "reference_system.commands.fetch_bundle", use_case, version]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise BundleRefused(f"{use_case} {version} did not come within {_FETCH_SECONDS} s") from error
-    if done.returncode:
-        reason = (done.stderr.strip() or "no reason given").splitlines()[-1]
-        raise BundleRefused(f"{use_case} {version} cannot be fetched: {reason}")
+    root = StatePaths(settings.state_dir).bundles
+
+    def plan() -> Plan | None:
+        found = read_plan(root, use_case)
+        if found is None:
+            return None
+        return Plan(mode=found.mode, version=found.version, name=found.name, share=found.share, salt=found.salt)
+
+    # Nothing is fetched: whoever planned it verified it here, and the champions' pointers are looked at meanwhile.
+    source = PlanSource(
+        plan=plan,
+        load=lambda version: convert(
+            load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=inputs)
+        ),
+    )
+    news = News(use_case=use_case, metrics=metrics.challengers)
+    return Challengers(source, news, budget_seconds=BUDGET_SECONDS[use_case], monotonic=monotonic)
 
 
 def fraud_model(bundle: Bundle) -> FraudModel:
@@ -275,6 +282,7 @@ def ranker_model(bundle: Bundle) -> RankerModel:
         durations=found.durations,
         published=found.published,
         neighbours=Neighbours(items=found.neighbour_items, similarities=found.neighbour_similarities),
+        vectors=found.factors,
         popular=tuple(item for item in found.popular.tolist() if item >= 0),
     )
 

@@ -5,7 +5,7 @@ Invariant: `features_at(moment)` says for every video what `evaluate` says on th
 on tile ends, so one evaluation holds from a tile end until the next.
 
 Videos that were published after the model was trained stand behind those of the bundle; the model knows no
-neighbours of theirs, and finds them as the newest and the popular.
+neighbours of theirs and no factors, and finds them as the newest and the popular.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.fraud_scoring import Scorer
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS, VIDEO_POPULARITY, VIDEO_PROFILE
-from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, Neighbours
+from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, Neighbours, Vectors
 from reference_system.windows import EVERYONE, Floats, Micros, WindowedView, micros, unpack_tail
 
 _WATCHES_7D = VIDEO_POPULARITY.features.index("video_watch_count_7d")
@@ -42,6 +42,7 @@ class RankerModel:
     durations: Floats
     published: NDArray[np.int64]
     neighbours: Neighbours
+    vectors: Vectors
     popular: tuple[int, ...]
 
 

@@ -65,10 +65,20 @@ class ScoredPayment:
 
 def score_payment(request: FraudScoreRequest, moment: datetime, model: FraudModel, read: ReadStates) -> ScoredPayment:
     """Score one payment at `moment`."""
+    inputs = readable_inputs(request, moment, read)
+    return score_by_rule(request.amount) if inputs is None else score_inputs(inputs, moment, model)
+
+
+def readable_inputs(request: FraudScoreRequest, moment: datetime, read: ReadStates) -> PaymentInputs | None:
+    """The read path of one payment, or `None` where a rule must decide."""
     try:
-        inputs = payment_inputs(request, moment, read)
+        return payment_inputs(request, moment, read)
     except (FeaturesUnavailable, ValueError):  # ValueError: bytes that are no tail
-        return _by_rule(request.amount)
+        return None
+
+
+def score_inputs(inputs: PaymentInputs, moment: datetime, model: FraudModel) -> ScoredPayment:
+    """What the model and its policy make of an input row."""
     score = float(model.scorer(inputs.values.astype(np.float32)[None, :])[0])
     return ScoredPayment(
         score=score,
@@ -142,7 +152,13 @@ def record_of(
     )
 
 
-def _by_rule(amount: float) -> ScoredPayment:
+def is_score(scored: ScoredPayment) -> bool:
+    """Whether a model's answer is one: NaN and everything outside [0, 1] is none."""
+    return scored.score is not None and 0.0 <= scored.score <= 1.0
+
+
+def score_by_rule(amount: float) -> ScoredPayment:
+    """What is decided without features."""
     return ScoredPayment(
         score=None,
         decision=decide_degraded(amount),

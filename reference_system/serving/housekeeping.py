@@ -1,6 +1,6 @@
-"""What the service does beside answering: follow the champions, refresh the catalogue, mend the feature store.
+"""What the service does beside answering: follow champions and plans, refresh the catalogues, mend the feature store.
 
-In: champions, feature reads, the clock. Out: `catalogue`, replaced whole.
+In: champions, challengers, feature reads, the clock. Out: `catalogue` and `ranking_challenger`, replaced whole.
 Invariant: nothing here is waited for by a request; what fails is said once and tried again.
 """
 
@@ -13,6 +13,7 @@ from typing import Protocol
 
 from reference_system.clock import Clock
 from reference_system.serving.catalogue import Catalogue, RankerModel, catalogue_without_states, read_catalogue
+from reference_system.serving.challengers import Challenger, Challengers
 from reference_system.serving.champions import Champion
 from reference_system.serving.feature_reads import FeaturesUnavailable, GuardedReads
 from reference_system.serving.fraud_scoring import FraudModel
@@ -39,11 +40,14 @@ class Housekeeping:
 
     fraud: Champion[FraudModel]
     recommendation: Champion[RankerModel]
+    fraud_challengers: Challengers[FraudModel]
+    ranking_challengers: Challengers[RankerModel]
     reads: GuardedReads  # of requests
     bulk_reads: GuardedReads  # of the catalogue, on a connection of its own: no request waits for two thousand videos
     clock: Clock
     report: Report
     catalogue: Catalogue | None = None
+    ranking_challenger: Challenger[Catalogue] | None = None
     _alias_at: float = 0.0
     _refresh_at: float = 0.0
     _features_up: bool | None = None
@@ -75,10 +79,14 @@ class Housekeeping:
             self._alias_at = now + _ALIAS_SECONDS
             self.fraud.poll_alias()
             self.recommendation.poll_alias()
+        self.fraud_challengers.poll()
+        self.ranking_challengers.poll()
+        if self.ranking_challengers.current is None:
+            self.ranking_challenger = None
         loaded = self.recommendation.current
         new_model = loaded is not None and (self.catalogue is None or self.catalogue.model is not loaded.model)
         recovered = self.catalogue is not None and self.catalogue.tails is None and self.bulk_reads.failure is None
-        if new_model or recovered or now >= self._refresh_at:
+        if new_model or recovered or self._is_new_beside or now >= self._refresh_at:
             self._refresh(now)
 
     @property
@@ -86,6 +94,24 @@ class Housekeeping:
         """The use cases that cannot be answered yet."""
         found = {"fraud": self.fraud.current, "recommendation": self.catalogue}
         return [use_case for use_case, loaded in found.items() if loaded is None]
+
+    @property
+    def beside(self) -> list[str]:
+        """Who stands beside the champions, in words."""
+        found = {"fraud": self.fraud_challengers.current, "recommendation": self.ranking_challengers.current}
+        return [
+            f"{use_case}: version {each.version} as {each.plan.mode}"
+            + (f", stopped ({each.breaker.reason})" if each.breaker.reason else "")
+            for use_case, each in found.items()
+            if each is not None
+        ]
+
+    @property
+    def _is_new_beside(self) -> bool:
+        beside = self.ranking_challengers.current
+        before = self.ranking_challenger
+        # A loaded challenger and what was made of it share the breaker.
+        return beside is not None and (before is None or before.breaker is not beside.breaker)
 
     def _run(self) -> None:
         while not self._stopping.wait(_TICK_SECONDS):
@@ -103,13 +129,17 @@ class Housekeeping:
 
     def _refresh(self, now: float) -> None:
         self._refresh_at = now + _REFRESH_SECONDS
-        loaded = self.recommendation.current
-        if loaded is None:
-            return
+        loaded, beside, before = self.recommendation.current, self.ranking_challengers.current, self.ranking_challenger
+        if loaded is not None:
+            self.catalogue = self._catalogue_of(loaded.model, self.catalogue)
+        if beside is not None:
+            catalogue = self._catalogue_of(beside.model, None if before is None else before.model)
+            self.ranking_challenger = Challenger(plan=beside.plan, model=catalogue, breaker=beside.breaker)
+
+    def _catalogue_of(self, model: RankerModel, before: Catalogue | None) -> Catalogue:
         try:
-            self.catalogue = read_catalogue(loaded.model, self.bulk_reads, self.clock.now())
+            return read_catalogue(model, self.bulk_reads, self.clock.now())
         except (FeaturesUnavailable, ValueError) as error:
             self.report("catalogue_not_refreshed", reason=str(error))
             # A catalogue of minutes ago ranks better than none; only a new model cannot use it.
-            if self.catalogue is None or self.catalogue.model is not loaded.model:
-                self.catalogue = catalogue_without_states(loaded.model)
+            return before if before is not None and before.model is model else catalogue_without_states(model)

@@ -1,9 +1,10 @@
 """The prediction log: every answer to Kafka, without an answer ever waiting for Kafka.
 
-In: records, from the event loop. Out: the topic `predictions`.
+In: records with their topics, from the event loop and from the shadow. Out: the topics `predictions`,
+`shadow-predictions` and `exposures`.
 Invariant: `add` only appends to a bounded list in memory. A background thread sends; what Kafka does not accept goes
 to the spool on disk and is sent again when Kafka is back. A record that was sent twice for that reason has the same
-`prediction_id`, by which ingestion drops it.
+id, by which ingestion drops it.
 
 A kill loses what was added in the last `_SEND_EVERY_SECONDS`; SIGTERM loses nothing.
 """
@@ -19,9 +20,9 @@ from time import monotonic
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from reference_system.events import PREDICTIONS, PredictionLogged, Topic, encode
+from reference_system.events import Event, Topic, encode
 from reference_system.kafka_producers import drop
-from reference_system.serving.spool import KeyValue, Spool
+from reference_system.serving.spool import Record, Spool
 
 OUTCOMES = ("sent", "spooled", "replayed", "dropped")
 # Records that may wait in memory: at 1,000 answers a second, as long as the client needs to find a broker gone.
@@ -37,28 +38,25 @@ Report = Callable[[str, str], None]
 class PredictionLog:
     """The log of one service."""
 
-    def __init__(
-        self, bootstrap: str, spool: Spool, *, count: Count, report: Report, topic: Topic = PREDICTIONS
-    ) -> None:
+    def __init__(self, bootstrap: str, spool: Spool, *, count: Count, report: Report) -> None:
         """Nothing is connected before `start`."""
         self._bootstrap = bootstrap
         self._spool = spool
         self._count = count
         self._report = report
-        self._topic = topic
-        self._waiting: deque[PredictionLogged] = deque()
+        self._waiting: deque[tuple[Topic, Event]] = deque()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._producer: KafkaProducer | None = None
         self._retry_at = 0.0
         self._up = True
 
-    def add(self, record: PredictionLogged) -> None:
+    def add(self, topic: Topic, record: Event) -> None:
         """Take a record; never waits and never fails."""
         if len(self._waiting) >= _MAX_WAITING:
             self._count("dropped", 1)
         else:
-            self._waiting.append(record)
+            self._waiting.append((topic, record))
 
     def start(self) -> None:
         """Begin to send."""
@@ -79,8 +77,8 @@ class PredictionLog:
         self._disconnect()
 
     def _step(self) -> None:
-        records = [self._waiting.popleft() for _ in range(len(self._waiting))]
-        batch = [(record.entity_id.encode(), encode(record)) for record in records]
+        taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        batch = [(topic.name.encode(), topic.key_of(record).encode(), encode(record)) for topic, record in taken]
         if not batch and not self._spool:
             return
         if not self._connected():
@@ -107,15 +105,14 @@ class PredictionLog:
                 self._say(up=True, reason="connected")
         return self._producer is not None
 
-    def _send(self, records: Sequence[KeyValue]) -> list[KeyValue]:
+    def _send(self, records: Sequence[Record]) -> list[Record]:
         """Send all and wait for the broker; what it did not acknowledge."""
         if self._producer is None:
             return list(records)
-        name = self._topic.name
         futures = []
         reason = ""
         try:
-            futures = [self._producer.send(name, key=key, value=value) for key, value in records]
+            futures = [self._producer.send(name.decode(), key=key, value=value) for name, key, value in records]
             self._producer.flush(timeout=_BROKER_SECONDS)
         except (KafkaError, OSError) as error:
             reason = f"{type(error).__name__}: {error}"
@@ -125,7 +122,7 @@ class PredictionLog:
             self._disconnect(reason or "the broker did not acknowledge")
         return failed
 
-    def _to_spool(self, records: Sequence[KeyValue]) -> None:
+    def _to_spool(self, records: Sequence[Record]) -> None:
         if not records:
             return
         try:

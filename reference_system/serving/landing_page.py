@@ -1,10 +1,11 @@
 """The page at `/`: what this service is, where its parts are, and a request to copy.
 
-In: addresses. Out: HTML without script, font or image from anywhere.
+In: addresses, and who stands beside the champions. Out: HTML without script, font or image from anywhere.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from string import Template
 
@@ -23,7 +24,7 @@ a { color: #8bf; } }
 <body>
 <h1>Real-time predictions</h1>
 <p>Fraud scores and video recommendations. Each answer names the version of its model.</p>
-<h2>Try it</h2>
+$beside<h2>Try it</h2>
 <pre>curl -s $here/v1/fraud/score -H 'content-type: application/json' \\
   -d '{"transaction_id": "try-1", "customer_id": "c000001", "terminal_id": "t000001", "amount": 42.5}'
 
@@ -41,6 +42,9 @@ curl -s $here/v1/recommendations -H 'content-type: application/json' \\
 """)
 
 
-def landing_page(*, here: str, mlflow: str, prefect: str) -> bytes:
-    """The page for a service at these addresses."""
-    return _PAGE.substitute(here=escape(here), mlflow=escape(mlflow), prefect=escape(prefect)).encode()
+def landing_page(*, here: str, mlflow: str, prefect: str, beside: Sequence[str]) -> bytes:
+    """The page for a service at these addresses; `beside` says who stands beside the champions."""
+    lines = "".join(f"<li>{escape(line)}</li>\n" for line in beside)
+    section = f"<h2>Beside the champions</h2>\n<ul>\n{lines}</ul>\n" if lines else ""
+    addresses = {"here": escape(here), "mlflow": escape(mlflow), "prefect": escape(prefect)}
+    return _PAGE.substitute(addresses, beside=section).encode()

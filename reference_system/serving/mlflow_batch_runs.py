@@ -23,11 +23,12 @@ _QUANTILES = (0.5, 0.9, 0.99)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRun:
-    """One batch; `scores` has one value for each prediction."""
+    """One batch; `rows` and `seconds` are of this run, `scores` has one value for each prediction of the file."""
 
     use_case: str
     day: str
     model_version: str
+    inputs: str
     rows: int
     seconds: float
     scores: Floats
@@ -53,7 +54,7 @@ def log_batch_run(url: str, run: BatchRun) -> str:
         # MLflow prints where the run can be seen; a program reads our own standard output.
         with contextlib.redirect_stdout(sys.stderr), mlflow.start_run(run_name=f"{run.use_case} {run.day}") as started:
             mlflow.log_params({"use_case": run.use_case, "day": run.day, "model_version": run.model_version})
-            mlflow.set_tag("file", run.file)
+            mlflow.set_tags({"file": run.file, "inputs": run.inputs})
             mlflow.log_metrics(metrics)
             mlflow.log_dict({"edges": edges.tolist(), "counts": counts.tolist()}, "score_histogram.json")
         return str(started.info.run_id)

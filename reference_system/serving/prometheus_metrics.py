@@ -20,6 +20,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from reference_system.serving.prometheus_challengers import ChallengerMetrics
+
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 _SECONDS = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _AGE_SECONDS = (60.0, 600.0, 3_600.0, 21_600.0, 86_400.0, 604_800.0, 2_592_000.0)
@@ -58,6 +60,7 @@ class ServingMetrics(Collector):
         self._degraded: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._versions: dict[str, str] = {}
+        self.challengers = ChallengerMetrics()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -112,6 +115,7 @@ class ServingMetrics(Collector):
         for use_case, version in versions.items():
             info.add_metric([use_case, version], 1)
         yield info
+        yield from self.challengers.collect()
 
 
 def _counter(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:

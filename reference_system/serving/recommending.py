@@ -24,7 +24,7 @@ from reference_system.use_cases.recommendation.features import (
     ranker_inputs,
 )
 from reference_system.use_cases.recommendation.model import generate_candidates
-from reference_system.use_cases.recommendation.policy import compose_page
+from reference_system.use_cases.recommendation.policy import compose_page, explore
 from reference_system.windows import MICROS_PER_SECOND, Floats, evaluate, micros, unpack_tail
 
 _RECENT_ITEMS = msgspec.msgpack.Decoder(list[tuple[int, str]])
@@ -41,8 +41,13 @@ class Page:
     feature_age_seconds: float | None
 
 
-def compose(viewer_id: str, k: int, moment: datetime, catalogue: Catalogue, read: ReadStates) -> Page:
-    """The page of one viewer at `moment`."""
+def compose(  # noqa: PLR0913 - who asks, for what, when, and what answers
+    viewer_id: str, k: int, moment: datetime, catalogue: Catalogue, read: ReadStates, *, draw: float | None = None
+) -> Page:
+    """The page of one viewer at `moment`.
+
+    With `draw`, a number in [0, 1), the last place is left to chance; without, every place is certain.
+    """
     if catalogue.tails is None:
         return _popular(k, catalogue)
     try:
@@ -55,7 +60,9 @@ def compose(viewer_id: str, k: int, moment: datetime, catalogue: Catalogue, read
     as_of = micros(moment)
     watched = [catalogue.index[video_id] for _, video_id in items if video_id in catalogue.index]
     features, popular = catalogue.features_at(as_of)
-    sources = generate_candidates(watched, catalogue.model.neighbours, popular, catalogue.newest)
+    sources = generate_candidates(
+        watched, catalogue.model.neighbours, catalogue.model.vectors, popular, catalogue.newest
+    )
     candidates = np.fromiter(sources, np.int64, len(sources))
     count = len(candidates)
     viewer = evaluate(VIEWER_ACTIVITY, tail, as_of)
@@ -69,20 +76,33 @@ def compose(viewer_id: str, k: int, moment: datetime, catalogue: Catalogue, read
         positions=np.full(count, SERVING_POSITION),
     )
     scores = catalogue.model.scorer(inputs.astype(np.float32))
-    order = np.argsort(-scores, kind="stable")
-    page = compose_page(candidates[order].tolist(), catalogue.category_list, set(watched), k=k)
+    ranked = candidates[np.argsort(-scores, kind="stable")].tolist()
+    page = compose_page(ranked, catalogue.category_list, set(watched), k=k)
+    propensities = [1.0] * len(page)
+    if draw is not None:
+        page, propensities = explore(page, ranked, catalogue.category_list, set(watched), k=k, draw=draw)
     place = {item: row for row, item in enumerate(sources)}
     rows = [place[item] for item in page]
     return Page(
         items=tuple(
-            RecommendedVideo(video_id=catalogue.video_ids[item], score=score, source=sources[item])  # type: ignore[arg-type]  # the candidates' sources are the API's
-            for item, score in zip(page, scores[rows].tolist(), strict=True)
+            RecommendedVideo(
+                video_id=catalogue.video_ids[item],
+                score=score,
+                source=sources[item],  # type: ignore[arg-type]  # the candidates' sources are the API's
+                propensity=propensity,
+            )
+            for item, score, propensity in zip(page, scores[rows].tolist(), propensities, strict=True)
         ),
         inputs=inputs[rows],
         state_times=(time, *(catalogue.state_times[item] for item in page)),
         catalogue_timestamp=catalogue.read_at,
         feature_age_seconds=None if time is None else max(as_of - time, 0) / MICROS_PER_SECOND,
     )
+
+
+def is_page(page: Page) -> bool:
+    """Whether a model's page is one: with videos, and with scores in [0, 1] where it has any."""
+    return bool(page.items) and all(item.score is None or 0.0 <= item.score <= 1.0 for item in page.items)
 
 
 def answer_of(request: RecommendationRequest, page: Page, evaluation: Evaluation) -> RecommendationAnswer:

@@ -9,6 +9,7 @@ import uuid
 
 from reference_system.serving.answering import Answering
 from reference_system.serving.api import RequestRefused
+from reference_system.serving.challengers_shadow import Shadow
 from reference_system.serving.housekeeping import Housekeeping
 from reference_system.serving.http_app import Answer, HttpApp, refusal
 from reference_system.serving.kafka_prediction_log import PredictionLog
@@ -24,18 +25,15 @@ def new_app(
     housekeeping: Housekeeping,
     predictions: PredictionLog,
     metrics: ServingMetrics,
+    shadow: Shadow,
 ) -> HttpApp:
     """All routes."""
-    answering = Answering(
-        fraud=lambda: housekeeping.fraud.current,
-        catalogue=lambda: housekeeping.catalogue,
-        read=housekeeping.reads,
-        clock=housekeeping.clock,
-        new_id=lambda: uuid.uuid4().hex,
-        log=predictions.add,
-        metrics=metrics,
-    )
-    page = landing_page(here=settings.url("serving"), mlflow=settings.url("mlflow"), prefect=settings.url("prefect"))
+    answering = _answering(settings, housekeeping, predictions, metrics, shadow)
+    here, mlflow, prefect = (settings.url(name) for name in ("serving", "mlflow", "prefect"))
+
+    def page(_: bytes) -> Answer:
+        body = landing_page(here=here, mlflow=mlflow, prefect=prefect, beside=housekeeping.beside)
+        return Answer(body=body, content_type=b"text/html; charset=utf-8")
 
     def ready(_: bytes) -> Answer:
         missing = housekeeping.missing
@@ -47,7 +45,7 @@ def new_app(
     app = HttpApp(
         {
             **answering.routes(),
-            "/": {"GET": lambda _: Answer(body=page, content_type=b"text/html; charset=utf-8")},
+            "/": {"GET": page},
             "/livez": {"GET": lambda _: Answer(body=b'{"alive":true}')},
             "/readyz": {"GET": ready},
             "/metrics": {"GET": lambda _: Answer(body=metrics.text(), content_type=CONTENT_TYPE.encode())},
@@ -57,3 +55,25 @@ def new_app(
         lambda path, error: write_event("endpoint_failed", path=path, error=place_of(error)),
     )
     return app
+
+
+def _answering(
+    settings: Settings,
+    housekeeping: Housekeeping,
+    predictions: PredictionLog,
+    metrics: ServingMetrics,
+    shadow: Shadow,
+) -> Answering:
+    return Answering(
+        fraud=lambda: housekeeping.fraud.current,
+        catalogue=lambda: housekeeping.catalogue,
+        read=housekeeping.reads,
+        clock=housekeeping.clock,
+        new_id=lambda: uuid.uuid4().hex,
+        log=predictions.add,
+        metrics=metrics,
+        fraud_challenger=lambda: housekeeping.fraud_challengers.current,
+        ranking_challenger=lambda: housekeeping.ranking_challenger,
+        shadow=shadow,
+        explored_places=settings.explored_places,
+    )

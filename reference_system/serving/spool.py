@@ -1,7 +1,9 @@
 """The spool: records that Kafka has not accepted yet, in one bounded file that survives a crash.
 
-In: (key, value) pairs without newlines or tabs in the key. Out: the same pairs, once.
+In: (topic, key, value), without newlines, and without tabs in topic and key. Out: the same records, once.
 Invariant: what `append` returned is on the disk; a line that a crash cut is dropped, whole lines are never lost.
+
+A line is topic, tab, key, tab, JSON. A line without a topic is of a time when there was one topic: `PREDICTIONS`.
 """
 
 from __future__ import annotations
@@ -11,13 +13,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-KeyValue = tuple[bytes, bytes]
+from reference_system.events import PREDICTIONS
+
+# Topic, key and value.
+Record = tuple[bytes, bytes, bytes]
 # About 40,000 records: ten minutes of a broker that is down at 60 requests a second.
 MAX_BYTES = 64 * 1024 * 1024
 
 
 class Spool:
-    """One file of records, one a line: key, tab, JSON."""
+    """One file of records, one a line."""
 
     def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
         """Open the spool, and cut what a crash left of an unfinished line."""
@@ -34,7 +39,7 @@ class Spool:
         """Whether it holds anything."""
         return self._size > 0
 
-    def append(self, records: Sequence[KeyValue]) -> int:
+    def append(self, records: Sequence[Record]) -> int:
         """Write the records to the disk; how many found room (the first ones).
 
         Raises:
@@ -42,8 +47,8 @@ class Spool:
         """
         lines = []
         size = self._size
-        for key, value in records:
-            line = b"%b\t%b\n" % (key, value)
+        for record in records:
+            line = b"%b\t%b\t%b\n" % record
             if size + len(line) > self._max_bytes:
                 break
             size += len(line)
@@ -58,20 +63,16 @@ class Spool:
         self._size = size
         return len(lines)
 
-    def records(self) -> list[KeyValue]:
+    def records(self) -> list[Record]:
         """Everything in it, oldest first."""
         if not self:
             return []
-        found = []
-        for line in self._path.read_bytes().splitlines():
-            key, _, value = line.partition(b"\t")
-            found.append((key, value))
-        return found
+        return [_record_of(line) for line in self._path.read_bytes().split(b"\n")[:-1]]
 
-    def keep(self, records: Sequence[KeyValue]) -> None:
+    def keep(self, records: Sequence[Record]) -> None:
         """Replace the content by these records: those that are still not accepted."""
         if records:
-            self._replace([b"%b\t%b\n" % record for record in records])
+            self._replace([b"%b\t%b\t%b\n" % record for record in records])
             self._size = self._path.stat().st_size
         else:
             self._path.unlink(missing_ok=True)
@@ -88,3 +89,12 @@ class Spool:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
+
+
+def _record_of(line: bytes) -> Record:
+    first, _, rest = line.partition(b"\t")
+    # A key is an id, and no id begins like the JSON of a record.
+    if rest.startswith(b"{"):
+        return PREDICTIONS.name.encode(), first, rest
+    key, _, value = rest.partition(b"\t")
+    return first, key, value

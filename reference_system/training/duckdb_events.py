@@ -16,11 +16,13 @@ import duckdb
 import pyarrow as pa
 
 from reference_system import delta_lake
+from reference_system.events import PREDICTIONS
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
 from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS, WATCHES
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
+from reference_system.use_cases.recommendation.policy import BY_CHANCE
 from reference_system.windows import micros
 
 _TIME = "epoch_us(event_timestamp) AS time"
@@ -38,8 +40,13 @@ def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield duck
 
 
-def payments(lake: Path, span: Span) -> pa.Table:
-    """The payments of a window, labelled with what is known when its last label is mature.
+def payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Table:
+    """The payments of a window, with their labels.
+
+    Args:
+        lake: the lake's folder.
+        span: the window.
+        known: labels are those known then; by default when the window's last label is mature.
 
     Returns:
         customer_id, terminal_id, amount, time, label (1.0 for a fraud).
@@ -49,12 +56,30 @@ def payments(lake: Path, span: Span) -> pa.Table:
         duck.register("payments", delta_lake.read(lake, TRANSACTIONS, start=span.start, end=span.end, columns=fields))
         fields = ["transaction_id", "created_timestamp"]
         duck.register("reports", delta_lake.read(lake, CHARGEBACKS, start=span.start, end=span.end, columns=fields))
-        known = micros(span.end + LABEL_DELAY)
+        known_micros = micros(span.end + LABEL_DELAY if known is None else known)
         query = f"""
-            WITH frauds AS (SELECT DISTINCT transaction_id FROM reports WHERE epoch_us(created_timestamp) <= {known})
+            WITH frauds AS (
+                SELECT DISTINCT transaction_id FROM reports WHERE epoch_us(created_timestamp) <= {known_micros}
+            )
             SELECT customer_id, terminal_id, amount, {_TIME},
                 (frauds.transaction_id IS NOT NULL)::DOUBLE AS label
             FROM payments LEFT JOIN frauds USING (transaction_id) ORDER BY time, transaction_id
+        """
+        return duck.sql(query).to_arrow_table()
+
+
+def served(lake: Path, span: Span, use_case: str) -> pa.Table:
+    """What the prediction log says of the requests of a window that a model answered.
+
+    Returns:
+        entity_id, features (the model's input rows, one after the other), time.
+    """
+    with _connection() as duck:
+        fields = ["prediction_id", "use_case", "entity_id", "features", "event_timestamp"]
+        duck.register("answers", delta_lake.read(lake, PREDICTIONS, start=span.start, end=span.end, columns=fields))
+        query = f"""
+            SELECT entity_id, features, {_TIME} FROM answers
+            WHERE use_case = '{use_case}' AND len(features) > 0 ORDER BY time, prediction_id
         """
         return duck.sql(query).to_arrow_table()
 
@@ -63,11 +88,11 @@ def impressions(lake: Path, span: Span) -> pa.Table:
     """Every video of every page of a window, with its outcome.
 
     Returns:
-        viewer_id, video_id, position (1 is first), propensity, drawn (whether chance had a part in the page), time,
+        viewer_id, video_id, position (1 is first), propensity, drawn (whether any video could stand there), time,
         label (1.0 if it was watched in time).
     """
     with _connection() as duck:
-        fields = ["impression_id", "viewer_id", "video_ids", "propensities", "event_timestamp"]
+        fields = ["impression_id", "viewer_id", "video_ids", "propensities", "policy", "event_timestamp"]
         duck.register("pages", delta_lake.read(lake, IMPRESSIONS, start=span.start, end=span.end, columns=fields))
         fields = ["impression_id", "video_id", "completion", "event_timestamp"]
         until = span.end + ATTRIBUTION
@@ -76,7 +101,7 @@ def impressions(lake: Path, span: Span) -> pa.Table:
             WITH shown AS (
                 SELECT impression_id, viewer_id, {_TIME}, unnest(video_ids) AS video_id,
                     unnest(propensities) AS propensity, unnest(range(1, len(video_ids) + 1)) AS position,
-                    list_min(propensities) < 1.0 AS drawn
+                    policy = '{BY_CHANCE}' AS drawn
                 FROM pages
             ),
             seen AS (

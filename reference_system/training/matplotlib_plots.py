@@ -7,7 +7,7 @@ Invariant: no window system and no global figure is involved, so any thread of a
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,11 +16,25 @@ from matplotlib.figure import Figure
 from reference_system.training.judges import Judgement
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.ranking_metrics import Ordered
+from reference_system.training.reliability import halving_edges
 from reference_system.training.selection import Selection
 from reference_system.windows import Floats
 
 _BLUE, _RED, _GREY = "#2f6db3", "#c8553d", "#8a8f98"
-_ROWS_OF_LAST_BIN = 50
+_SHOWN_INPUTS = 20
+
+
+def importance_plot(names: Sequence[str], falls: Floats) -> bytes:
+    """How much worse the model orders the outcomes without each input, the most important on top."""
+    figure = Figure(figsize=(7, 5.2), layout="constrained")
+    axes = figure.subplots()
+    order = np.argsort(-falls, kind="stable")[:_SHOWN_INPUTS][::-1]
+    axes.barh([names[place] for place in order], falls[order], height=0.6, color=_BLUE)
+    axes.set(title="What the model looks at", xlabel="fall of the ROC AUC when the input is shuffled")
+    axes.tick_params(axis="y", labelsize=8)
+    axes.grid(alpha=0.25, axis="x")
+    axes.spines[["top", "right"]].set_visible(False)
+    return _png(figure)
 
 
 def fraud_plots(selection: Selection, test: LabelledRows) -> dict[str, bytes]:
@@ -72,10 +86,8 @@ def _score_histogram(scores: Floats, labels: Floats) -> bytes:
 
 
 def _calibration(scores: Floats, labels: Floats) -> bytes:
-    """Each bin holds half of the rows above the bin before it: most rows score low, and the few others matter."""
     figure, axes = _figure("Is the score a probability?", "mean score of the bin", "share of positive labels")
-    halvings = int(np.log2(max(len(scores) / _ROWS_OF_LAST_BIN, 2)))
-    edges = np.unique(np.quantile(scores, 1.0 - 0.5 ** np.arange(1, halvings + 1)))
+    edges = halving_edges(scores)
     bins = np.searchsorted(edges, scores, side="right")
     counts = np.bincount(bins, minlength=len(edges) + 1)
     means, shares = (np.bincount(bins, values)[counts > 0] / counts[counts > 0] for values in (scores, labels))

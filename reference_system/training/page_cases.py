@@ -7,15 +7,16 @@ In: the lake, a split, the tables, the point-in-time join. Out: cases, with ever
 Invariant: nothing in a case's inputs happened after its moment.
 
 What viewers can watch is what some policy showed them, so plain metrics favour policies like it. Each watch therefore
-carries its weight, one over the probability with which its video was shown. Only pages that were drawn by chance can
-say this: where a model was certain of its choice, what it did not show has no probability at all, and judging by
-such pages would reward whoever agrees with that model. They are left out.
+carries its weight, one over the probability with which its video was shown. Only pages on which any video could stand
+can say this. On a model's own page most videos have no probability at all, also where one place is left to chance,
+for it is drawn among what the model thought of; judging by such pages would reward whoever agrees with that model.
+They are left out.
 Source: Yang et al., Unbiased offline recommender evaluation for missing-not-at-random implicit feedback, RecSys 2018.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -92,6 +93,31 @@ def page_cases(  # noqa: PLR0913 - where from, which, how many
     viewers = values_at(join, VIEWER_ACTIVITY, [outcome.viewer for outcome in chosen], times, test)
     grid = _popularity_grid(test, videos, join)
     return [_case(outcome, viewer, videos, tables, grid) for outcome, viewer in zip(chosen, viewers, strict=True)]
+
+
+def cases_at(  # noqa: PLR0913 - who asks, when, and what is known then
+    lake: Path,
+    span: Span,
+    videos: Videos,
+    tables: VideoTables,
+    join: Join,
+    *,
+    viewers: Sequence[str],
+    times: Sequence[int],
+) -> list[PageCase]:
+    """The requests of these viewers at these moments of a window, with nothing to be judged by.
+
+    Raises:
+        TrainingError: if features of the window are missing.
+    """
+    watched = _watched(lake, span, videos)
+    values = values_at(join, VIEWER_ACTIVITY, viewers, np.array(times, np.int64), span)
+    grid = _popularity_grid(span, videos, join)
+    asked = [
+        _Outcome(viewer=viewer, time=time, recent=list(_recent(watched.get(viewer, []), time)), relevant={})
+        for viewer, time in zip(viewers, times, strict=True)
+    ]
+    return [_case(each, value, videos, tables, grid) for each, value in zip(asked, values, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -177,7 +203,8 @@ def _case(outcome: _Outcome, viewer: Floats, videos: Videos, tables: VideoTables
     newest = range(known - 1, max(known - 1 - NEWEST_VIDEOS.length, -1), -1)
     popularity = grid.at(outcome.time)
     popular = np.argsort(-popularity[:known, _WATCHES_7D], kind="stable")[:CANDIDATE_COUNT].tolist()
-    candidates = np.array(list(generate_candidates(outcome.recent, tables.neighbours, popular, newest)), np.int64)
+    sources = generate_candidates(outcome.recent, tables.neighbours, tables.vectors, popular, newest)
+    candidates = np.fromiter(sources, np.int64, len(sources))
     count = len(candidates)
     inputs = ranker_inputs(
         viewer=np.broadcast_to(viewer, (count, len(viewer))),

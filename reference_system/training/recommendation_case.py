@@ -48,13 +48,12 @@ def recommendation_split(as_of: datetime) -> TemporalSplit:
     return temporal_split(as_of, train_days=model.TRAIN_DAYS, test_days=model.TEST_DAYS, label_delay=ATTRIBUTION)
 
 
-def prepare_recommendation(lake: Path, as_of: datetime, join: Join, *, seed: int) -> RecommendationCase:
+def prepare_recommendation(lake: Path, split: TemporalSplit, join: Join, *, seed: int) -> RecommendationCase:
     """Read both windows and make the tables.
 
     Raises:
         TrainingError: if one of them cannot be used, or the catalogue does not fill a page.
     """
-    split = recommendation_split(as_of)
     videos = read_videos(lake, split.test.end)
     if len(videos) < model.PAGE_LENGTH:
         raise TrainingError(
@@ -65,4 +64,4 @@ def prepare_recommendation(lake: Path, as_of: datetime, join: Join, *, seed: int
     known = video_tables(lake, split.test.start)
     cases = page_cases(lake, split.test, videos, known, join, most=CASES, seed=seed)
     judge = PageJudge(rows=test, cases=cases, categories=videos.categories.tolist())
-    return RecommendationCase(split=split, train=train, judge=judge, tables=video_tables(lake, as_of))
+    return RecommendationCase(split=split, train=train, judge=judge, tables=video_tables(lake, split.as_of))

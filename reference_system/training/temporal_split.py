@@ -5,7 +5,12 @@
 The gap is the label delay: a model that goes live when the test window begins could not know the outcomes of the
 days just before. The maturity lets the outcomes of the test window arrive.
 
-In: a moment. Out: two windows. Invariant: `train.end + gap == test.start`, `test.end + maturity == as_of`.
+After an alarm that is too slow: with a label delay of a week such a training ends three weeks ago, and what the world
+began to do yesterday is in none of its rows. A fresh split has neither gap nor, for fraud, maturity: it learns from
+the labels that were reported so far, up to the last days, which judge it.
+
+In: a moment. Out: windows. Invariant: training ends before `test` begins; where `held_out` is set, training has none
+of the entities of that share, and so may overlap the windows that judge by them.
 """
 
 from __future__ import annotations
@@ -28,11 +33,18 @@ class Span:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemporalSplit:
-    """Where a model learns and where it is judged, as of one moment."""
+    """Where a model learns and where it is judged, as of one moment.
+
+    `mature` is a second window that judges: older, with every label. `is_fresh` splits take labels as they are known
+    at `as_of`. `held_out` is the share of entities that training never sees; before the last days only they judge.
+    """
 
     train: Span
     test: Span
     as_of: datetime
+    mature: Span | None = None
+    is_fresh: bool = False
+    held_out: float = 0.0
 
 
 def temporal_split(as_of: datetime, *, train_days: int, test_days: int, label_delay: timedelta) -> TemporalSplit:
@@ -44,4 +56,26 @@ def temporal_split(as_of: datetime, *, train_days: int, test_days: int, label_de
         train=Span(start=train_end - timedelta(days=train_days), end=train_end),
         test=Span(start=test_start, end=test_end),
         as_of=as_of,
+    )
+
+
+def fresh_split(
+    as_of: datetime, *, until: datetime, train_days: int, test_days: int, maturity: timedelta
+) -> TemporalSplit:
+    """The split that sees the most of what happened lately.
+
+    Args:
+        as_of: labels are taken as they are known then.
+        until: up to where features are known.
+        train_days: how long to learn.
+        test_days: how long to be judged, right after.
+        maturity: how old the newest row must be; 0 where unreported means genuine for now.
+    """
+    test_end = min(until, as_of - maturity)
+    test_start = test_end - timedelta(days=test_days)
+    return TemporalSplit(
+        train=Span(start=test_start - timedelta(days=train_days), end=test_start),
+        test=Span(start=test_start, end=test_end),
+        as_of=as_of,
+        is_fresh=True,
     )

@@ -14,13 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 from reference_system.errors import TrainingError
 from reference_system.training import duckdb_events
 from reference_system.training.labelled_rows import Ids
+from reference_system.training.recommenders import item_factors
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
-from reference_system.use_cases.recommendation.model import Neighbours, item_neighbours
+from reference_system.use_cases.recommendation.model import FACTORS, Neighbours, Vectors, item_neighbours
 from reference_system.windows import MICROS_PER_DAY, Floats, Micros, micros
 
 # Watches that say which videos belong together, and which are wanted now.
@@ -50,10 +52,14 @@ class Videos:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VideoTables:
-    """The catalogue with the item-to-item table and the order of popularity (indices, most watched first)."""
+    """The catalogue with the item-to-item table, the factors and the order of popularity (most watched first).
+
+    `vectors` has shape (videos, rank).
+    """
 
     videos: Videos
     neighbours: Neighbours
+    vectors: Vectors
     popular: Ids
 
 
@@ -84,13 +90,16 @@ def video_tables(lake: Path, moment: datetime) -> VideoTables:
             f"no video was watched in the {TASTE_DAYS} days before {moment:%Y-%m-%d %H:%M}",
             next_command="workbook status",
         )
-    viewers = watches["viewer_id"].combine_chunks().dictionary_encode()
-    neighbours = item_neighbours(
-        pc.cast(viewers.indices, "int64").to_numpy()[liked],
-        items[liked],
-        n_videos=len(videos),
-        n_viewers=len(viewers.dictionary),
-    )
+    coded = watches["viewer_id"].combine_chunks().dictionary_encode()
+    viewers, n_viewers = pc.cast(coded.indices, "int64").to_numpy()[liked], len(coded.dictionary)
+    neighbours = item_neighbours(viewers, items[liked], n_videos=len(videos), n_viewers=n_viewers)
+    seen = csr_matrix((np.ones(len(viewers)), (viewers, items[liked])), shape=(n_viewers, len(videos)))
+    seen.data[:] = 1.0  # a video that was watched twice counts once
     since = micros(moment) - TREND_DAYS * MICROS_PER_DAY
     counts = np.bincount(items[liked & (times >= since)], minlength=len(videos))
-    return VideoTables(videos=videos, neighbours=neighbours, popular=np.argsort(-counts, kind="stable"))
+    return VideoTables(
+        videos=videos,
+        neighbours=neighbours,
+        vectors=item_factors(seen, rank=FACTORS),
+        popular=np.argsort(-counts, kind="stable"),
+    )

@@ -22,7 +22,7 @@ _NEARBY = 12
 # The n-th favourite terminal of a card holder is used 1/n as often as the first.
 _FAVOURITES = np.cumsum(1.0 / np.arange(1, _NEARBY + 1))
 _TRAVEL_SHARE = 0.04
-_TYPICAL_AMOUNT = 32.0
+TYPICAL_AMOUNT = 32.0
 _SPREAD_OF_CUSTOMERS, _SPREAD_OF_TERMINALS, _SPREAD_OF_PAYMENTS = 0.5, 0.3, 0.45
 _SPREAD_OF_RATES = 0.7
 _MAX_AMOUNT = 25_000.0
@@ -69,7 +69,7 @@ def make_cards(settings: Settings) -> Cards:
     places = (sizes[:, None] * rng.random((customers, _NEARBY)) ** 2).astype(np.int64)
     return Cards(
         rates=np.cumsum(rng.lognormal(0.0, _SPREAD_OF_RATES, customers)),
-        typical_amounts=_TYPICAL_AMOUNT * rng.lognormal(0.0, _SPREAD_OF_CUSTOMERS, customers),
+        typical_amounts=TYPICAL_AMOUNT * rng.lognormal(0.0, _SPREAD_OF_CUSTOMERS, customers),
         nearby=homes[:, None] + regions * places,
         price_levels=rng.lognormal(0.0, _SPREAD_OF_TERMINALS, terminals),
     )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND, Floats, Micros
-from reference_system.world.cards import Cards, in_cents
+from reference_system.world.cards import TYPICAL_AMOUNT, Cards, in_cents
 from reference_system.world.columns import Ids, Payments
 from reference_system.world.randomness import Stream, generator
 
@@ -29,9 +29,11 @@ _QUIET_SHARE = 0.3  # of the seasons of card testing
 _LONGEST_CARD_DAYS = 6
 _LONGEST_TERMINAL_DAYS = 45
 _SPOILED_SHARE = 0.9
-_ATTACKED_TERMINALS = 25
+# The attack opens cards under invented names: nobody has seen them before, and each pays a few times, on one day.
+_ATTACK_PAYMENTS_A_CARD = 2.5
 _ATTACK_FACTOR = 4.0  # attack payments for each ordinary fraud
 _ORDINARY_FRAUDS = 50.0
+_ATTACK_SPREAD = 0.5  # of the logarithm of the amounts, a little less than everybody's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,16 +79,22 @@ class FraudPatterns:
         return within & (rng.random(len(payments)) < _SPOILED_SHARE)
 
     def attack(self, begun: int, start: int, end: int) -> Payments:
-        """The scenario `fraud-attack`: amounts that look normal, on a few terminals without a past."""
-        terminals = generator(self.seed, Stream.ATTACK, begun).integers(
-            0, len(self.cards.price_levels), _ATTACKED_TERMINALS
-        )
+        """The scenario `fraud-attack`: cards without a past pay ordinary amounts, at any terminal.
+
+        The payments of [start, end), which lies within one day; `begun` is when the scenario began.
+        """
         rng = generator(self.seed, Stream.ATTACK, begun, start)
-        count = int(rng.poisson(_ATTACK_FACTOR * _ORDINARY_FRAUDS * self.scale * (end - start) / MICROS_PER_DAY))
-        customers = rng.integers(0, len(self.cards.rates), count)
-        places = terminals[rng.integers(0, len(terminals), count)]
-        amounts = self.cards.usual_amounts(rng, customers, places)
-        return _thefts(rng.integers(start, end, count), customers, places, amounts)
+        a_day = _ATTACK_FACTOR * _ORDINARY_FRAUDS * self.scale
+        count = int(rng.poisson(a_day * (end - start) / MICROS_PER_DAY))
+        cards_a_day = max(1, round(a_day / _ATTACK_PAYMENTS_A_CARD))
+        # Card numbers go on where those of the card holders end; every day has new ones.
+        first = len(self.cards.rates) + (start // MICROS_PER_DAY - begun // MICROS_PER_DAY) * cards_a_day
+        return _thefts(
+            rng.integers(start, end, count),
+            rng.integers(first, first + cards_a_day, count),
+            rng.integers(0, len(self.cards.price_levels), count),
+            rng.lognormal(np.log(TYPICAL_AMOUNT), _ATTACK_SPREAD, count),
+        )
 
     def _begin(self, day: int) -> Episodes:
         """The episodes that begin on a day, counted from 1970."""

@@ -39,6 +39,7 @@ class Scored(msgspec.Struct, frozen=True):
 
 class _Item(msgspec.Struct, frozen=True):
     video_id: str
+    propensity: float = 1.0
 
 
 class Recommended(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.windows import Micros, micros, moment_of
 from reference_system.world import checkpoint
-from reference_system.world.columns import NO_VIDEO, PAGE_LENGTH, Ids, PageRequests, Pages
+from reference_system.world.columns import NO_VIDEO, PAGE_LENGTH, PageRequests, Pages
 from reference_system.world.http_serving import Recommended, ServingClient
 from reference_system.world.kafka_publisher import KafkaPublisher, Message
 from reference_system.world.prometheus_metrics import WorldMetrics
@@ -30,8 +30,8 @@ from reference_system.world.records import LONGEST_IMPRESSION_ID, fields_of, ind
 from reference_system.world.scenarios import SCENARIOS, active_at, read_runs
 from reference_system.world.simulation import LIVE_SLICE, Happened, World
 
-# One session in ten is explored: its pages come from the popularity policy, whose propensities lie below 1. Without
-# them no later model could be judged on live pages, for the service is certain of every video that it shows.
+# One session in ten is explored: its pages come from the popularity policy, under which every video has a chance.
+# Without them no later model could be judged on live pages, for the service shows only what it thinks well of.
 EXPLORED_SESSIONS = 10
 
 
@@ -125,7 +125,7 @@ class LiveWorld:
         asked = iter(self.serving.recommend(requests.take(~explored)))
         answers = [None if skip else next(asked) for skip in explored]
         known = self.world.viewing.catalogue.known(int(requests.times[-1]))
-        rows = [_videos(answer, known) for answer in answers]
+        rows = [_shown(answer, known) for answer in answers]
         missing = np.array([row is None for row in rows])
         parts = []
         if missing.any():
@@ -134,31 +134,33 @@ class LiveWorld:
             parts.append(
                 _served(
                     requests.take(~missing),
-                    np.array([row for row in rows if row is not None]),
+                    [row for row in rows if row is not None],
                     [answer for answer, row in zip(answers, rows, strict=True) if answer and row is not None],
                 )
             )
         return Pages.joined(parts).sorted()
 
 
-def _videos(answer: Recommended | None, known: int) -> list[int] | None:
-    """The videos of an answered page, padded; `None` if there is no page or none of its videos is of this world."""
+def _shown(answer: Recommended | None, known: int) -> list[tuple[int, float]] | None:
+    """Videos and propensities of an answered page, padded; `None` if there is none or no video is of this world."""
     if answer is None or len(answer.prediction_id) > LONGEST_IMPRESSION_ID:
         return None
-    videos = [index_of(item.video_id) for item in answer.items]
-    shown = [video for video in videos if 0 <= video < known][:PAGE_LENGTH]
-    return shown + [NO_VIDEO] * (PAGE_LENGTH - len(shown)) if shown else None
+    places = [(index_of(item.video_id), item.propensity) for item in answer.items]
+    shown = [(video, propensity) for video, propensity in places if 0 <= video < known][:PAGE_LENGTH]
+    return shown + [(NO_VIDEO, 0.0)] * (PAGE_LENGTH - len(shown)) if shown else None
 
 
-def _served(requests: PageRequests, videos: Ids, answers: Sequence[Recommended]) -> Pages:
-    """Pages as the service chose them: it is certain of its choice, so every propensity is 1."""
+def _served(
+    requests: PageRequests, rows: Sequence[Sequence[tuple[int, float]]], answers: Sequence[Recommended]
+) -> Pages:
+    """Pages as the service chose them, with the probabilities that it says they had."""
     return Pages(
         times=requests.times,
         viewers=requests.viewers,
         sessions=requests.sessions,
         numbers=requests.numbers,
         impressions=np.array([answer.prediction_id for answer in answers], "U64"),
-        videos=videos,
-        propensities=(videos != NO_VIDEO).astype(np.float64),
+        videos=np.array([[video for video, _ in row] for row in rows]),
+        propensities=np.array([[propensity for _, propensity in row] for row in rows]),
         policies=np.array([answer.model_version for answer in answers], "U64"),
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from reference_system.use_cases.recommendation.policy import BY_CHANCE
 from reference_system.windows import Floats
 from reference_system.world.columns import PAGE_LENGTH, Ids
 
-POLICY = "popularity"
+POLICY = BY_CHANCE
 _POPULAR, _FRESH, _ANY = 0.5, 0.2, 0.3
 _FRESH_DAYS = 3.0
 # Pages that share one order of the videos. Each page has its own random start, so its propensities are exact; only

@@ -34,8 +34,8 @@ class Scenario(StrEnum):
 # What happens, and what to look at while it does.
 DESCRIPTIONS = {
     Scenario.FRAUD_ATTACK: (
-        "thieves pay ordinary amounts at 25 terminals without a past: several times more fraud than usual",
-        "fraud performance once the labels are mature; terminal_fraud_rate_* a week later",
+        "thieves pay ordinary amounts with cards that nobody has seen before: five times as much fraud as usual",
+        "workbook timeline: the alarm within about three days, retraining, release, recovery",
     ),
     Scenario.AMOUNT_INFLATION: (
         "every amount is 1.6 times what it was: the data drift, the fraud does not",
@@ -43,7 +43,7 @@ DESCRIPTIONS = {
     ),
     Scenario.TASTE_SHIFT: (
         "every viewer's taste jumps to other categories",
-        "psi of watched_category and the watch rate; ndcg@10, before and after retraining",
+        "workbook timeline; psi of watched_category and the watch rate, before and after retraining",
     ),
     Scenario.VIRAL_VIDEO: (
         "half of all sessions begin with a link to the newest video",

@@ -82,6 +82,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSystem]:
         videos=600,
         history_days=60,
         ready_seconds=180,
+        # A day in fifteen seconds, so that a week fits into a test. What nobody looks at runs seldom: the flows share
+        # one process, and what alarms, training and releases take does not grow with the speed.
+        speed=5760.0,
+        monitor_every_hours=24,
+        train_every_hours=2_000,
+        batch_every_hours=2_000,
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("WORKBOOK_")}
     for name in settings.model_fields_set:

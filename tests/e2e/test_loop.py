@@ -138,6 +138,7 @@ def test_the_flows_have_schedules_that_the_server_knows(live: LiveSystem) -> Non
     names = {
         "etl",
         "monitor",
+        "release",
         "train-fraud",
         "train-recommendation",
         "score-batch-fraud",

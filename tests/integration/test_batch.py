@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from local_broker import small_settings
 from served_models import States, write_fraud_bundle, write_recommendation_bundle
+from typer.testing import CliRunner
 
-from reference_system.clock import SimulatedClock
-from reference_system.errors import ServiceError, StateError
+from reference_system import delta_lake
+from reference_system.cli import app
+from reference_system.clock import SimulatedClock, read_heartbeat, write_heartbeat
+from reference_system.errors import StateError
 from reference_system.features.duckdb_snapshot import states
-from reference_system.flows.prefect_batch import score_batch
+from reference_system.features.feast_store import open_store, read_states, write_states
+from reference_system.flows.batch_partitions import draft_folder
+from reference_system.flows.prefect_batch import score_batch, write_batch
 from reference_system.flows.prefect_etl import etl
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import load_bundle, set_current
@@ -22,11 +30,13 @@ from reference_system.serving.catalogue import read_catalogue
 from reference_system.serving.fraud_scoring import score_payment
 from reference_system.serving.mlflow_batch_runs import log_batch_run
 from reference_system.serving.recommending import compose
+from reference_system.stack.one_at_a_time import one_at_a_time
 from reference_system.use_cases.fraud import features as fraud
+from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.recommendation import features as recommendation
 from reference_system.world.history import write_history
 
-EVERY = 7  # of the day's payments one in seven is compared
+EVERY = 3  # of a day's payments one in three is compared
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +80,32 @@ def runs(monkeypatch):
     return found
 
 
+def batch_file(paths, use_case, day):
+    return paths.batch / use_case / f"{day}.parquet"
+
+
+def times_of(store, view, keys):
+    return [(key, time) for key, (_, time) in zip(keys, read_states(store, view, keys), strict=True)]
+
+
+class Interrupted(Exception):  # noqa: N818 - what happens, and no error
+    """Ends a run between two of its points; SIGKILL at each of them is the subject of `test_batch_partitions.py`."""
+
+
+def interrupted_at(paths, use_case, day, passage):
+    left = [passage]
+
+    def interrupt(_point):
+        left[0] -= 1
+        if not left[0]:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        write_batch(paths, use_case, day, force=True, passed=interrupt)
+
+
 def test_a_days_batch_scores_equal_the_real_time_scores(paths, runs):
-    summary = score_batch.fn("fraud")
+    summary = score_batch.fn("fraud", force=True)
     rows = pq.read_table(summary["file"]).to_pylist()
     model = fraud_model(load_bundle(paths.bundles / "fraud" / "1", use_case="fraud", inputs=fraud.INPUTS))
     # The online store of that evening: the states of now begin 31 days ago, too late for a window of two days ago.
@@ -80,42 +114,134 @@ def test_a_days_batch_scores_equal_the_real_time_scores(paths, runs):
     for view in fraud.VIEWS:
         for key, time, state in states(view, paths.lake, evening):
             read[view.name, key] = (state, time)
-    assert len(rows) == summary["rows"] == runs[0].rows > 100
+    assert len(rows) == summary["rows"] == summary["made_rows"] == runs[0].rows > 100
+    assert rows == sorted(rows, key=lambda row: (row["event_timestamp"], row["transaction_id"]))
     for row in rows[::EVERY]:
         names = ("transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp")
         request = FraudScoreRequest(**{name: row[name] for name in names})
         scored = score_payment(request, row["event_timestamp"], model, read)
-        assert scored.score == pytest.approx(row["score"], abs=1e-6)
+        assert scored.score == pytest.approx(row["score"], abs=1e-9)
         assert scored.decision == row["decision"]
         assert row["model_version"] == "1"
 
 
-@pytest.mark.usefixtures("runs")
-def test_the_newest_finished_day_is_scored_by_default_and_again_gives_the_same_file(paths):
-    first = score_batch.fn("fraud")
-    rows = pq.read_table(first["file"])
-    again = score_batch.fn("fraud", first["day"])
+def test_the_newest_finished_day_is_scored_by_default_and_once(paths, runs):
+    first = score_batch.fn("fraud", force=True)
+    content = batch_file(paths, "fraud", first["day"]).read_bytes()
     now = SimulatedClock(paths.clock).now()
     assert datetime.fromisoformat(first["day"]).replace(tzinfo=UTC) + timedelta(days=1) <= now
-    assert again["file"] == first["file"]
-    assert pq.read_table(first["file"]).equals(rows)
-    assert [path.name for path in (paths.batch / "fraud").iterdir()] == [f"{first['day']}.parquet"]
+    again = score_batch.fn("fraud", first["day"])
+    assert (again["outcome"], again["rows"], again["made_rows"]) == ("already done", first["rows"], 0)
+    assert len(runs) == 1
+    forced = score_batch.fn("fraud", first["day"], force=True)
+    assert (forced["outcome"], forced["file"], forced["inputs"]) == ("scored", first["file"], first["inputs"])
+    assert batch_file(paths, "fraud", first["day"]).read_bytes() == content
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_run_that_was_interrupted_in_the_middle_of_a_day_is_continued(paths):
+    day = "2025-02-12"
+    whole = score_batch.fn("fraud", day)
+    content = batch_file(paths, "fraud", day).read_bytes()
+    # The third partition is made, and not yet finished.
+    interrupted_at(paths, "fraud", day, 5)
+    assert batch_file(paths, "fraud", day).read_bytes() == content  # the old one, whole
+    batch_file(paths, "fraud", day).unlink()
+    continued = score_batch.fn("fraud", day)
+    assert continued["outcome"] == "continued"
+    assert 0 < continued["made_rows"] < continued["rows"] == whole["rows"]
+    assert batch_file(paths, "fraud", day).read_bytes() == content
+    assert not draft_folder(batch_file(paths, "fraud", day)).exists()
+
+
+@pytest.mark.usefixtures("runs")
+def test_another_model_or_another_payment_makes_the_day_anew(paths):
+    first = score_batch.fn("fraud", "2025-02-11")
+    write_fraud_bundle(paths.bundles, "2")
+    try:
+        second = score_batch.fn("fraud", "2025-02-11")
+        assert (second["outcome"], second["model_version"]) == ("scored", "2")
+    finally:
+        set_current(paths.bundles, "fraud", "1")
+    # What came late is a payment of its day, too; the ETL takes it in.
+    row = delta_lake.read(paths.lake, TRANSACTIONS, start=datetime(2025, 2, 11, 9, tzinfo=UTC)).read_all().slice(0, 1)
+    late = row.set_column(row.schema.get_field_index("transaction_id"), "transaction_id", [["late"]])
+    delta_lake.append(paths.lake, TRANSACTIONS, late, versions={})
+    etl.fn("2025-02-11", "2025-02-12")
+    third = score_batch.fn("fraud", "2025-02-11")
+    assert third["outcome"] == "scored"
+    assert third["rows"] >= first["rows"]
+    assert third["inputs"] != second["inputs"] == first["inputs"]
 
 
 def test_pages_are_those_of_the_real_time_service(paths, runs):
-    summary = score_batch.fn("recommendation")
+    summary = score_batch.fn("recommendation", force=True)
     rows = pq.read_table(summary["file"]).to_pylist()
     bundle = load_bundle(
         paths.bundles / "recommendation" / "1", use_case="recommendation", inputs=recommendation.INPUTS
     )
     read = open_reads(paths)
     assert 10 < len(rows) <= 100
+    assert len({row["viewer_id"] for row in rows}) == len(rows)
     for row in rows[::EVERY]:
         catalogue = read_catalogue(ranker_model(bundle), read, row["event_timestamp"])
         page = compose(row["viewer_id"], 10, row["event_timestamp"], catalogue, read)
         assert [item.video_id for item in page.items] == row["video_ids"]
-        assert [item.score for item in page.items] == pytest.approx(row["scores"], abs=1e-6)
+        assert [item.score for item in page.items] == pytest.approx(row["scores"], abs=1e-9)
     assert len(runs[0].scores) == 10 * len(rows)
+    assert score_batch.fn("recommendation")["outcome"] == "already done"
+
+
+@pytest.mark.usefixtures("runs")
+def test_pages_that_are_continued_are_those_of_the_moment_at_which_they_were_begun(paths):
+    whole = score_batch.fn("recommendation", force=True)
+    target = batch_file(paths, "recommendation", whole["day"])
+    content = target.read_bytes()
+    interrupted_at(paths, "recommendation", whole["day"], 6)
+    target.unlink()
+    # The stream goes on: nobody has watched anything any more.
+    store, view = open_store(paths), recommendation.VIEWER_RECENT
+    viewers = [row["viewer_id"] for row in pq.read_table(pa.BufferReader(content)).to_pylist()]
+    newer = [(key, (time or 0) + 1, 0, msgspec.msgpack.encode([])) for key, time in times_of(store, view, viewers)]
+    write_states(store, view, newer)
+    beat = read_heartbeat(paths.clock)
+    write_heartbeat(paths.clock, msgspec.structs.replace(beat, event_time=beat.event_time + timedelta(minutes=20)))
+    try:
+        continued = score_batch.fn("recommendation")
+        assert (continued["outcome"], continued["rows"]) == ("continued", whole["rows"])
+        assert target.read_bytes() == content
+        # Pages of now are others.
+        now = score_batch.fn("recommendation")
+        assert now["outcome"] == "scored"
+        assert now["inputs"] != continued["inputs"] == whole["inputs"]
+    finally:
+        write_heartbeat(paths.clock, beat)
+    assert sorted(path.name for path in target.parent.iterdir()) == [target.name]
+
+
+@pytest.mark.usefixtures("paths")
+def test_a_range_of_days_is_scored_day_by_day_and_once(runs):
+    words = ["score-batch", "fraud", "--from", "2025-02-06", "--to", "2025-02-09", "--json"]
+    done = [json.loads(CliRunner().invoke(app, words).stdout) for _ in range(2)]
+    assert [day["day"] for day in done[0]] == ["2025-02-06", "2025-02-07", "2025-02-08"]
+    assert [day["outcome"] for day in done[0] + done[1]] == ["scored"] * 3 + ["already done"] * 3
+    assert all(day["rows_per_second"] > 0 for day in done[0])
+    assert [run.day for run in runs] == ["2025-02-06", "2025-02-07", "2025-02-08"]
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_range_that_is_interrupted_says_how_far_it_came_and_goes_on_from_there(paths):
+    words = ["score-batch", "fraud", "--from", "2025-02-03", "--to", "2025-02-06"]
+    with one_at_a_time(draft_folder(batch_file(paths, "fraud", "2025-02-04")), "score-batch fraud"):
+        stopped = CliRunner().invoke(app, words)
+    assert stopped.exit_code == 1
+    assert "1 of 3 days; the same command goes on from here" in stopped.stdout
+    lines = CliRunner().invoke(app, words).stdout.splitlines()
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["2025-02-03", "already"],
+        ["2025-02-04", "scored"],
+        ["2025-02-05", "scored"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -147,17 +273,18 @@ def test_without_a_champion_the_next_command_is_named(paths):
         set_current(paths.bundles, "fraud", "1")
 
 
-def test_with_mlflow_away_the_predictions_are_written_and_the_run_fails(paths):
-    with pytest.raises(ServiceError, match="the predictions are written"):
-        score_batch.fn("fraud")
-    assert list((paths.batch / "fraud").glob("*.parquet"))
+def test_with_mlflow_away_the_predictions_are_written_and_the_run_is_missed(paths, caplog):
+    summary = score_batch.fn("fraud", "2025-02-13")
+    assert (summary["outcome"], summary["run_id"]) == ("scored", None)
+    assert batch_file(paths, "fraud", "2025-02-13").exists()
+    assert "MLflow did not take the run" in caplog.text
 
 
 @pytest.mark.usefixtures("paths")
 def test_a_run_in_mlflow_says_what_was_scored(runs, tmp_path):
     import mlflow
 
-    summary = score_batch.fn("fraud")
+    summary = score_batch.fn("fraud", force=True)
     url = f"sqlite:///{tmp_path / 'mlflow.db'}"
     try:
         mlflow.set_tracking_uri(url)

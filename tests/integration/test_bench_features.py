@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from own_files import bring, payments, ratings, request_for, request_for_ratings, written
 
 from reference_system.errors import StateError
-from reference_system.proofs import bench_features
-from reference_system.proofs.bench_features import generated, imported, run, share_of
+from reference_system.proofs.bench_features import _agreement, generated, imported, run, share_of
+from reference_system.use_cases.fraud.features import INPUTS
 
 
 def quiet(_share, _text):
@@ -25,20 +26,18 @@ def test_every_size_is_measured_beside_pandas_with_equal_values(settings):
     assert not [path for path in settings.state_dir.rglob("*") if path.is_file()]
 
 
-def test_unequal_values_end_the_benchmark(settings, monkeypatch):
-    pandas = bench_features._pandas
+def test_unequal_values_end_the_benchmark(tmp_path):
+    payments = generated(200)
+    values = pd.DataFrame({name: np.arange(200.0) for name in INPUTS}).assign(transaction_id=payments.TRANSACTION_ID)
+    payments.to_parquet(tmp_path / "size0.parquet")
+    values.to_parquet(tmp_path / "size0-ours.parquet")
+    values.to_parquet(tmp_path / "size0-pandas.parquet")
+    assert "equal within 1e-6" in _agreement(tmp_path, "size0")
 
-    def wrong(folder, name):
-        lap = pandas(folder, name)
-        path = folder / f"{name}-pandas.parquet"
-        frame = pd.read_parquet(path)
-        frame.loc[7, "customer_mean_amount_7d"] += 0.01
-        frame.to_parquet(path)
-        return lap
-
-    monkeypatch.setattr(bench_features, "_pandas", wrong)
+    values.loc[7, "customer_mean_amount_7d"] += 0.01
+    values.to_parquet(tmp_path / "size0-pandas.parquet")
     with pytest.raises(StateError, match=r"1 of .* rows differ from pandas"):
-        run(settings, rows=1_000, laps=1, progress=quiet)
+        _agreement(tmp_path, "size0")
 
 
 def test_a_dataset_is_measured_as_it_was_imported(settings, tmp_path):

@@ -30,6 +30,7 @@ from ingestion_harness import (
     produce,
 )
 from kafka.admin import KafkaAdminClient
+from kafka.structs import TopicPartition
 from local_broker import free_port_offset, small_settings
 from prometheus_client.parser import text_string_to_metric_families
 from sample_events import NOW, example, stream
@@ -41,6 +42,7 @@ from reference_system.features.feast_store import apply, open_store
 from reference_system.features.stream_rebuild import remove
 from reference_system.features.stream_snapshot import task_file
 from reference_system.flows.ingestion_loop import FaultPoint
+from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.stack.kafka_topics import ensure_topics
@@ -199,6 +201,22 @@ def test_a_broker_that_lost_its_log_is_not_mistaken_for_ours(make_ingestion, sen
     ensure_topics(broker.bootstrap, BROKER_TOPICS, broker.settings.kafka_partitions)
     with pytest.raises(StateError, match="do not belong together"):
         ingestion.run()
+
+
+def test_events_that_retention_removed_unread_are_told_as_lost(make_ingestion, send, broker):
+    ingestion = make_ingestion("away")
+    topic = topic_named("videos")
+    send([message(topic, example("videos"))])
+    ingestion.run()
+    send([message(topic, example("videos", video_id=f"m{number}")) for number in range(2, 30)])
+    with TopicLog(broker.bootstrap) as log:
+        ends = {TopicPartition(topic.name, part): end for part, (_, end) in log.extent(topic.name).items()}
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_records(ends)
+    admin.close()
+    with pytest.raises(StateError, match=r"retention removed .* they are lost") as raised:
+        ingestion.run()
+    assert raised.value.next_command == "workbook verify"
 
 
 def test_metrics_continue_after_a_restart(make_ingestion, send):

@@ -18,18 +18,21 @@ from typer.testing import CliRunner
 from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.commands import monitor as commands
 from reference_system.delta_lake import append, history_table
-from reference_system.errors import ServiceError, StateError
+from reference_system.errors import ServiceError, StateError, TrainingError
 from reference_system.events import PREDICTIONS
 from reference_system.features.duckdb_history import feature_rows
 from reference_system.features.feature_tables import write_days
-from reference_system.flows import prefect_monitor
+from reference_system.flows import prefect_monitor, prefect_train
+from reference_system.flows.monitored_events import freshness_of
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.monitoring.duckdb_windows import coverage, fraud_features, served
 from reference_system.monitoring.mlflow_figures import EXPERIMENT, log_report
 from reference_system.monitoring.report import read_latest
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import load_bundle
+from reference_system.registry.promotions import PROMOTIONS, read_decisions
 from reference_system.settings import Settings
+from reference_system.stack.metrics_page import read_metrics
 from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
@@ -127,10 +130,10 @@ def look(lived, monkeypatch):
     for name in Settings.model_fields:
         monkeypatch.setenv(f"WORKBOOK_{name.upper()}", str(getattr(lived, name)))
 
-    def after(days):
+    def after(days, *, act=False):
         now = live_start(lived) + days * DAY
         write_heartbeat(paths.clock, Heartbeat(event_time=now, wall_seconds=0.0, speed=0.0))
-        return prefect_monitor.monitor.fn(), read_latest(paths.reports)
+        return prefect_monitor.monitor.fn(act=act), read_latest(paths.reports)
 
     return after
 
@@ -160,6 +163,41 @@ def test_two_days_after_its_start_the_scenario_is_an_alarm_that_names_what_to_do
     page = (StatePaths(lived.state_dir).reports / "latest.html").read_text()
     assert "amount-inflation" in page
     assert json.dumps(summary)
+
+
+def test_a_look_that_may_not_act_says_what_the_policy_would_do_and_does_nothing(look, lived):
+    summary, report = look(LIVE_DAYS)
+    assert summary["rulings"]["fraud"].startswith("train: drift in ")
+    assert summary["rulings"]["recommendation"] == "no training: nothing calls for it"
+    assert (summary["trained"], report.rulings) == ((), summary["rulings"])
+    assert read_decisions(StatePaths(lived.state_dir).bundles) == []
+
+
+def test_a_training_that_fails_is_logged_and_the_look_is_kept(look, lived, monkeypatch):
+    def fails(use_case, trigger):
+        raise TrainingError(f"{use_case} cannot be trained because of {trigger}")
+
+    monkeypatch.setattr(prefect_train.train, "fn", fails)
+    summary, _ = look(LIVE_DAYS, act=True)
+    assert summary["trained"] == ("fraud",)
+    bundles = StatePaths(lived.state_dir).bundles
+    assert [each.kind for each in read_decisions(bundles, "fraud")] == ["alarm", "retraining"]
+    again, _ = look(LIVE_DAYS, act=True)
+    assert again["rulings"]["fraud"].startswith("no training: the last alarm was answered 0.0 days ago")
+    (bundles / PROMOTIONS).unlink()
+
+
+def test_reports_of_young_payments_and_answers_of_the_champion_are_shown_before_labels_are_mature(look):
+    _, report = look(SCENARIO_DAY)
+    early = report.use_cases[0].performance.early
+    assert early.outcomes.payments > 1_000
+    assert early.outcomes.bound is not None
+    assert not early.outcomes.alarming
+    assert early.missed is not None
+    assert [day.mature for day in early.days] == [True] * 2 + [False] * (len(early.days) - 2)
+    assert all(day.answered_by == ("1",) and day.estimate is not None for day in early.days)
+    assert report.use_cases[0].quality.answers > 500
+    assert set(report.use_cases[0].quality.skew.values()) == {0.0}
 
 
 def test_columns_that_payments_do_not_touch_stay_steady(look):
@@ -231,7 +269,7 @@ def test_freshness_is_what_ingestion_publishes(lived):
     metrics.show({}, {})
     server, thread = start_http_server(lived.port("ingestion_metrics"), "127.0.0.1", registry)
     try:
-        freshness = prefect_monitor._freshness(lived)
+        freshness = freshness_of(read_metrics(lived.port("ingestion_metrics")), lived.speed)
     finally:
         server.shutdown()
         server.server_close()
@@ -277,6 +315,18 @@ def test_without_a_world_there_is_a_clear_error(tmp_path, monkeypatch):
         prefect_monitor.monitor.fn()
     answer = CliRunner().invoke(commands.app, ["report"])
     assert isinstance(answer.exception, StateError)
+
+
+def test_an_empty_lake_and_no_champion_are_said_and_are_no_crash(tmp_path, monkeypatch, port_offset):
+    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("WORKBOOK_PORT_OFFSET", str(port_offset))
+    now = Settings(_env_file=None).history_start + DAY
+    write_heartbeat(StatePaths(tmp_path).clock, Heartbeat(event_time=now, wall_seconds=0.0, speed=0.0))
+    summary = prefect_monitor.monitor.fn(act=True)
+    assert summary["level"] == "not judged"
+    assert "nothing can be judged yet" in summary["verdict"]
+    assert summary["trained"] == ()
+    assert read_latest(StatePaths(tmp_path).reports).use_cases[0].performance.early.outcomes.payments == 0
 
 
 def test_a_damaged_bundle_is_no_reference_and_no_crash(look, lived):

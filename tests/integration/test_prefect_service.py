@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,3 +85,16 @@ def test_a_run_that_a_killed_process_left_running_is_marked_as_crashed(client):
     assert reconcile(client, deployments) == 1
     assert client.read_flow_run(left.id).state_type == StateType.CRASHED
     assert reconcile(client, deployments) == 0
+
+
+def test_an_urgent_flow_does_not_queue_behind_one_that_was_due_before(client):
+    usual, urgent = served(double, "usual"), replace(served(double, "urgent"), urgent=True)
+    deployments = register([usual, urgent])
+    of = {one.name: deployment for deployment, one in deployments.items()}
+    earlier = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(minutes=5))
+    asked = {
+        name: client.create_flow_run_from_deployment(of[name], parameters={"number": 1}, state=state)
+        for name, state in (("usual", earlier), ("urgent", None))
+    }
+    ran = [run_due(client, deployments, now=datetime.now(UTC)) for _ in range(2)]
+    assert [run and run.id for run in ran] == [asked["urgent"].id, asked["usual"].id]

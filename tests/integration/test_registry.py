@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 
 import mlflow
 import msgspec
@@ -13,11 +14,14 @@ from mlflow_server import running_mlflow
 from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_onnx, tiny_scores
 
 from reference_system.errors import BundleRefused, ServiceError
-from reference_system.registry import mlflow_registry
+from reference_system.registry import mlflow_registry, mlflow_rest, promoting
 from reference_system.registry.bundles import load_bundle
 from reference_system.registry.mlflow_registry import LoggedCandidate, LoggedTraining
+from reference_system.registry.promotions import Decision
 
 pytestmark = pytest.mark.integration
+NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)
+NOBODY = 9  # the discard port: nothing listens there
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +45,7 @@ def register(root, use_case):
         tags={"commit": "0" * 40},
         candidates=[LoggedCandidate(name="logistic_regression", parameters={"C": 1.0}, metrics={"ndcg@10": 0.25})],
         plots={"ndcg.png": b"\x89PNG"},
+        folds=[{"ndcg@10": 0.2}, {"ndcg@10": 0.3}],
         model=tiny_onnx(),
         inputs=INPUTS,
         example=ROWS[:2],
@@ -66,6 +71,7 @@ def test_a_registered_version_is_challenger_and_its_run_says_how_it_came_about(r
     assert run.data.tags["commit"] == "0" * 40
     folders = {item.path for item in client.list_artifacts(registered.run_id)}
     assert {"bundle", "plots"} <= folders
+    assert [one.value for one in client.get_metric_history(registered.run_id, "fold.ndcg_at_10")] == [0.2, 0.3]
 
 
 def test_each_candidate_has_a_nested_run(registered):
@@ -97,24 +103,55 @@ def test_fetching_mends_a_damaged_bundle(registered, tmp_path):
     load_bundle(folder, use_case="fraud", inputs=INPUTS)
 
 
-def test_promotion_moves_the_alias_and_the_version_remembers_when(server, tmp_path):  # noqa: ARG001
-    first, second = register(tmp_path, "promoted"), register(tmp_path, "promoted")
-    client = mlflow.MlflowClient()
-    for one in (first, second):
-        mlflow_registry.promote("promoted", one.version, event_timestamp="2025-04-06T00:00:00+00:00")
-        assert mlflow_registry.champion_version("promoted") == one.version
-    tags = client.get_model_version("promoted", first.version).tags
-    assert tags["promoted_event_timestamp"] == "2025-04-06T00:00:00+00:00"
-    assert client.get_registered_model("promoted").aliases == {"champion": second.version}
+def test_promotion_moves_pointer_log_and_alias(server, registered, tmp_path):
+    port, client = server.port("mlflow"), mlflow.MlflowClient()
+    tiny_bundle(tmp_path, version=registered.version)
+    decision = Decision(event_timestamp=NOON, use_case="fraud", version=registered.version)
+    promoting.make_champion(tmp_path, port, use_case="fraud", version=registered.version, decision=decision)
+    assert not promoting.alias_is_owed(tmp_path, "fraud")
+    assert client.get_registered_model("fraud").aliases == {"champion": registered.version}
+    tags = client.get_model_version("fraud", registered.version).tags
+    assert tags["promoted_event_timestamp"] == NOON.isoformat()
+    assert mlflow_rest.get_alias(port, "fraud", "champion") == registered.version
+    assert mlflow_rest.get_alias(port, "fraud", "challenger") is None
+    assert mlflow_rest.get_alias(port, "never-registered", "champion") is None
+
+
+def test_what_was_promoted_while_the_registry_was_away_is_mended_when_it_is_back(server, registered, tmp_path):
+    port, client = server.port("mlflow"), mlflow.MlflowClient()
+    client.delete_registered_model_alias("fraud", "champion")
+    tiny_bundle(tmp_path, version=registered.version)
+    decision = Decision(event_timestamp=NOON, use_case="fraud", version=registered.version)
+    promoting.make_champion(tmp_path, NOBODY, use_case="fraud", version=registered.version, decision=decision)
+    assert promoting.alias_is_owed(tmp_path, "fraud")
+    promoting.reconcile(tmp_path, port, use_case="fraud", now=NOON)
+    assert not promoting.alias_is_owed(tmp_path, "fraud")
+    assert client.get_model_version_by_alias("fraud", "champion").version == registered.version
+    client.set_registered_model_alias("fraud", "challenger", registered.version)
+
+
+def test_versions_tags_and_artefacts_are_read_without_mlflows_client(server, registered):
+    port = server.port("mlflow")
+    mlflow_rest.set_version_tag(port, "fraud", registered.version, "rolled_back", "slow")
+    found = {one.version: one for one in mlflow_rest.versions(port, "fraud")}
+    assert found[registered.version].run_id == registered.run_id
+    assert found[registered.version].tag("rolled_back") == "slow"
+    assert mlflow_rest.versions(port, "never-registered") == ()
+    assert mlflow_rest.artefact(port, registered.run_id, "plots/ndcg.png") == b"\x89PNG"
+    assert mlflow_rest.artefact(port, registered.run_id, "plots/none.png") is None
+    with pytest.raises(ServiceError, match="knows no version 999"):
+        mlflow_rest.set_alias(port, "fraud", "champion", "999")
 
 
 def test_the_gates_answer_is_at_the_run_and_at_the_version(registered):
-    mlflow_registry.log_verdict(registered, "hold", ("unclear", "more"), {"answer": "hold", "against": {}})
+    mlflow_registry.log_verdict(registered, "hold", ("unclear", "more"), {"answer": "hold", "against": {}}, "# A card")
     client = mlflow.MlflowClient()
     assert client.get_run(registered.run_id).data.tags["gate"] == "hold"
     assert client.get_model_version("fraud", registered.version).tags["gate"] == "hold"
     text = mlflow.artifacts.load_text(f"runs:/{registered.run_id}/gate.json")
     assert msgspec.json.decode(text)["answer"] == "hold"
+    assert mlflow.artifacts.load_text(f"runs:/{registered.run_id}/model_card.md") == "# A card"
+    assert client.get_model_version("fraud", registered.version).description == "# A card"
 
 
 def test_a_version_that_does_not_exist_cannot_be_fetched(server, tmp_path):  # noqa: ARG001
@@ -139,6 +176,7 @@ def test_if_writing_the_bundle_fails_the_aliases_stay(registered, server):
                 tags={},
                 candidates=[],
                 plots={},
+                folds=[],
                 model=tiny_onnx(),
                 inputs=INPUTS,
                 example=ROWS[:1],

@@ -24,10 +24,11 @@ from sample_events import example
 from served_models import write_fraud_bundle, write_recommendation_bundle
 
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
-from reference_system.events import PREDICTIONS, PredictionLogged
+from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic
 from reference_system.features.feast_store import apply, open_store, write_states
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import set_current
+from reference_system.registry.traffic import TrafficPlan, clear_plan, write_plan
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH
 from reference_system.serving.kafka_prediction_log import PredictionLog
 from reference_system.serving.spool import Spool
@@ -36,6 +37,7 @@ from reference_system.stack.environment import child_environment
 from reference_system.stack.kafka_topics import ensure_topics
 from reference_system.stack.services import service_named
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
+from reference_system.use_cases.recommendation.events import EXPOSURES
 from reference_system.windows import empty_tail, extend, micros
 
 WAIT_SECONDS = 60.0
@@ -135,18 +137,27 @@ def make_state(settings: Settings) -> None:
     write_heartbeat(paths.clock, Heartbeat(event_time=NOON, wall_seconds=wall_seconds(), speed=0.0))
 
 
-def logged(bootstrap: str) -> list[PredictionLogged]:
-    """Everything in the topic `predictions`."""
+def plan_challenger(settings: Settings, use_case: str, mode: str, *, share: float = 0.0) -> None:
+    """Version 2 beside version 1."""
+    root = StatePaths(settings.state_dir).bundles
+    (write_fraud_bundle if use_case == "fraud" else write_recommendation_bundle)(root, "2")
+    set_current(root, use_case, "1")
+    plan = TrafficPlan(use_case=use_case, mode=mode, version="2", name=f"{mode}-2", share=share, salt="s", since=NOON)
+    write_plan(root, plan)
+
+
+def logged(bootstrap: str, topic: Topic = PREDICTIONS) -> list[Event]:
+    """Everything in the topic."""
     consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
     try:
-        places = [TopicPartition(PREDICTIONS.name, n) for n in consumer.partitions_for_topic(PREDICTIONS.name)]
+        places = [TopicPartition(topic.name, n) for n in consumer.partitions_for_topic(topic.name)]
         consumer.assign(places)
         ends = consumer.end_offsets(places)
         consumer.seek_to_beginning(*places)
         found = []
         while any(consumer.position(place) < end for place, end in ends.items()):
             for records in consumer.poll(timeout_ms=200).values():
-                found += [msgspec.json.decode(record.value, type=PredictionLogged) for record in records]
+                found += [msgspec.json.decode(record.value, type=topic.record) for record in records]
         return found
     finally:
         consumer.close(autocommit=False)
@@ -155,7 +166,8 @@ def logged(bootstrap: str) -> list[PredictionLogged]:
 @pytest.fixture(scope="module")
 def service(broker: Broker, tmp_path_factory, port_offset) -> Iterator[Running]:
     settings = small_settings(tmp_path_factory.mktemp("serving") / "state", port_offset)
-    ensure_topics(broker.bootstrap, [PREDICTIONS.name, PREDICTIONS.dead_letter], settings.kafka_partitions)
+    names = [PREDICTIONS.name, PREDICTIONS.dead_letter, SHADOWS.name, EXPOSURES.name]
+    ensure_topics(broker.bootstrap, names, settings.kafka_partitions)
     make_state(settings)
     make_features(settings)
     with running(settings) as found:
@@ -210,6 +222,34 @@ def test_a_corrupt_champion_is_refused_and_the_old_one_answers(service):
     assert service.client.get("/readyz").status_code == 200
 
 
+def test_a_challenger_comes_and_goes_with_its_plan_and_what_it_says_is_logged(service, broker):
+    bundles = service.paths.bundles
+    plan_challenger(service.settings, "fraud", "canary", share=0.5)
+    plan_challenger(service.settings, "recommendation", "experiment", share=1.0)
+    for mode, use_case in (("canary", "fraud"), ("experiment", "recommendation")):
+        beside = f'workbook_challenger_info{{mode="{mode}",use_case="{use_case}",version="2"}}'
+        until(lambda line=beside: service.metric(line), "the challenger")
+    champion = 'workbook_model_info{use_case="recommendation",version="1"}'
+    until(lambda: service.metric(champion) and service.recommend()["model_version"] == "2", "the treatment's page")
+    ranked = service.recommend()
+    scored = [service.score(100 + n, customer_id=f"k{n}") for n in range(12)]
+    assert {each["model_version"] for each in scored} == {"1", "2"}
+
+    def paired():
+        shadows = {each.prediction_id: each.model_version for each in logged(broker.bootstrap, SHADOWS)}
+        return all({each["model_version"], shadows.get(each["prediction_id"])} == {"1", "2"} for each in scored)
+
+    until(paired, "every answer's shadow")
+    exposures = {each.prediction_id: each for each in logged(broker.bootstrap, EXPOSURES)}
+    exposure = exposures[ranked["prediction_id"]]
+    assert (exposure.arm, exposure.model_version, exposure.experiment) == ("treatment", "2", "experiment-2")
+    for use_case in ("fraud", "recommendation"):
+        clear_plan(bundles, use_case)
+    until(lambda: not service.metric("workbook_challenger_info"), "the end of the plans")
+    assert {service.score(200 + n, customer_id=f"k{n}")["model_version"] for n in range(12)} == {"1"}
+    assert service.recommend()["model_version"] == "1"
+
+
 def test_every_page_is_ours_and_none_refers_to_another_host(service):
     pages = {"/": "text/html", "/livez": "json", "/readyz": "json", "/metrics": "text/plain", "/openapi.json": "json"}
     for path, kind in pages.items():
@@ -260,15 +300,17 @@ def test_a_service_that_starts_before_everything_else_loses_nothing(tmp_path, po
     # Half a block further: this service and its broker run beside those of the other tests.
     settings = small_settings(tmp_path / "state", port_offset + BLOCK_SIZE // 2)
     make_state(settings)
+    plan_challenger(settings, "fraud", "shadow")
     with running(settings) as found:
-        # No feature store and no broker: answered by the rule, kept on disk.
+        until(lambda: "fraud: version 2 as shadow" in found.client.get("/").text, "the planned challenger")
+        # No feature store, no broker and no MLflow: answered by the rule, kept on disk.
         assert found.score(1)["degraded"] is True
         assert found.recommend()["degraded"] is True
         make_features(settings)
         until(lambda: not found.score(2)["degraded"] and not found.recommend()["degraded"], "the features' return")
         until(lambda: found.metric('workbook_prediction_log_total{outcome="spooled"}') >= len(found.answers), "spool")
         with launch_broker(settings) as broker:
-            ensure_topics(broker.bootstrap, [PREDICTIONS.name], settings.kafka_partitions)
+            ensure_topics(broker.bootstrap, [PREDICTIONS.name, SHADOWS.name], settings.kafka_partitions)
             until(
                 lambda: found.metric('workbook_prediction_log_total{outcome="replayed"}') >= len(found.answers),
                 "the replay",
@@ -298,10 +340,10 @@ def test_a_stop_while_the_broker_is_away_leaves_every_record_on_disk(tmp_path, p
     records = [example("predictions", prediction_id=f"p{number}") for number in range(5)]
     log.start()
     for record in records:
-        log.add(record)
+        log.add(PREDICTIONS, record)
     log.stop()
     assert counts["spooled"] == 5
-    assert [msgspec.json.decode(value, type=PredictionLogged) for _, value in spool.records()] == records
+    assert [msgspec.json.decode(value, type=PredictionLogged) for _, _, value in spool.records()] == records
 
 
 def terminate_under_load(found: Running) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -39,8 +40,8 @@ def settings(tmp_path: Path) -> Settings:
     return small_settings(tmp_path / "state", free_port_offset())
 
 
-@pytest.fixture
-def supervisor(settings: Settings) -> Iterator[Supervisor]:
+@contextmanager
+def supervised(settings: Settings) -> Iterator[Supervisor]:
     resolve_jars()
     prepare_state_dir(settings)
     yield start_supervisor(settings)
@@ -49,7 +50,26 @@ def supervisor(settings: Settings) -> Iterator[Supervisor]:
 
 
 @pytest.fixture
+def supervisor(settings: Settings) -> Iterator[Supervisor]:
+    with supervised(settings) as started:
+        yield started
+
+
+@pytest.fixture
 def kafka(settings: Settings, supervisor: Supervisor) -> int:
+    return kafka_of(settings, supervisor)
+
+
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Settings, Supervisor]]:
+    """A supervisor with a broker for the tests that leave both running."""
+    settings = small_settings(tmp_path_factory.mktemp("lasting") / "state", free_port_offset())
+    with supervised(settings) as started:
+        kafka_of(settings, started)
+        yield settings, started
+
+
+def kafka_of(settings: Settings, supervisor: Supervisor) -> int:
     supervisor.start("kafka")
     until(lambda: supervisor.process("kafka").state == "RUNNING")
     until(lambda: service_named(settings, "kafka").health.problem() is None)
@@ -74,16 +94,27 @@ def test_nothing_runs_before_it_is_asked_for(settings: Settings, supervisor: Sup
     assert [found.service for found in marked_processes(settings.state_dir)] == ["supervisor"]
 
 
-def test_the_supervised_process_is_the_broker_itself(settings: Settings, kafka: int) -> None:
+def test_the_supervised_process_is_the_broker_itself(lasting: tuple[Settings, Supervisor]) -> None:
+    settings, supervisor = lasting
+    kafka = pid_of(supervisor, "kafka")
     assert psutil.Process(kafka).name() == "java"
     states = {state.name: state for state in service_states(settings)}
     assert (states["kafka"].state, states["kafka"].pid) == ("healthy", kafka)
     assert states["mlflow"].state == "stopped"
 
 
-def test_a_killed_service_is_started_again_and_reported(
-    settings: Settings, supervisor: Supervisor, kafka: int
-) -> None:
+def test_a_restart_that_was_asked_for_is_not_reported(lasting: tuple[Settings, Supervisor]) -> None:
+    settings, supervisor = lasting
+    kafka = pid_of(supervisor, "kafka")
+    restart_service(settings, supervisor, service_named(settings, "kafka"))
+
+    assert pid_of(supervisor, "kafka") != kafka
+    assert unexpected_ends(settings, supervisor) == []
+
+
+def test_a_killed_service_is_started_again_and_reported(lasting: tuple[Settings, Supervisor]) -> None:
+    settings, supervisor = lasting
+    kafka = pid_of(supervisor, "kafka")
     assert unexpected_ends(settings, supervisor) == []
     os.kill(kafka, signal.SIGKILL)
 
@@ -93,13 +124,6 @@ def test_a_killed_service_is_started_again_and_reported(
 
     (line,) = unexpected_ends(settings, supervisor)
     assert line.startswith("kafka was killed by SIGKILL at ")
-
-
-def test_a_restart_that_was_asked_for_is_not_reported(settings: Settings, supervisor: Supervisor, kafka: int) -> None:
-    restart_service(settings, supervisor, service_named(settings, "kafka"))
-
-    assert pid_of(supervisor, "kafka") != kafka
-    assert unexpected_ends(settings, supervisor) == []
 
 
 def test_the_orphans_of_a_killed_supervisor_are_found_and_stopped(
@@ -124,7 +148,10 @@ def test_down_stops_in_order_and_leaves_neither_process_nor_port(settings: Setti
     assert all(is_port_free(settings.port(name)) for name in PORT_NAMES)
 
 
-def test_a_supervisor_that_hangs_is_ended_all_the_same(settings: Settings, supervisor: Supervisor) -> None:
+def test_a_supervisor_that_hangs_is_ended_all_the_same(
+    settings: Settings, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reference_system.stack.supervisor_client._TIMEOUT_SECONDS", 1.0)
     daemon = supervisor.pid()
     os.kill(daemon, signal.SIGSTOP)
 

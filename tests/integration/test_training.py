@@ -22,9 +22,11 @@ from reference_system.flows.prefect_etl import Mark
 from reference_system.flows.prefect_train import train
 from reference_system.flows.trained_model import contest_of, prepare, split_of
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import current_version, load_bundle, set_current, version_folder
+from reference_system.registry.bundles import current_version, load_bundle, read_manifest, set_current, version_folder
 from reference_system.registry.mlflow_registry import champion_version
+from reference_system.registry.model_card import read_card
 from reference_system.registry.promotions import read_decisions
+from reference_system.registry.releases import abort, read_release
 from reference_system.settings import Settings
 from reference_system.use_cases import USE_CASES
 from reference_system.use_cases.fraud.events import TRANSACTIONS
@@ -79,24 +81,30 @@ def test_the_bootstrap_done_again_trains_nothing(system, paths, capsys):
     assert "fraud: version 1 is champion" in said
     assert "fetched from the registry" in said
     load_bundle(version_folder(paths.bundles, "fraud", "1"), use_case="fraud", inputs=INPUTS)
-    assert [one.use_case for one in read_decisions(paths.bundles)].count("fraud") == 1
+    assert [one.kind for one in read_decisions(paths.bundles, "fraud")] == ["gate", "champion"]
 
 
 @pytest.mark.parametrize("use_case", USE_CASES)
-def test_the_run_tells_window_digest_and_plots(system, use_case):  # noqa: ARG001 - the server must be up
+def test_the_run_tells_window_digest_plots_slices_cost_and_its_card(system, paths, use_case):  # noqa: ARG001 - the server
     client = mlflow.MlflowClient()
     run = client.get_run(client.get_model_version(use_case, "1").run_id)
     assert run.data.params["train_end"] < run.data.params["test_start"] < run.data.params["as_of"]
     assert len(run.data.params["dataset_digest"]) == 64
-    assert run.data.metrics["onnx_largest_difference"] < 1e-5
-    assert len(list(client.list_artifacts(run.info.run_id, "plots"))) == 3
+    assert run.data.metrics["onnx_largest_difference"] <= 1e-6
+    assert len(list(client.list_artifacts(run.info.run_id, "plots"))) == 4
+    assert mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/model_card.md") == read_card(
+        paths.bundles, use_case, "1"
+    )
+    assert any(name.startswith("slice.") for name in run.data.metrics)
+    assert {"cost.cpu_seconds", "cost.peak_mb", "cost.model_bytes"} <= run.data.metrics.keys()
     assert run.data.tags["gate"] == "promote"
 
 
 def test_a_fraud_row_has_the_features_that_a_naive_recount_of_the_lake_gives(system, paths):
     as_of = system.history_start + timedelta(days=system.history_days)
     store = feast_store.open_store(paths)
-    case = prepare("fraud", paths.lake, as_of, lambda rows, views: feast_store.historical(store, rows, views), seed=1)
+    split = split_of("fraud", as_of)
+    case = prepare("fraud", paths.lake, split, lambda rows, views: feast_store.historical(store, rows, views), seed=1)
     table = delta_lake.read(paths.lake, TRANSACTIONS, end=case.split.test.end).read_all().to_pandas()
     table["time"] = table["event_timestamp"].map(micros)
     columns = [INPUTS.index(name) for name in CUSTOMER_ACTIVITY.features]
@@ -110,12 +118,38 @@ def test_a_fraud_row_has_the_features_that_a_naive_recount_of_the_lake_gives(sys
 
 
 def test_training_again_at_the_same_moment_is_held_and_the_champion_stays(paths):
+    before = version_folder(paths.bundles, "fraud", "1")
     summary = train("fraud")
-    assert summary["answer"] == "hold"
-    assert summary["reasons"][0] == "it answers exactly as the champion does"
+    assert (summary["answer"], summary["then"]) == ("hold", "nothing")
+    assert "it answers exactly as the champion does" in summary["reasons"]
     assert champion_version("fraud") == current_version(paths.bundles, "fraud") == "1"
     aliases = mlflow.MlflowClient().get_registered_model("fraud").aliases
     assert aliases == {"champion": "1", "challenger": summary["version"]}
+    again = version_folder(paths.bundles, "fraud", summary["version"])
+    assert (again / "model.onnx").read_bytes() == (before / "model.onnx").read_bytes(), (
+        "the same inputs, the same model"
+    )
+
+
+def test_after_an_alarm_with_too_few_reports_the_run_says_so_and_leaves_the_champion(paths):
+    with pytest.raises(TrainingError, match=r"only \d+ frauds were reported"):
+        train.fn("fraud", trigger="performance")
+    assert current_version(paths.bundles, "fraud") == "1"
+
+
+def test_after_an_alarm_a_ranker_is_trained_on_what_is_new_and_released_or_held(paths):
+    summary = train.fn("recommendation", trigger="drift")
+    manifest = read_manifest(version_folder(paths.bundles, "recommendation", summary["version"]))
+    assert manifest.trigger == "drift"
+    assert manifest.created_timestamp - manifest.data_window.end == timedelta(days=2)
+    assert current_version(paths.bundles, "recommendation") == "1", "a release begins in the shadow"
+    release = read_release(paths.bundles, "recommendation")
+    assert (release is not None) == (summary["then"] == "shadow") == (summary["answer"] == "promote")
+    said = read_decisions(paths.bundles, "recommendation")
+    assert [one.reasons[0] for one in said if one.kind == "gate" and one.version == summary["version"]] == [
+        summary["answer"]
+    ]
+    abort(paths.bundles, "recommendation", reason="the test ends", now=manifest.created_timestamp)
 
 
 def test_without_a_prefect_server_the_flow_function_does_the_same(system):  # noqa: ARG001

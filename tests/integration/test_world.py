@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,6 +19,7 @@ from kafka.admin import KafkaAdminClient
 from live_worlds import Running, as_history_left_it, consumed, expected_transactions, make_topics
 
 from reference_system.clock import SimulatedClock, read_heartbeat
+from reference_system.events import Topic
 from reference_system.paths import StatePaths
 from reference_system.settings import LOOPBACK, Settings
 from reference_system.use_cases import EVENT_TOPICS, topic_named
@@ -60,6 +62,28 @@ def own_broker(history: Settings, launch_broker: LaunchBroker) -> Iterator[Broke
 @pytest.fixture
 def world(history: Settings, own_broker: Broker, tmp_path: Path) -> Settings:
     """The world as history left it, and its topics, empty."""
+    return with_empty_topics(history, own_broker, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def lived(history: Settings, own_broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Lived:
+    """A world that lived for a day and a half without serving."""
+    world = with_empty_topics(history, own_broker, tmp_path_factory.mktemp("lived"))
+    running = Running(world)
+    running.days(1.5)
+    return Lived(world=world, running=running, events={topic: consumed(world, topic) for topic in EVENT_TOPICS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lived:
+    """A world that has lived, and every event that it published."""
+
+    world: Settings
+    running: Running
+    events: dict[Topic, list[Any]]
+
+
+def with_empty_topics(history: Settings, own_broker: Broker, folder: Path) -> Settings:
     admin = KafkaAdminClient(bootstrap_servers=own_broker.bootstrap)
     try:
         names = {topic.name for topic in EVENT_TOPICS}
@@ -70,7 +94,7 @@ def world(history: Settings, own_broker: Broker, tmp_path: Path) -> Settings:
     finally:
         admin.close()
     make_topics(history)
-    return as_history_left_it(history, tmp_path)
+    return as_history_left_it(history, folder)
 
 
 @pytest.fixture
@@ -79,11 +103,9 @@ def beginning(history: Settings) -> Path:
     return StatePaths(history.state_dir).world
 
 
-def test_the_world_publishes_to_every_topic_without_serving(world: Settings, beginning: Path):
-    running = Running(world)
-    running.days(1.5)
+def test_the_world_publishes_to_every_topic_without_serving(lived: Lived, beginning: Path):
+    world, running, found = lived.world, lived.running, lived.events
     assert running.live is not None
-    found = {topic: consumed(world, topic) for topic in EVENT_TOPICS}
 
     assert all(found.values())
     for topic, events in found.items():
@@ -105,10 +127,9 @@ def test_the_world_publishes_to_every_topic_without_serving(world: Settings, beg
     assert all(event.event_timestamp >= history_end for event in found[VIDEOS])
 
 
-def test_each_customers_payments_keep_their_order(world: Settings):
-    Running(world).days(1.0)
+def test_each_customers_payments_keep_their_order(lived: Lived):
     last: dict[str, Any] = {}
-    for event in consumed(world, TRANSACTIONS):
+    for event in lived.events[TRANSACTIONS]:
         assert event.event_timestamp >= last.get(event.customer_id, event.event_timestamp)
         last[event.customer_id] = event.event_timestamp
 
@@ -179,7 +200,8 @@ def serving(world: Settings) -> Iterator[list[dict[str, Any]]]:
             asked.append(body)
             answer: dict[str, Any] = {"decision": "block", "degraded": False}
             if "viewer_id" in body:
-                items = [{"video_id": f"m{number:06d}"} for number in range(1, 11)]
+                items = [{"video_id": f"m{number:06d}", "propensity": 1.0} for number in range(1, 10)]
+                items.append({"video_id": "m000010", "propensity": 0.02})
                 answer = {
                     "prediction_id": f"prediction-{len(asked)}",
                     "items": items,
@@ -229,7 +251,7 @@ def test_the_world_shows_what_serving_recommends_and_asks_about_every_payment(
     for page in pages.values():
         assert page.impression_id.startswith("prediction-")
         assert page.video_ids == [f"m{number:06d}" for number in range(1, 11)]
-        assert page.propensities == [1.0] * 10
+        assert page.propensities == [1.0] * 9 + [0.02]
     watches = [watch for watch in consumed(world, WATCHES) if watch.impression_id in pages]
     assert watches
     assert all(watch.video_id == f"m{watch.position:06d}" for watch in watches)

@@ -1,6 +1,7 @@
 """Two stages: candidate generation and ranking, and how a page is judged.
 
 In: what a viewer watched lately, the catalogue, popularity. Out: an ordered page with the provenance of each video.
+Invariant: a viewer has no parameters of their own: what was watched lately decides, from the first watch on.
 """
 
 from __future__ import annotations
@@ -27,8 +28,12 @@ TRAIN_DAYS = 21
 TEST_DAYS = 7
 CANDIDATE_COUNT = 300
 NEIGHBOURS = 50
+FACTORS = 64
+# How many candidates each source may name; what is left belongs to the newest (all of them) and the popular.
+_SHARE_OF_NEIGHBOURS, _SHARE_OF_FACTORS = 3, 5
 
 Ids = NDArray[np.int64]
+Vectors = NDArray[np.float32]
 # What was reached, and what could be. Over many viewers both are added up before they are divided: the estimate with
 # weights then has a small variance (it is self-normalised).
 Share = tuple[float, float]
@@ -69,19 +74,46 @@ def item_neighbours(viewers: Ids, videos: Ids, *, n_videos: int, n_viewers: int)
     return Neighbours(items=np.where(values > 0.0, items, -1), similarities=values)
 
 
-def generate_candidates(
+def folded_in(recent: Sequence[int], vectors: Vectors) -> Vectors | None:
+    """A viewer's vector: those of the last watches, the newest counting most; `None` if none of them has one.
+
+    Args:
+        recent: catalogue indices of what the viewer watched lately, newest first.
+        vectors: shape (n, d), one for each video that the factors know.
+    """
+    ranks = [rank for rank, item in enumerate(recent) if item < len(vectors)]
+    if not ranks or not vectors.shape[1]:
+        return None
+    weights = (1.0 / (1.0 + np.asarray(ranks))).astype(np.float32)
+    folded: Vectors = weights @ vectors[[recent[rank] for rank in ranks]]
+    return folded if folded.any() else None
+
+
+def nearest(vectors: Vectors, wanted: Vectors, *, count: int) -> Ids:
+    """The `count` videos whose vectors have the largest product with `wanted`, best first: exact, no index."""
+    # Not by `@`: its threads wait for one another, on two busy cores ten times longer than the product takes.
+    products = np.einsum("nd,d->n", vectors, wanted)
+    if count < len(products):
+        some = np.argpartition(-products, count - 1)[:count]
+        return some[np.argsort(-products[some], kind="stable")]
+    return np.argsort(-products, kind="stable")
+
+
+def generate_candidates(  # noqa: PLR0913 - one argument for each source
     recent: Sequence[int],
     neighbours: Neighbours,
+    vectors: Vectors,
     popular: Sequence[int],
     newest: Sequence[int],
     *,
     count: int = CANDIDATE_COUNT,
 ) -> Mapping[int, str]:
-    """At most `count` videos with the source that named each first: neighbours, newest, popular.
+    """At most `count` videos with the source that named each first: neighbours, factors, newest, popular.
 
     Args:
         recent: catalogue indices of what the viewer watched lately, newest first.
         neighbours: the item-to-item table; videos newer than it have no row in it.
+        vectors: the factors of the same videos, shape (n, d); a video that nobody watched has zeros.
         popular: catalogue indices by recent watches, most first.
         newest: catalogue indices by publication, newest first.
         count: how many candidates at most.
@@ -94,14 +126,28 @@ def generate_candidates(
             if near >= 0:
                 weights[int(near)] = weights.get(int(near), 0.0) + float(similarity) / (1.0 + rank)
     near_items = sorted(weights, key=lambda item: (-weights[item], item))
+    wanted = folded_in(recent, vectors)
+    alike = [] if wanted is None else _alike(vectors, wanted, count=max(count // _SHARE_OF_FACTORS, 1))
     # Newest videos are few and would never win on popularity: they get their places before the long list.
     chosen: dict[int, str] = {}
-    for source, items in (("neighbours", near_items[: count // 2]), ("newest", newest), ("popular", popular)):
+    for source, items in (
+        ("neighbours", near_items[: max(count // _SHARE_OF_NEIGHBOURS, 1)]),
+        ("factors", alike),
+        ("newest", newest),
+        ("popular", popular),
+    ):
         for item in items:
             if len(chosen) >= count:
                 return chosen
             chosen.setdefault(item, source)
     return chosen
+
+
+def _alike(vectors: Vectors, wanted: Vectors, *, count: int) -> list[int]:
+    """The nearest that have anything in common with what is wanted: a video that nobody watched has nothing."""
+    found = nearest(vectors, wanted, count=count)
+    items: list[int] = found[vectors[found] @ wanted > 0.0].tolist()
+    return items
 
 
 def recall_at(ranked: Sequence[int], relevant: set[int], *, k: int) -> float:

@@ -4,7 +4,13 @@ import pytest
 from sample_events import example
 
 from reference_system.delta_lake import append, to_table
-from reference_system.feedback.duckdb_labels import fraud_shares, page_outcomes, payment_outcomes
+from reference_system.feedback.duckdb_labels import (
+    answered_payments,
+    fraud_shares,
+    page_outcomes,
+    payment_outcomes,
+    payment_reports,
+)
 from reference_system.use_cases import topic_named
 from reference_system.windows import micros
 
@@ -167,3 +173,28 @@ def test_a_page_of_a_model_has_the_scores_of_its_answer_by_video(lake):
         ("i2", "popularity", None),
         ("i2", "popularity", None),
     ]
+
+
+def test_reports_are_known_from_the_moment_they_were_made_mature_or_not(lake):
+    put(lake, "transactions", payment(1), payment(2), payment(3))
+    put(lake, "chargebacks", chargeback(2, PAID + 2 * DAY), chargeback(3, PAID + 4 * DAY))
+    early = payment_reports(lake, START, as_of=PAID + 3 * DAY).to_pylist()
+    assert [row["reported"] for row in early] == [None, micros(PAID + 2 * DAY), None]
+    later = payment_reports(lake, START, as_of=PAID + 4 * DAY).to_pylist()
+    assert [row["reported"] is None for row in later] == [True, False, False]
+    assert [row["time"] for row in later] == sorted(row["time"] for row in later)
+
+
+def test_answered_payments_carry_the_inputs_as_they_were_served(lake):
+    put(lake, "transactions", payment(1), payment(2))
+    put(lake, "predictions", answer(1, features=[1.0, 2.0]), answer(9, features=[3.0]))
+    put(lake, "chargebacks", chargeback(1, PAID + 2 * DAY))
+    (row,) = answered_payments(lake, START, as_of=PAID + 3 * DAY).to_pylist()
+    assert (row["features"], row["score"], row["reported"]) == ([1.0, 2.0], 0.25, micros(PAID + 2 * DAY))
+    (young,) = answered_payments(lake, START, as_of=PAID + DAY).to_pylist()
+    assert young["reported"] is None
+
+
+def test_an_empty_lake_has_no_reports_and_no_answers(lake):
+    assert payment_reports(lake, START, as_of=MATURE).num_rows == 0
+    assert answered_payments(lake, START, as_of=MATURE).num_rows == 0

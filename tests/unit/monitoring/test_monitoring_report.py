@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
+from reference_system.monitoring.findings import findings_of, level_of, verdict_of
 from reference_system.monitoring.html_report import real_time, render
 from reference_system.monitoring.mlflow_figures import figures
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
@@ -19,10 +20,7 @@ from reference_system.monitoring.report import (
     ScenarioRun,
     UseCaseReport,
     Window,
-    findings_of,
-    level_of,
     read_latest,
-    verdict_of,
     write_report,
 )
 from reference_system.paths import StatePaths

@@ -64,7 +64,7 @@ def as_recounted(event: Event) -> dict[str, object]:
 
 @pytest.mark.parametrize("topic", TOPIC_NAMES)
 def test_a_record_is_read_as_the_decoder_reads_it(topic: str):
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(event=EVENTS[topic], escaped=st.sampled_from([True, False]))
     def check(event: Event, *, escaped: bool):
         with duckdb.connect() as duck:
@@ -162,7 +162,7 @@ _payments = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(events=_payments, history=st.lists(st.builds(payment, st.integers(0, 5), st.integers(-200, 0)), max_size=4))
 def test_the_recount_judges_every_record_as_ingestion_does(
     tmp_path_factory: pytest.TempPathFactory, events: list[Event], history: list[Event]

@@ -154,6 +154,9 @@ def test_thresholds_in_the_wrong_order_are_refused(tmp_path):
         ({"durations": np.array([1.0])}, "one row for each"),
         ({"neighbour_similarities": np.zeros((3, 1))}, "one similarity for each"),
         ({"categories": np.array(["a", "b", "c"])}, "categories holds"),
+        ({"factors": np.zeros((2, 4), np.float32)}, "one row of float32 factors for each"),
+        ({"factors": np.zeros((3, 4))}, "one row of float32 factors for each"),
+        ({"factors": np.full((3, 4), np.nan, np.float32)}, "factors holds a number that is not finite"),
     ],
 )
 def test_a_catalogue_that_does_not_fit_together_is_refused(tmp_path, changes, reason):
@@ -172,7 +175,7 @@ def test_of_a_hundred_random_corruptions_none_is_loaded(tmp_path):
     original = tiny_bundle(tmp_path, "recommendation")
     loaded = 0
     for number in range(100):
-        damaged = tmp_path / "damaged" / str(number)
+        damaged = tmp_path / "damaged" / str(number) / "1"
         shutil.copytree(original, damaged)
         path = damaged / EVERY_FILE[rng.integers(len(EVERY_FILE))]
         content = bytearray(path.read_bytes())

@@ -7,9 +7,12 @@ from local_broker import NOON
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 
 from reference_system.clock import FixedClock
+from reference_system.serving.challengers import Challengers, Plan, PlanSource
+from reference_system.serving.challengers_news import News
 from reference_system.serving.champions import Champion, Heard, Source
 from reference_system.serving.feature_reads import DEADLINE_SECONDS, GuardedReads
 from reference_system.serving.housekeeping import Housekeeping
+from reference_system.serving.prometheus_challengers import ChallengerMetrics
 
 
 class Parts:
@@ -21,9 +24,12 @@ class Parts:
         self.up = True
         self.now = self.takes = 0.0
         self.events = []
+        self.plans = {"fraud": None, "recommendation": None}
         self.house = Housekeeping(
             fraud=self._champion("fraud", fraud_model_for_tests),
             recommendation=self._champion("recommendation", ranker_model_for_tests),
+            fraud_challengers=self._challengers("fraud", fraud_model_for_tests),
+            ranking_challengers=self._challengers("recommendation", ranker_model_for_tests),
             reads=GuardedReads(lambda: self.read, monotonic=lambda: self.now),
             bulk_reads=GuardedReads(lambda: self.read, monotonic=lambda: self.now, deadline_seconds=1.0),
             clock=FixedClock(NOON),
@@ -45,6 +51,11 @@ class Parts:
         )
         heard = Heard(loaded=lambda _version: None, refused=lambda _version, _reason: None)
         return Champion(source, heard, monotonic=lambda: 0.0)
+
+    def _challengers(self, use_case, load):
+        source = PlanSource(plan=lambda: self.plans[use_case], load=load)
+        news = News(use_case=use_case, metrics=ChallengerMetrics())
+        return Challengers(source, news, budget_seconds=1.0, monotonic=lambda: self.now)
 
 
 @pytest.fixture
@@ -105,3 +116,20 @@ def test_a_catalogue_that_takes_long_to_read_disturbs_no_request(parts):
     assert parts.house.catalogue.tails is not None
     assert parts.house.reads.failure is None
     assert parts.events == ["features_up"]
+
+
+def test_a_planned_ranker_has_a_catalogue_of_its_own_and_goes_with_its_plan(parts):
+    parts.house.prepare()
+    champion = parts.house.catalogue
+    parts.plans["recommendation"] = Plan(mode="shadow", version="2", name="release-2", share=0.0, salt="s")
+    parts.house.tick(1.0)
+    beside = parts.house.ranking_challenger
+    assert (beside.model.model.version, beside.model.tails is not None) == ("2", True)
+    assert parts.house.beside == ["recommendation: version 2 as shadow"]
+    assert parts.house.catalogue.model is champion.model
+    parts.house.tick(2.0)
+    assert parts.house.ranking_challenger is beside
+    parts.plans["recommendation"] = None
+    parts.house.tick(3.0)
+    assert parts.house.ranking_challenger is None
+    assert parts.house.beside == []

@@ -6,6 +6,7 @@ from collections import Counter
 
 from sample_events import example
 
+from reference_system.events import PREDICTIONS
 from reference_system.serving import kafka_prediction_log
 from reference_system.serving.kafka_prediction_log import PredictionLog
 from reference_system.serving.spool import Spool
@@ -21,6 +22,6 @@ def test_more_than_its_memory_holds_is_dropped_and_counted(tmp_path, monkeypatch
         report=lambda _event, _reason: None,
     )
     for number in range(5):
-        log.add(example("predictions", prediction_id=f"p{number}"))
+        log.add(PREDICTIONS, example("predictions", prediction_id=f"p{number}"))
     assert counts == {"dropped": 2}
-    assert [record.prediction_id for record in log._waiting] == ["p0", "p1", "p2"]
+    assert [record.prediction_id for _, record in log._waiting] == ["p0", "p1", "p2"]

@@ -71,6 +71,32 @@ def evaluate_viewer(states):
     return evaluate(VIEWER_ACTIVITY, tail, micros(NOON)).tolist()
 
 
+def test_a_relative_by_its_factors_is_a_candidate_as_such():
+    states = States()
+    states.put(VIEWER_RECENT, "w2", msgspec.msgpack.encode([[micros(NOON), "v13"]]), NOON)
+    vectors = np.zeros((40, 1), np.float32)
+    vectors[[13, 30]] = 1.0
+    catalogue = read_catalogue(replace(MODEL, vectors=vectors), states, NOON)
+    sources = {item.video_id: item.source for item in compose("w2", 40, NOON, catalogue, states).items}
+    assert sources["v30"] == "factors"
+
+
+def test_the_same_draw_gives_the_same_page_and_no_draw_is_certain(states, catalogue):
+    certain = compose("w1", 10, NOON, catalogue, states)
+    assert {item.propensity for item in certain.items} == {1.0}
+    pages = [compose("w1", 10, NOON, catalogue, states, draw=draw) for draw in (0.9, 0.9, 0.1)]
+    assert pages[0].items == pages[1].items
+    assert pages[0].items[:-1] == pages[2].items[:-1] == certain.items[:-1]
+    assert pages[0].items[-1].video_id != pages[2].items[-1].video_id
+    assert pages[0].items[-1].propensity < 1.0
+
+
+def test_a_drawn_video_is_logged_with_the_inputs_that_gave_its_score(states, catalogue):
+    page = compose("w1", 10, NOON, catalogue, states, draw=0.9)
+    again = MODEL.scorer(page.inputs.astype(np.float32))
+    np.testing.assert_allclose([item.score for item in page.items], again, atol=1e-6)
+
+
 def test_no_category_takes_more_than_its_share(states, catalogue):
     page = compose("w1", 10, NOON, catalogue, states)
     categories = [catalogue.category_list[catalogue.index[item.video_id]] for item in page.items]

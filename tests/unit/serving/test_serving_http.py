@@ -52,7 +52,7 @@ class Service:
             read=self._read,
             clock=FixedClock(NOON),
             new_id=lambda: f"p{next(numbers)}",
-            log=self.logged.append,
+            log=lambda _topic, record: self.logged.append(record),
             metrics=self.metrics,
         )
         routes = {**answering.routes(), "/livez": {"GET": lambda _: Answer(body=b"{}")}}

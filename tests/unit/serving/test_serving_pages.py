@@ -41,9 +41,17 @@ def test_every_reference_of_the_document_leads_somewhere():
 
 def test_the_landing_page_loads_nothing_and_names_its_neighbours():
     here, mlflow, prefect = (f"http://127.0.0.1:{port}" for port in (3000, 5050, 4200))
-    page = landing_page(here=here, mlflow=mlflow, prefect=prefect).decode()
+    page = landing_page(here=here, mlflow=mlflow, prefect=prefect, beside=()).decode()
     assert not re.search(r"<(script|link|img|iframe|form)|@import|url\(", page)
     assert {*re.findall(r"https?://[^/\s\"<]+", page)} == {here, mlflow, prefect}
+
+
+def test_the_landing_page_says_who_stands_beside_the_champions():
+    page = landing_page(
+        here="", mlflow="", prefect="", beside=["fraud: version 7 as canary, stopped (<slow>)"]
+    ).decode()
+    assert "<li>fraud: version 7 as canary, stopped (&lt;slow&gt;)</li>" in page
+    assert "Beside" not in landing_page(here="", mlflow="", prefect="", beside=()).decode()
 
 
 def test_a_distribution_counts_up_to_each_bound():

@@ -6,7 +6,11 @@ import pytest
 
 from reference_system.serving.spool import Spool
 
-RECORDS = [(b"c1", b'{"a": 1}'), (b"c2", b'{"b":\t2}'), (b"c3", b"{}")]
+RECORDS = [
+    (b"predictions", b"c1", b'{"a": 1}'),
+    (b"shadow-predictions", b"c2", b'{"b":\t2}'),
+    (b"exposures", b"c3", b"{}"),
+]
 
 
 @pytest.fixture
@@ -29,12 +33,12 @@ def test_a_line_that_a_crash_cut_is_dropped_and_later_ones_stay_whole(path):
     path.write_bytes(path.read_bytes()[:-3])
     spool = Spool(path)
     assert spool.records() == RECORDS[:2]
-    spool.append([(b"c4", b"[]")])
-    assert Spool(path).records() == [*RECORDS[:2], (b"c4", b"[]")]
+    spool.append([(b"exposures", b"c4", b"[]")])
+    assert Spool(path).records() == [*RECORDS[:2], (b"exposures", b"c4", b"[]")]
 
 
 def test_beyond_its_bound_it_takes_no_more(path):
-    spool = Spool(path, max_bytes=28)
+    spool = Spool(path, max_bytes=62)
     assert spool.append(RECORDS) == 2
     assert spool.append(RECORDS) == 0
     assert Spool(path).records() == RECORDS[:2]
@@ -50,3 +54,9 @@ def test_it_keeps_what_is_still_not_accepted_and_is_gone_when_nothing_is(path):
     assert not path.exists()
     assert spool.records() == []
     assert spool.append(RECORDS) == 3
+
+
+def test_a_spool_of_a_time_with_one_topic_is_still_read(path):
+    path.parent.mkdir()
+    path.write_bytes(b'c1\t{"a":\t1}\nexposures\tc2\t{}\n')
+    assert Spool(path).records() == [(b"predictions", b"c1", b'{"a":\t1}'), (b"exposures", b"c2", b"{}")]

@@ -70,10 +70,9 @@ def test_an_impression_is_positive_if_half_was_watched_within_a_day(tmp_path, se
     assert impressions(tmp_path, DAY)["label"].to_pylist() == [label]
 
 
-def test_a_page_that_a_model_was_certain_of_was_not_drawn_by_chance(tmp_path):
-    put(
-        tmp_path, "impressions", page(1, 1, [7, 5], propensities=[1.0, 1.0]), page(2, 2, [7, 5], propensities=[1, 0.3])
-    )
+def test_a_models_page_was_not_drawn_by_chance_even_if_one_place_was(tmp_path):
+    served = page(1, 1, [7, 5], propensities=[1.0, 0.02], policy="3")
+    put(tmp_path, "impressions", served, page(2, 2, [7, 5], propensities=[1, 0.3]))
     assert impressions(tmp_path, DAY)["drawn"].to_pylist() == [False, False, True, True]
 
 

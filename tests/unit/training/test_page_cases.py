@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 from small_lake import at, page, put, time_at, video, watch
 
 from reference_system.errors import TrainingError
 from reference_system.training import page_cases as cases_module
+from reference_system.training.logged_pages import matches_of
 from reference_system.training.page_cases import page_cases
 from reference_system.training.temporal_split import Span
 from reference_system.training.video_tables import read_videos, video_tables
@@ -40,7 +42,7 @@ def lake(tmp_path):
     # In the test window the first viewer sees two pages, the others one.
     put(tmp_path, "impressions", page(20, 55, [5, 1], viewer="v1", propensities=[0.25, 0.5]))
     put(tmp_path, "impressions", page(21, 60, [6], viewer="v1", propensities=[0.5]))
-    put(tmp_path, "impressions", page(22, 56, [5], viewer="v2", propensities=[1.0]))
+    put(tmp_path, "impressions", page(22, 56, [5], viewer="v2", propensities=[0.02], policy="3"))
     put(tmp_path, "impressions", page(23, 57, [5], viewer="v3"))
     put(
         tmp_path,
@@ -78,7 +80,7 @@ def test_what_was_watched_before_is_recent_and_not_relevant(only_case):
 
 
 def test_candidates_include_neighbours_and_a_video_that_is_newer_than_the_tables(only_case):
-    # Neighbours of what the viewer watched, then the newest, then the rest.
+    # Neighbours and relatives of what the viewer watched, then the newest, then the rest.
     assert set(only_case.candidates[:4].tolist()) == {0, 1, 2, 3}
     assert only_case.candidates[4:].tolist() == [5, 4]
 
@@ -91,7 +93,7 @@ def test_the_inputs_are_those_of_the_moment_and_videos_are_seen_in_the_first_pla
     assert (columns["video_watch_count_1d"] == 54.0).all()
 
 
-def test_a_page_that_was_certain_judges_nobody(only_case):
+def test_a_page_of_a_model_judges_nobody(only_case):
     assert only_case.viewer != "v2"
 
 
@@ -119,3 +121,20 @@ def test_a_platform_on_which_nobody_watches_has_no_tables(tmp_path):
     put(tmp_path, "videos", video(1, 1))
     with pytest.raises(TrainingError, match="no video was watched in the 30 days"):
         video_tables(tmp_path, at(48))
+
+
+def test_only_pages_drawn_by_chance_are_laid_beside_the_rankers(lake):
+    videos, tables = read_videos(lake, TEST.end), video_tables(lake, TEST.start)
+
+    def scorer(inputs):
+        return inputs[:, INPUTS.index("position")] / 20.0
+
+    found = matches_of(lake, TEST, videos, tables, tile_join, scorer=scorer, most=9, seed=1)
+    # Pages 20, 21 and 23; every video fits on a page of ten, so every logged place is on the ranker's page.
+    assert found.page.tolist() == [0, 0, 1, 2]
+    assert sorted(found.propensities.tolist()) == [0.25, 0.5, 0.5, 0.5]
+    assert found.labels.sum() == 3.0
+    assert found.lengths.tolist() == [6.0, 6.0, 6.0]
+    # The mean over ten positions of position / 20.
+    assert found.expected == pytest.approx(np.full(4, 0.275))
+    assert found.predicted == pytest.approx(found.lengths * 0.275)

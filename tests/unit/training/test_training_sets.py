@@ -12,7 +12,7 @@ from small_lake import at, chargeback, page, payment, put, time_at, video, watch
 from reference_system.errors import TrainingError
 from reference_system.training.fraud_training_set import fraud_rows
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.recommendation_case import prepare_recommendation
+from reference_system.training.recommendation_case import prepare_recommendation, recommendation_split
 from reference_system.training.recommendation_training_set import impression_rows
 from reference_system.training.temporal_split import Span
 from reference_system.training.video_tables import read_videos
@@ -114,7 +114,7 @@ def test_impressions_of_videos_that_are_not_in_the_catalogue_are_left_out(shown)
 
 def test_a_catalogue_that_does_not_fill_a_page_is_refused_with_its_size(shown):
     with pytest.raises(TrainingError, match="the catalogue has 2 videos and a page 10"):
-        prepare_recommendation(shown, at(24) + timedelta(days=1), hour_join, seed=1)
+        prepare_recommendation(shown, recommendation_split(at(24) + timedelta(days=1)), hour_join, seed=1)
 
 
 def test_a_sample_is_the_same_for_the_same_seed_and_keeps_the_order(tmp_path):

@@ -59,9 +59,23 @@ def test_without_features_large_amounts_are_reviewed_and_nothing_is_blocked():
     assert policy.decide_degraded(policy.DEGRADED_REVIEW_AMOUNT + 0.01) == "review"
 
 
-def test_reasons_name_the_inputs_that_stand_out_most_unusual_first():
-    said = policy.reasons(np.array([10.0, 1.0, 5.0]), np.array([2.0, 1.0, 2.0]), ("amount", "is_night", "count"))
-    assert [reason.split()[0] for reason in said] == ["amount", "count"]
+def test_reasons_are_sentences_the_most_unusual_input_first():
+    names = ("amount", "is_weekend", "customer_transaction_count_1d", "terminal_fraud_rate_7d")
+    said = policy.reasons(np.array([250.0, 1.0, 7.0, 0.33]), np.array([220.5, 1.0, 4.0, 0.1]), names)
+    assert said == (
+        "33 % frauds at this terminal in 7 days of known outcomes; at most 10 % in 99 % of genuine payments",
+        "7 payments by this card in a day; at most 4 in 99 % of genuine payments",
+        "250.00 to pay; at most 220.50 in 99 % of genuine payments",
+    )
+
+
+def test_every_input_has_words_and_at_most_three_are_said():
+    everything, nothing = np.full(15, 2.0), np.zeros(15)
+    assert len(policy.reasons(everything, nothing, features.INPUTS)) == 3
+    for place, name in enumerate(features.INPUTS):
+        (reason,) = policy.reasons(np.eye(15)[place], nothing, features.INPUTS)
+        assert name not in reason
+    assert policy.reasons(nothing, nothing, features.INPUTS) == ()
 
 
 def test_card_precision_counts_cards_not_payments():

@@ -15,34 +15,82 @@ def test_a_small_world_checks_fewer_cards(cards, expected):
     assert model.checked_cards(cards) == expected
 
 
-def test_the_review_threshold_keeps_the_alert_budget():
-    scores = np.random.default_rng(1).random(50_000)
-    thresholds = policy.set_thresholds(scores, np.zeros(50_000), days=7.0)
-    assert (scores >= thresholds.review).sum() == policy.ALERTS_PER_DAY * 7
+def week(count=3_000, seed=2):
+    """Scores that separate frauds well, and amounts."""
+    rng = np.random.default_rng(seed)
+    labels = (rng.random(count) < 0.02).astype(float)
+    scores = np.clip(rng.normal(0.1 + 0.5 * labels, 0.12), 0, 1)
+    return scores, labels, rng.lognormal(3.5, 1.0, count)
 
 
-def test_in_a_small_world_alerts_are_a_share_of_the_payments():
-    scores = np.random.default_rng(1).random(1_000)
-    thresholds = policy.set_thresholds(scores, np.zeros(1_000), days=7.0)
-    assert (scores >= thresholds.review).mean() == policy.MAX_ALERT_SHARE
+def test_the_staff_gets_no_more_reviews_than_it_can_handle():
+    scores, labels, amounts = week(60_000)
+    thresholds = policy.set_thresholds(scores, labels, 1_000.0 * amounts, days=2.0)
+    reviewed = (scores >= thresholds.review) & (scores < thresholds.block)
+    # A review fewer than the budget where the next payment is genuine, and its review worth nothing.
+    assert 0.95 * policy.ALERTS_PER_DAY * 2 < reviewed.sum() <= policy.ALERTS_PER_DAY * 2
 
 
-def test_the_block_threshold_refuses_at_most_its_share_of_genuine_payments():
-    rng = np.random.default_rng(2)
-    labels = (rng.random(20_000) < 0.01).astype(float)
-    scores = np.clip(rng.normal(0.1 + 0.6 * labels, 0.1), 0, 1)
-    thresholds = policy.set_thresholds(scores, labels, days=7.0)
-    assert (scores[labels == 0] >= thresholds.block).mean() <= policy.BLOCKED_GENUINE_SHARE
-    assert (scores[labels == 1] >= thresholds.block).mean() > 0.9
+def test_in_a_small_world_reviews_are_a_share_of_the_payments():
+    scores, labels, amounts = week(1_000)
+    thresholds = policy.set_thresholds(scores, labels, 1_000.0 * amounts, days=7.0)
+    reviewed = (scores >= thresholds.review) & (scores < thresholds.block)
+    assert 0 < reviewed.mean() <= policy.MAX_ALERT_SHARE
 
 
-@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=300))
-def test_whatever_the_scores_review_comes_before_block_and_both_budgets_hold(rows):
-    scores = np.array([score for score, _ in rows])
-    labels = np.array([float(fraud) for _, fraud in rows])
-    if labels.all():
-        labels[0] = 0.0
-    thresholds = policy.set_thresholds(scores, labels, days=1.0)
-    assert thresholds.review <= thresholds.block
-    assert (scores[labels == 0] >= thresholds.block).mean() <= policy.BLOCKED_GENUINE_SHARE
-    assert (scores >= thresholds.review).sum() <= max(policy.ALERTS_PER_DAY, (scores >= thresholds.block).sum())
+def test_frauds_of_small_amounts_are_blocked_where_that_is_safe_and_never_reviewed():
+    scores, labels, amounts = week()
+    thresholds = policy.set_thresholds(scores, labels, 0.01 * amounts, days=7.0)
+    assert thresholds.review == thresholds.block
+    assert labels[scores >= thresholds.block].all()
+
+
+def test_without_frauds_nobody_is_bothered():
+    scores = np.linspace(0.0, 1.0, 500)
+    thresholds = policy.set_thresholds(scores, np.zeros(500), np.full(500, 50.0), days=7.0)
+    assert policy.decide(1.0, thresholds) == "approve"
+
+
+def brute_force(scores, labels, amounts, days):
+    """The least cost of all pairs of thresholds that keep the budgets."""
+    alerts = int(min(policy.ALERTS_PER_DAY * days, policy.MAX_ALERT_SHARE * len(scores)))
+    refused = int(policy.BLOCKED_GENUINE_SHARE * (labels == 0).sum())
+    edges = [*np.unique(scores).tolist(), 2.0]
+    costs = []
+    for block in edges:
+        for review in [edge for edge in edges if edge <= block]:
+            reviewed = (scores >= review) & (scores < block)
+            if reviewed.sum() <= alerts and ((scores >= block) & (labels == 0)).sum() <= refused:
+                found = policy.Thresholds(review=review, block=block)
+                costs.append(policy.expected_cost(scores, labels, amounts, found))
+    return min(costs)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 12), st.booleans(), st.integers(1, 60)),
+        min_size=1,
+        max_size=120,
+    ),
+)
+def test_no_other_thresholds_within_the_budgets_cost_less(rows):
+    scores, labels, amounts = (np.array(column, float) for column in zip(*rows, strict=True))
+    scores /= 12.0
+    with pytest.MonkeyPatch.context() as patch:
+        # With the real shares the budgets of so few payments are zero.
+        patch.setattr(policy, "MAX_ALERT_SHARE", 0.2)
+        patch.setattr(policy, "BLOCKED_GENUINE_SHARE", 0.05)
+        thresholds = policy.set_thresholds(scores, labels, amounts, days=1.0)
+        cost = policy.expected_cost(scores, labels, amounts, thresholds)
+        assert thresholds.review <= thresholds.block
+        assert cost == pytest.approx(brute_force(scores, labels, amounts, 1.0))
+
+
+def test_card_precision_can_leave_out_cards_that_were_found_before():
+    scores = np.array([0.9, 0.8, 0.9, 0.8])
+    labels = np.array([1.0, 0.0, 1.0, 1.0])
+    cards, days = np.array([1, 2, 1, 3]), np.array([0, 0, 1, 1])
+    assert model.card_precision_at(scores, labels, cards, days, k=1) == 1.0
+    assert model.card_precision_at(scores, labels, cards, days, k=1, drop_detected=True) == 1.0
+    assert model.card_precision_at(scores, labels, cards, days, k=2) == (0.5 + 1.0) / 2
+    assert model.card_precision_at(scores, labels, cards, days, k=2, drop_detected=True) == (0.5 + 0.5) / 2

@@ -89,7 +89,17 @@ def test_a_fraud_attack_multiplies_the_frauds_with_amounts_that_look_normal(defa
     planted = world.fraud.attack(start, start, start + MICROS_PER_DAY)
     genuine = usual.payments.amounts[~usual.payments.frauds]
     assert np.median(planted.amounts) == pytest.approx(np.median(genuine), rel=0.25)
-    assert len(np.unique(planted.terminals)) <= 25
+
+
+def test_the_cards_of_a_fraud_attack_have_no_past(default_settings: Settings):
+    begun = micros(default_settings.history_start) + MICROS_PER_DAY // 3
+    world = make_world(default_settings)
+    second_day = micros(default_settings.history_start) + MICROS_PER_DAY
+    first = world.fraud.attack(begun, begun, second_day).customers
+    second = world.fraud.attack(begun, second_day, second_day + MICROS_PER_DAY).customers
+    assert first.min() >= default_settings.customers
+    assert not set(first.tolist()) & set(second.tolist())
+    assert len(second) / len(np.unique(second)) == pytest.approx(2.5, rel=0.3)
 
 
 def test_genuine_payments_are_the_same_with_and_without_an_attack(default_settings: Settings):

@@ -1,0 +1,195 @@
+"""`workbook backtest fraud`: choose, fit and test fraud models week after week, as they would have been used.
+
+In: a dataset with labels, a first day, the lengths of the windows. Out: the metrics of each fold and their spread,
+which model was chosen and why, and the scores of all tested payments if a file is named.
+Invariant: what is scored in one fold is scored once; a file of scores is replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic, process_time
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
+import typer
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from reference_system.commands.backtest_fraud_report import FoldReport
+    from reference_system.settings import Settings
+    from reference_system.training.fraud_backtest import Payments, Plan
+    from reference_system.windows import Floats
+
+app = typer.Typer()
+
+# The share of the progress bar that reading takes.
+_READING = 0.15
+
+
+@app.command("fraud")
+def fraud(  # noqa: PLR0913, PLR0917 - the protocol
+    dataset: Annotated[str, typer.Option("--dataset", help="A dataset (`workbook data list`), or live.")],
+    train_start: Annotated[
+        datetime,
+        typer.Option("--train-start", formats=["%Y-%m-%d"], help="The first day of the first training window."),
+    ],
+    train_days: Annotated[int, typer.Option("--train-days", min=1, help="How long a fold learns.")] = 7,
+    delay_days: Annotated[int, typer.Option("--delay-days", min=0, help="How long it waits for labels.")] = 7,
+    test_days: Annotated[int, typer.Option("--test-days", min=1, help="How long it is tested.")] = 7,
+    folds: Annotated[
+        int, typer.Option("--folds", min=1, help="How many; each begins a test window later than the one before.")
+    ] = 1,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Only this estimator; by default one is chosen in each fold.")
+    ] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", help="Write transaction_id, score; .csv or .parquet.")
+    ] = None,
+    *,
+    drop_known_compromised: Annotated[
+        bool, typer.Option("--drop-known-compromised", help="Cards of known frauds leave the test.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """ROC AUC, average precision and card precision@100 of each fold, with the model that was chosen before it."""
+    from reference_system.commands.backtest_fraud_report import BacktestReport, show, summary
+    from reference_system.settings import load_settings
+    from reference_system.training.fraud_backtest import Plan
+    from reference_system.training.prequential import Protocol
+    from reference_system.use_cases.fraud.model import CANDIDATES
+    from reference_system.windows import micros
+
+    begun, cpu_begun = monotonic(), process_time()
+    _require_names(model, predictions)
+    plan = Plan(
+        train_start=micros(train_start.replace(tzinfo=UTC)),
+        protocol=Protocol(train_days=train_days, delay_days=delay_days, test_days=test_days, folds=folds),
+        drop_known=drop_known_compromised,
+        names=CANDIDATES if model is None else (model,),
+    )
+    reports = _run(load_settings(), dataset, plan, predictions)
+    mean, spread = summary([report.metrics for report in reports])
+    done = BacktestReport(
+        dataset=dataset,
+        drop_known_compromised=drop_known_compromised,
+        folds=tuple(reports),
+        mean=mean,
+        spread=spread,
+        predictions=None if predictions is None else str(predictions),
+        seconds=round(monotonic() - begun, 2),
+        cpu_seconds=round(process_time() - cpu_begun, 2),
+    )
+    if as_json:
+        typer.echo(msgspec.json.encode(done))
+    else:
+        show(done)
+
+
+def _run(settings: Settings, dataset: str, plan: Plan, predictions: Path | None) -> list[FoldReport]:
+    """Backtest every fold, and write the scores if they are asked for."""
+    import numpy as np
+
+    from reference_system.commands.backtest_fraud_report import timed
+    from reference_system.commands.proof_progress import progress_bar
+    from reference_system.training.fraud_backtest import Backtest
+
+    reports: list[FoldReport] = []
+    places, scores = [], []
+    with progress_bar() as progress:
+        progress(0.0, f"reading {dataset}")
+        ids, payments = read_payments(settings, dataset)
+        folds = plan.protocol.folds
+
+        def say(text: str) -> None:
+            share = _READING + (1.0 - _READING) * len(reports) / folds
+            progress(share, f"fold {len(reports) + 1} of {folds}: {text}")
+
+        for report, outcome in timed(Backtest(payments=payments, plan=plan, seed=settings.seed, say=say).run()):
+            reports.append(report)
+            places.append(outcome.places)
+            scores.append(outcome.scores)
+        progress(1.0, "done")
+    if predictions is not None:
+        write_predictions(predictions, ids.take(np.concatenate(places)), np.concatenate(scores))
+    return reports
+
+
+def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]:
+    """The payments of a dataset with their fifteen inputs, and their ids as they were in the file.
+
+    Raises:
+        StateError: if there is no such dataset, or it has no payments.
+    """
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from reference_system import delta_lake
+    from reference_system.commands.features import with_own_types
+    from reference_system.datasets import LIVE, dataset_paths, order_folder, read_manifest
+    from reference_system.errors import StateError
+    from reference_system.features.duckdb_inputs import events_in_order, fraud_inputs
+    from reference_system.training.fraud_backtest import NEVER, Payments
+    from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+    from reference_system.use_cases.fraud.features import INPUTS
+
+    paths = dataset_paths(settings, dataset)
+    manifest = None if dataset == LIVE else read_manifest(settings, dataset)
+    if manifest is not None and manifest.use_case != "fraud":
+        raise StateError(
+            f"the dataset {dataset!r} holds {manifest.use_case}, not fraud", next_command="workbook data list"
+        )
+    order = order_folder(paths)
+    inputs = fraud_inputs(paths.lake, order)
+    if not inputs.num_rows:
+        raise StateError(f"the dataset {dataset!r} has no payments", next_command="workbook data list")
+    events = events_in_order(paths.lake, TRANSACTIONS, order)
+    columns = ["transaction_id", "created_timestamp"]
+    reports = delta_lake.read(paths.lake, CHARGEBACKS, columns=columns).read_all()
+    first = reports.group_by("transaction_id").aggregate([("created_timestamp", "min")])
+    found = pc.index_in(inputs["transaction_id"].combine_chunks(), first["transaction_id"].combine_chunks())
+    reported = pc.take(first["created_timestamp_min"].cast(pa.int64()).combine_chunks(), found)
+    cards = events["customer_id"].combine_chunks().dictionary_encode().indices
+    return with_own_types(inputs.select(["transaction_id"]), manifest)["transaction_id"].combine_chunks(), Payments(
+        inputs=np.column_stack([inputs[name].to_numpy() for name in INPUTS]).astype(np.float32),
+        reported=reported.fill_null(NEVER).to_numpy(zero_copy_only=False),
+        cards=cards.cast(pa.int64()).to_numpy(),
+        times=events["event_timestamp"].cast(pa.int64()).to_numpy(),
+    )
+
+
+def write_predictions(path: Path, ids: pa.Array, scores: Floats) -> None:
+    """`transaction_id, score`, in the order of time; beside and renamed."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    from reference_system.commands.features import write_whole
+
+    table = pa.table({"transaction_id": ids, "score": scores})
+    if path.suffix == ".parquet":
+        write_whole(path, table)
+        return
+    draft = path.with_name(f".{path.name}.draft")
+    try:
+        csv.write_csv(table, draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _require_names(model: str | None, predictions: Path | None) -> None:
+    """Refuse what cannot work before the work begins."""
+    from reference_system.commands.features import require_writable
+    from reference_system.errors import StateError, TrainingError
+    from reference_system.use_cases.fraud.model import CANDIDATES
+
+    if model is not None and model not in CANDIDATES:
+        raise TrainingError(f"there is no model {model!r} (there are {', '.join(CANDIDATES)})")
+    if predictions is None:
+        return
+    if predictions.suffix not in {".csv", ".parquet"}:
+        raise StateError(f"{predictions}: the name must end in .csv or .parquet")
+    require_writable(predictions)

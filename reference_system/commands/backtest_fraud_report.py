@@ -1,0 +1,154 @@
+"""What a backtest of fraud models reports: a record for programs, a table for people.
+
+In: the outcomes of the folds. Out: `BacktestReport`; text.
+Invariant: the table shows the numbers of the record.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
+from time import monotonic, process_time
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+if TYPE_CHECKING:
+    from reference_system.training.fraud_backtest import Outcome
+
+_WIDE = 150
+# Heads of columns: the names of the metrics are too long for a terminal.
+_SHORT = {
+    "roc_auc": "ROC AUC",
+    "average_precision": "AP",
+    "card_precision@100": "CP@100",
+    "expected_calibration_error": "ECE",
+    "brier": "Brier",
+}
+
+
+class TriedModel(msgspec.Struct, frozen=True, kw_only=True):
+    """An estimator with a setting, and its average precision in each fold of the search, the oldest first."""
+
+    model: str
+    setting: dict[str, float | int | str]
+    average_precision: tuple[float, ...]
+
+
+class FoldReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One fold. A window's end is the day after its last."""
+
+    train_start: date
+    train_end: date
+    test_start: date
+    test_end: date
+    train_rows: int
+    train_frauds: int
+    test_rows: int
+    test_frauds: int
+    model: str
+    setting: dict[str, float | int | str]
+    reason: str
+    metrics: dict[str, float]
+    search: tuple[TriedModel, ...]
+    seconds: float
+    cpu_seconds: float
+
+
+class BacktestReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A backtest; `spread` is the standard deviation between the folds, 0 for one fold."""
+
+    dataset: str
+    drop_known_compromised: bool
+    folds: tuple[FoldReport, ...]
+    mean: dict[str, float]
+    spread: dict[str, float]
+    predictions: str | None
+    seconds: float
+    cpu_seconds: float
+
+
+def timed(outcomes: Iterator[Outcome]) -> Iterator[tuple[FoldReport, Outcome]]:
+    """A report of each outcome, with the time that it took."""
+    begun, cpu_begun = monotonic(), process_time()
+    for outcome in outcomes:
+        yield _report(outcome, seconds=monotonic() - begun, cpu_seconds=process_time() - cpu_begun), outcome
+        begun, cpu_begun = monotonic(), process_time()
+
+
+def _report(outcome: Outcome, *, seconds: float, cpu_seconds: float) -> FoldReport:
+    from reference_system.windows import moment_of
+
+    def day(time: int) -> date:
+        return moment_of(time).date()
+
+    fold, search = outcome.fold, outcome.search
+    return FoldReport(
+        train_start=day(fold.train_start),
+        train_end=day(fold.train_end),
+        test_start=day(fold.test_start),
+        test_end=day(fold.test_end),
+        train_rows=len(outcome.train),
+        train_frauds=int(outcome.train.labels.sum()),
+        test_rows=len(outcome.test),
+        test_frauds=int(outcome.test.labels.sum()),
+        model=outcome.fitted.name,
+        setting=dict(outcome.fitted.parameters),
+        reason=outcome.reason,
+        metrics=dict(outcome.metrics),
+        search=()
+        if search is None
+        else tuple(
+            TriedModel(
+                model=result.trial.name,
+                setting=dict(result.trial.setting),
+                average_precision=tuple(round(value, 4) for value in result.worth.tolist()),
+            )
+            for result in search.trials
+        ),
+        seconds=round(seconds, 2),
+        cpu_seconds=round(cpu_seconds, 2),
+    )
+
+
+def summary(metrics: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Mean and standard deviation of each metric."""
+    table = {name: np.array([of_fold[name] for of_fold in metrics]) for name in metrics[0]}
+    several = len(metrics) > 1
+    return (
+        {name: float(values.mean()) for name, values in table.items()},
+        {name: float(values.std(ddof=1)) if several else 0.0 for name, values in table.items()},
+    )
+
+
+def show(report: BacktestReport) -> None:
+    """Print the table, and below it why each model was chosen."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(report.mean)
+    table = Table("train", "test", "payments", "frauds", "model", *(_SHORT.get(name, name) for name in names), "s")
+    for fold in report.folds:
+        last_train, last_test = (end - timedelta(days=1) for end in (fold.train_end, fold.test_end))
+        table.add_row(
+            f"{fold.train_start:%m-%d} – {last_train:%m-%d}",
+            f"{fold.test_start:%m-%d} – {last_test:%m-%d}",
+            f"{fold.test_rows:,}",
+            str(fold.test_frauds),
+            fold.model,
+            *(f"{fold.metrics[name]:.4f}" for name in names),
+            f"{fold.seconds:.1f}",
+        )
+    if len(report.folds) > 1:
+        table.add_section()
+        table.add_row("mean", *[""] * 4, *(f"{report.mean[name]:.4f}" for name in names), f"{report.seconds:.1f}")
+        table.add_row("spread", *[""] * 4, *(f"{report.spread[name]:.4f}" for name in names), "")
+    # Into a file or a pipe there is no width to keep to.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
+    console.print(table)
+    for fold in report.folds:
+        console.print(f"{fold.train_start}: {fold.reason}", markup=False, soft_wrap=True)
+    if report.predictions is not None:
+        console.print(f"scores: {report.predictions}", markup=False, soft_wrap=True)

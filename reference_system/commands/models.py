@@ -1,0 +1,208 @@
+"""`workbook models`: the registered models of each use case, and who is champion.
+
+In: a use case, a version. Out: tables and the model card; the pointer moved.
+Invariant: nothing becomes champion whose bundle was not verified first; all verbs work while MLflow or serving is
+away, and say so; none imports MLflow's client.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reference_system.commands.on_demand import UseCaseName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from reference_system.commands.model_moves import Moved
+    from reference_system.registry.mlflow_rest import Version
+    from reference_system.registry.model_list import ModelRow
+    from reference_system.settings import Settings
+
+app = typer.Typer(help="Registered models: list, look, promote, roll back.", no_args_is_help=True)
+
+UseCase = Annotated[UseCaseName, typer.Argument(help="Whose model.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_FILE_WIDTH = 150
+_COLOURS = {"champion": "green", "refused": "red", "rolled back": "red", "held": "yellow"}
+
+
+@app.command("list")
+def list_models(
+    use_case: Annotated[UseCaseName | None, typer.Argument(help="One use case alone.")] = None, *, json: Json = False
+) -> None:
+    """Show every version: what it learned from, what it is worth, what the gate said, what became of it."""
+    import msgspec
+
+    from reference_system.registry.model_list import listed
+    from reference_system.settings import load_settings
+
+    settings = load_settings()
+    names = [use_case.value] if use_case else [name.value for name in UseCaseName]
+    rows = [row for name in names for row in listed(_bundles(settings), name, _registered(settings, name, quiet=json))]
+    if json:
+        typer.echo(msgspec.json.encode({"models": rows}))
+    elif rows:
+        _print_rows(rows)
+    else:
+        typer.echo("no model was trained yet; run `workbook train fraud`")
+
+
+@app.command("show")
+def show(
+    use_case: UseCase,
+    version: Annotated[str | None, typer.Argument(help="A version; the champion if left out.")] = None,
+    *,
+    json: Json = False,
+) -> None:
+    """Show a version's model card and everything that was decided about it."""
+    import msgspec
+
+    from reference_system.registry.bundles import read_manifest, version_folder
+    from reference_system.registry.promotions import read_decisions
+    from reference_system.settings import load_settings
+
+    settings = load_settings()
+    root, name = _bundles(settings), use_case.value
+    chosen = version or _present(root, name)
+    decisions = [one for one in read_decisions(root, name) if one.version == chosen]
+    card = _card(settings, name, chosen)
+    if json:
+        manifest = read_manifest(version_folder(root, name, chosen))
+        typer.echo(msgspec.json.encode({"manifest": manifest, "decisions": decisions, "card": card}))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
+    console.print(Markdown(card))
+    for one in decisions:
+        said = "; ".join(one.reasons)
+        console.print(f"{one.event_timestamp:%Y-%m-%d %H:%M}  {one.kind:12} {said}", markup=False, soft_wrap=True)
+
+
+@app.command("promote")
+def promote(
+    use_case: UseCase,
+    version: Annotated[str, typer.Argument(help="The version that shall be champion.")],
+    *,
+    force: Annotated[bool, typer.Option("--force", help="Even if the gate refused or held it.")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Make a version champion now, without shadow and canary; a release of the use case is ended."""
+    from reference_system.commands import model_moves
+    from reference_system.settings import load_settings
+
+    settings = load_settings()
+    model_moves.require_gate(_bundles(settings), use_case.value, version, force=force)
+    if not yes:
+        typer.confirm(f"make version {version} the champion of {use_case.value}?", abort=True)
+    _say(model_moves.promote(settings, use_case.value, version), json=json)
+
+
+@app.command("rollback")
+def rollback(
+    use_case: UseCase,
+    *,
+    to: Annotated[str | None, typer.Option("--to", help="A version; the champion before if left out.")] = None,
+    json: Json = False,
+) -> None:
+    """Go back to the champion before, at once; what is rolled back is not promoted again by training."""
+    from reference_system.commands import model_moves
+    from reference_system.settings import load_settings
+
+    _say(model_moves.roll_back(load_settings(), use_case.value, to), json=json)
+
+
+def _bundles(settings: Settings) -> Path:
+    from reference_system.paths import StatePaths
+
+    return StatePaths(settings.state_dir).bundles
+
+
+def _present(root: Path, use_case: str) -> str:
+    from reference_system.errors import StateError
+    from reference_system.registry.bundles import current_version
+
+    version = current_version(root, use_case)
+    if version is None:
+        raise StateError(f"{use_case} has no champion yet", next_command=f"workbook train {use_case}")
+    return version
+
+
+def _registered(settings: Settings, use_case: str, *, quiet: bool) -> Sequence[Version]:
+    """What MLflow knows; nothing if it is away, which is said."""
+    from reference_system.errors import ServiceError
+    from reference_system.registry import mlflow_rest
+
+    try:
+        return mlflow_rest.versions(settings.port("mlflow"), use_case)
+    except ServiceError as error:
+        if not quiet:
+            typer.echo(f"{error}: only versions on this machine are shown", err=True)
+        return ()
+
+
+def _card(settings: Settings, use_case: str, version: str) -> str:
+    """The card that training left here, or else the one in the registry.
+
+    Raises:
+        StateError: if there is neither.
+    """
+    from reference_system.errors import StateError
+    from reference_system.registry import mlflow_rest
+    from reference_system.registry.model_card import read_card
+
+    card = read_card(_bundles(settings), use_case, version)
+    if card is not None:
+        return card
+    known = {one.version: one.run_id for one in _registered(settings, use_case, quiet=True)}
+    found = (
+        mlflow_rest.artefact(settings.port("mlflow"), known[version], "model_card.md") if version in known else None
+    )
+    if found is None:
+        raise StateError(
+            f"{use_case} has no version {version} with a model card", next_command=f"workbook models list {use_case}"
+        )
+    return found.decode("utf-8", "replace")
+
+
+def _print_rows(rows: Sequence[ModelRow]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for heading in ("use case", "version", "stage", "since", "gate", "estimator", "learned from", "why"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "version" else "left")
+    table.add_column("worth", justify="right", no_wrap=True)
+    for row in rows:
+        colour = _COLOURS.get(row.stage, "cyan" if row.stage.startswith("challenger") else "")
+        table.add_row(
+            row.use_case,
+            row.version,
+            f"[{colour}]{row.stage}[/{colour}]" if colour else row.stage,
+            f"{row.since:%Y-%m-%d %H:%M}" if row.since else "",
+            row.gate or "",
+            row.problem or row.estimator or "not on this machine",
+            f"{row.learned_from:%Y-%m-%d} to {row.learned_until:%m-%d}" if row.learned_from else "",
+            row.trigger or "",
+            "" if row.value is None else f"{row.metric} {row.value:.4f}",
+        )
+    Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
+
+
+def _say(moved: Moved, *, json: bool) -> None:
+    import msgspec
+
+    if json:
+        typer.echo(msgspec.json.encode(moved))
+        return
+    typer.echo(f"{moved.use_case}: version {moved.version} is champion (before: {moved.previous or 'nobody'})")
+    for note in moved.notes:
+        typer.echo(f"  {note}")

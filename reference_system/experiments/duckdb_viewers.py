@@ -1,0 +1,185 @@
+"""Viewers of an experiment, read from the lake.
+
+In: the lake and an experiment. Out: who was exposed in which arm, and what they did, before and afterwards.
+Invariant: every viewer who was exposed counts in the arm of the first exposure, whatever was answered later
+(intention to treat); a viewer counts from the first exposed page on.
+"""
+# ruff: noqa: S608 - the SQL is built from constants of this file; no input from outside reaches it
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from reference_system import delta_lake
+from reference_system.experiments.definition import WINDOW, Experiment
+from reference_system.experiments.viewers import Activity, Exposed, Viewers
+from reference_system.use_cases.recommendation.events import EXPOSURES, IMPRESSIONS, WATCHES
+from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
+from reference_system.windows import micros, moment_of
+
+# Pages, watches and exposures are on their way for seconds of real time, which are hours of a fast world.
+SETTLED_AFTER = timedelta(hours=6)
+# What viewers did before an experiment: long enough that most of them came, short enough that tastes have not moved.
+BEFORE = timedelta(days=28)
+# Expectations are fitted on the viewers of so many days, as if an experiment had begun then.
+REHEARSAL = timedelta(days=7)
+
+_WINDOW, _BEFORE = (span // timedelta(microseconds=1) for span in (WINDOW, BEFORE))
+
+
+def known_until(lake: Path) -> datetime | None:
+    """The moment up to which the lake holds what viewers did; `None` if it holds nothing.
+
+    A viewer's events travel in one partition, so the partition that is furthest behind decides.
+    """
+    with _connection() as duck:
+        for topic in (IMPRESSIONS, WATCHES):
+            columns = ["event_timestamp", "kafka_partition"]
+            duck.register(topic.name, delta_lake.read(lake, topic, columns=columns))
+        found = duck.sql(
+            """
+            WITH newest AS (
+                SELECT kafka_partition >= 0 AS live, max(epoch_us(event_timestamp)) AS time
+                FROM (FROM impressions UNION ALL FROM watches) GROUP BY kafka_partition
+            )
+            SELECT coalesce(min(time) FILTER (live), max(time)) FROM newest
+            """
+        ).fetchall()
+    return None if found[0][0] is None else moment_of(found[0][0]) - SETTLED_AFTER
+
+
+def exposed(lake: Path, experiment: Experiment, *, until: datetime) -> Exposed:
+    """Who was exposed before `until`."""
+    with _connection() as duck:
+        # A page may be a moment older than the record of its answer.
+        start = experiment.started - timedelta(hours=1)
+        duck.register("exposures", delta_lake.read(lake, EXPOSURES, start=start, end=until))
+        columns = ["impression_id", "event_timestamp"]
+        duck.register("pages", delta_lake.read(lake, IMPRESSIONS, start=start, end=until, columns=columns))
+        query = """
+            WITH ours AS (
+                SELECT viewer_id, arm = 'treatment' AS treated, epoch_us(exposures.event_timestamp) AS time,
+                    least(time, epoch_us(pages.event_timestamp)) AS shown,
+                    model_version <> (CASE WHEN treated THEN $treatment ELSE $control END) AS other
+                FROM exposures LEFT JOIN pages ON prediction_id = impression_id
+                WHERE experiment = $name AND time >= $started
+            )
+            SELECT viewer_id, arg_min(treated, time) AS treated, min(shown) AS first,
+                count(*)::DOUBLE AS exposures, sum(other::INT)::DOUBLE AS other_version
+            FROM ours GROUP BY viewer_id ORDER BY first, viewer_id
+        """
+        parameters = {
+            "name": experiment.name,
+            "started": micros(experiment.started),
+            "treatment": experiment.treatment,
+            "control": experiment.control,
+        }
+        found = duck.sql(query, params=parameters).to_arrow_table()
+    return Exposed(
+        ids=found["viewer_id"].to_pylist(),
+        treated=found["treated"].to_numpy().astype(np.bool_),
+        first=found["first"].to_numpy(),
+        exposures=found["exposures"].to_numpy(),
+        other_version=found["other_version"].to_numpy(),
+    )
+
+
+def viewers_of(lake: Path, found: Exposed, *, started: datetime) -> Viewers:
+    """What these viewers did in the window after their first exposures, and in the weeks before `started`."""
+    firsts = pa.table({"viewer_id": pa.array(found.ids, pa.string()), "first": pa.array(found.first, pa.int64())})
+    return _activity(lake, firsts, started)
+
+
+def rehearsal(lake: Path, *, ended: datetime) -> Viewers:
+    """Viewers as of an experiment that began so long before `ended` that all its windows have ended; nobody noticed.
+
+    Only those with a page in the window, which here are all: the window begins with one.
+    """
+    started = ended - REHEARSAL - WINDOW
+    with _connection() as duck:
+        columns = ["viewer_id", "event_timestamp"]
+        pages = delta_lake.read(lake, IMPRESSIONS, start=started, end=started + REHEARSAL, columns=columns)
+        duck.register("pages", pages)
+        found = duck.sql(
+            """
+            SELECT viewer_id, min(epoch_us(event_timestamp)) AS first FROM pages
+            GROUP BY viewer_id ORDER BY first, viewer_id
+            """
+        ).to_arrow_table()
+    return _activity(lake, found, started)
+
+
+def _activity(lake: Path, firsts: pa.Table, started: datetime) -> Viewers:
+    """Both spans of each viewer of `firsts` (viewer_id, first), in its order.
+
+    A watch counts where it ends, in the window or not; its page was before it, of the same viewer.
+    """
+    first = firsts["first"].to_numpy()
+    end = moment_of(int(first.max()) + _WINDOW) if len(first) else started
+    window = f"time BETWEEN first AND first + {_WINDOW - 1}"
+    before = f"time BETWEEN {micros(started) - _BEFORE} AND {micros(started) - 1}"
+    watched = f"completion >= {MIN_COMPLETION}"
+    with _connection() as duck:
+        duck.register("firsts", firsts.append_column("place", pa.array(range(len(first)), pa.int64())))
+        for topic, fields in ((IMPRESSIONS, ["video_ids"]), (WATCHES, ["completion", "watch_seconds"])):
+            columns = ["viewer_id", "event_timestamp", *fields]
+            duck.register(topic.name, delta_lake.read(lake, topic, start=started - BEFORE, end=end, columns=columns))
+        found = duck.sql(
+            f"""
+            WITH pages AS (
+                SELECT place, epoch_us(event_timestamp) AS time, len(video_ids) AS shown, first
+                FROM firsts JOIN impressions USING (viewer_id)
+            ),
+            watched AS (
+                SELECT place, epoch_us(event_timestamp) AS time, {watched} AS counts, watch_seconds / 60 AS minutes,
+                    first
+                FROM firsts JOIN watches USING (viewer_id)
+            ),
+            paged AS (
+                SELECT place, {_both("count(*)", "pages", window, before)},
+                    {_both("sum(shown)", "shown", window, before)} FROM pages GROUP BY place
+            ),
+            seen AS (
+                SELECT place, {_both("sum(counts::INT)", "watches", window, before)},
+                    {_both("sum(minutes)", "minutes", window, before)} FROM watched GROUP BY place
+            )
+            SELECT COLUMNS('_(window|before)$')
+            FROM firsts LEFT JOIN paged USING (place) LEFT JOIN seen USING (place) ORDER BY firsts.place
+            """
+        ).to_arrow_table()
+    return Viewers(first=first, window=_of(found, "window"), before=_of(found, "before"))
+
+
+def _both(aggregate: str, name: str, window: str, before: str) -> str:
+    """One aggregate over both spans."""
+    return ", ".join(
+        f"({aggregate} FILTER ({span}))::DOUBLE AS {name}_{suffix}"
+        for span, suffix in ((window, "window"), (before, "before"))
+    )
+
+
+def _of(found: pa.Table, suffix: str) -> Activity:
+    """The columns of a span; who did nothing did it zero times."""
+    columns = {
+        name: np.nan_to_num(found[f"{name}_{suffix}"].to_numpy()) for name in ("pages", "shown", "watches", "minutes")
+    }
+    return Activity(**columns)
+
+
+@contextmanager
+def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    options: dict[str, str | bool | int | float | list[str]] = {
+        "threads": 2,
+        "memory_limit": "512MB",
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    with duckdb.connect(config=options) as duck:
+        yield duck

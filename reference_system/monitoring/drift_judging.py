@@ -1,0 +1,109 @@
+"""Verdicts: the histograms of a column → its threshold, and an alert or none for each chunk.
+
+In: counts of the reference's windows and of the current chunks. Out: a verdict, and figures that help to read it.
+Invariant: an alert is a statistic above the threshold, in the units of the report, for chunks of any size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from reference_system.monitoring.drift_bins import Bins, TextBins
+from reference_system.monitoring.drift_statistics import method_of, readable, scale, statistics, without_drift
+from reference_system.monitoring.drift_thresholds import FEWEST_WINDOWS, threshold
+from reference_system.monitoring.drift_verdicts import ChunkDrift, ColumnFigures, ColumnVerdict, DriftSettings
+from reference_system.monitoring.histograms import Counts, Kind
+from reference_system.windows import Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """A column of both tables, counted.
+
+    `windows` has shape (windows, bins), of the reference; those of `window` rows are whole. `chunks` has shape
+    (chunks, bins), of `rows` rows each but for the last.
+    """
+
+    kind: Kind
+    bins: Bins
+    windows: Counts
+    window: int
+    chunks: Counts
+    rows: int
+
+    @property
+    def reference(self) -> Counts:
+        """The reference's histogram, with what speaks for texts that it does not have."""
+        total: Counts = self.windows.sum(axis=0)
+        if isinstance(self.bins, TextBins):
+            total[-2] += self.bins.unseen
+        return total
+
+    def found(self) -> Floats:
+        """The statistic of each chunk, in the units of the report.
+
+        Psi is given as it is for chunks of `rows` rows; that of a shorter chunk as what it would be worth there.
+        """
+        return statistics(self.bins, self.reference, self.chunks) / self.unit
+
+    @property
+    def unit(self) -> float:
+        """What turns the units of the report into those of the thresholds."""
+        return scale(int(self.reference.sum()), self.rows) if method_of(self.bins) == "psi" else 1.0
+
+
+def judge(column: Counted, settings: DriftSettings, *, columns: int) -> ColumnVerdict:
+    """The verdict on one of `columns` columns."""
+    bound = (
+        threshold(
+            without_drift(column.bins, column.reference, column.rows),
+            _of_windows(column, settings.min_rows),
+            rate=settings.false_alarm_rate,
+            columns=columns,
+        )
+        / column.unit
+    )
+    sizes = column.chunks.sum(axis=1).tolist()
+    chunks = tuple(
+        ChunkDrift(
+            chunk=number,
+            rows=size,
+            statistic=value if size >= settings.min_rows else None,
+            alert=size >= settings.min_rows and value > bound,
+        )
+        for number, (size, value) in enumerate(zip(sizes, column.found().tolist(), strict=True), start=1)
+    )
+    first = next((chunk.chunk for chunk in chunks if chunk.alert), None)
+    return ColumnVerdict(
+        kind=column.kind, method=method_of(column.bins), threshold=bound, chunks=chunks, first_alert=first
+    )
+
+
+def figures(column: Counted, settings: DriftSettings, note: str) -> ColumnFigures:
+    """Psi, Kolmogorov-Smirnov distance and missing cells of the chunk with the largest statistic."""
+    missing = float(column.reference[-1] / max(int(column.reference.sum()), 1))
+    judged = np.flatnonzero(column.chunks.sum(axis=1) >= settings.min_rows)
+    if not len(judged):
+        return ColumnFigures(chunk=None, psi=None, ks=None, missing_before=missing, missing_now=None, note=note)
+    worst = int(judged[np.argmax(column.found()[judged])])
+    counts = column.chunks[worst]
+    psi, distance = readable(column.bins, column.reference, counts)
+    return ColumnFigures(
+        chunk=worst + 1,
+        psi=psi,
+        ks=distance,
+        missing_before=missing,
+        missing_now=float(counts[-1] / counts.sum()),
+        note=note,
+    )
+
+
+def _of_windows(column: Counted, min_rows: int) -> Floats:
+    """The statistic of each whole window of the reference against the rest of it."""
+    whole = column.windows[column.windows.sum(axis=1) == column.window]
+    if len(whole) < FEWEST_WINDOWS or column.window < min_rows:
+        return np.empty(0)
+    reference = column.reference
+    return np.array([statistics(column.bins, reference - each, each[None, :])[0] for each in whole])

@@ -1,0 +1,180 @@
+"""Drift of any table against a reference, column by column and chunk by chunk.
+
+In: two tables that are read in batches. Out: for each column the statistic of each chunk, one threshold, the verdict.
+Invariant: without drift, at most one chunk in `1 / false_alarm_rate` has an alert, whichever of its columns raises it;
+counting is one pass over each table, and memory grows with neither (but for eight bytes a row where rows are ordered).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from reference_system.errors import TableRefused
+from reference_system.monitoring.drift_bins import Bins, Places, count_into, number_bins, text_bins
+from reference_system.monitoring.drift_cells import moments_of
+from reference_system.monitoring.drift_columns import (
+    ColumnProfile,
+    LeftOut,
+    Order,
+    TableView,
+    new_profile,
+    tell_apart,
+)
+from reference_system.monitoring.drift_judging import Counted, figures, judge
+from reference_system.monitoring.drift_thresholds import few_of, window_rows
+from reference_system.monitoring.drift_verdicts import DriftSettings, TableDrift
+from reference_system.monitoring.histograms import Counts, Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pass:
+    """A table after its first pass: `order` are its moments in row order, if it has a timestamp."""
+
+    rows: int
+    profiles: Mapping[str, ColumnProfile]
+    order: Order
+
+
+def compare_tables(reference: TableView, current: TableView, settings: DriftSettings) -> TableDrift:
+    """Compare.
+
+    Raises:
+        TableRefused: if the tables or the settings make no comparison possible.
+    """
+    names = _shared(reference, current, settings)
+    before, after = (_first_pass(table, names, settings.timestamp) for table in (reference, current))
+    rows = _chunk_rows(before, after, reference, current, settings)
+    kinds, left_out = _kinds(names, before, after, settings)
+    bins = {name: _fit(kind, before.profiles[name]) for name, kind in kinds.items()}
+    # Without chunks and without time the order of the rows means nothing, and its windows would not either.
+    in_order = settings.timestamp is not None or settings.chunk_size is not None
+    window = window_rows(before.rows, rows) if in_order else before.rows
+    windows = _count(reference, bins, few_of(_chunks(before, window)))
+    chunks = _count(current, bins, _chunks(after, rows))
+    counted = {
+        name: Counted(kind=kind, bins=bins[name], windows=windows[name], window=window, chunks=chunks[name], rows=rows)
+        for name, kind in kinds.items()
+    }
+    types = {name: (reference.types[name], current.types[name]) for name in kinds}
+    return TableDrift(
+        columns={name: judge(each, settings, columns=len(kinds)) for name, each in counted.items()},
+        left_out=left_out | _in_one_only(reference, current, settings),
+        figures={name: figures(each, settings, _type_note(*types[name])) for name, each in counted.items()},
+        settings=settings,
+        rows={"reference": before.rows, "current": after.rows},
+        notes=[],
+    )
+
+
+def _shared(reference: TableView, current: TableView, settings: DriftSettings) -> list[str]:
+    timestamp = settings.timestamp
+    if timestamp is not None and timestamp not in current.types:
+        raise TableRefused(f"{current.name} has no column {timestamp!r}; it has {', '.join(current.types)}")
+    names = [name for name in reference.types if name in current.types]
+    if not [name for name in names if name != timestamp]:
+        raise TableRefused(
+            f"{reference.name} ({', '.join(reference.types)}) and {current.name} ({', '.join(current.types)}) "
+            "have no column in common to compare"
+        )
+    return names
+
+
+def _first_pass(table: TableView, names: Sequence[str], timestamp: str | None) -> _Pass:
+    profiles = {name: new_profile(table.types[name]) for name in names}
+    rows, moments, unsorted = 0, [], 0
+    for batch in table.batches():
+        for name, profile in profiles.items():
+            profile.add(batch[name])
+        rows += len(batch[names[0]])
+        if timestamp in profiles:
+            times, unknown = moments_of(batch[timestamp])
+            moments.append(times)
+            unsorted += int(unknown.sum())
+    if not rows:
+        raise TableRefused(f"{table.name} has no rows")
+    if unsorted:
+        raise TableRefused(
+            f"{table.name}: {unsorted:,} of {rows:,} rows have no {timestamp} that can be sorted by time"
+        )
+    return _Pass(rows=rows, profiles=profiles, order=np.concatenate(moments) if moments else None)
+
+
+def _chunk_rows(before: _Pass, after: _Pass, reference: TableView, current: TableView, settings: DriftSettings) -> int:
+    """The rows of a chunk."""
+    for table, found in ((reference, before), (current, after)):
+        if found.rows < settings.min_rows:
+            raise TableRefused(
+                f"{table.name} has {found.rows:,} rows, {settings.min_rows} are needed for a comparison"
+            )
+    size = settings.chunk_size
+    if size is None:
+        return after.rows
+    if size < settings.min_rows:
+        raise TableRefused(f"--chunk-size {size}: a chunk needs at least {settings.min_rows} rows to be judged")
+    if size > after.rows:
+        raise TableRefused(
+            f"--chunk-size {size:,} is more than the {after.rows:,} rows of {current.name}; "
+            "without it they are one chunk"
+        )
+    return size
+
+
+def _kinds(
+    names: Sequence[str], before: _Pass, after: _Pass, settings: DriftSettings
+) -> tuple[dict[str, Kind], dict[str, str]]:
+    kinds: dict[str, Kind] = {}
+    left_out = {}
+    for name in names:
+        if name == settings.timestamp:
+            left_out[name] = "the timestamp: it orders the rows"
+            continue
+        found = tell_apart(name, before.profiles[name], after.profiles[name], (before.order, after.order))
+        if isinstance(found, LeftOut):
+            left_out[name] = found.reason
+        else:
+            kinds[name] = found
+    return kinds, left_out
+
+
+def _in_one_only(reference: TableView, current: TableView, settings: DriftSettings) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for one, other in ((reference, current), (current, reference)):
+        found |= {name: f"only in {one.name}" for name in one.types if name not in other.types}
+    found.pop(settings.timestamp or "", None)
+    return found
+
+
+def _fit(kind: Kind, profile: ColumnProfile) -> Bins:
+    return number_bins(profile.sample()) if kind == "number" else text_bins(profile.texts)
+
+
+def _chunks(found: _Pass, size: int) -> Places:
+    """The chunk of each row, in row order, shape (rows,)."""
+    places = np.arange(found.rows)
+    if found.order is not None:
+        places = np.empty(found.rows, np.int64)
+        places[np.argsort(found.order, kind="stable")] = np.arange(found.rows)
+    return places // size
+
+
+def _count(table: TableView, bins: Mapping[str, Bins], chunks: Places) -> dict[str, Counts]:
+    """The histograms of each column, shape (chunks, bins), in one pass."""
+    many = int(chunks.max()) + 1
+    counts = {name: np.zeros((many, each.count), np.int64) for name, each in bins.items()}
+    start = 0
+    for batch in table.batches():
+        end = start
+        for name, each in bins.items():
+            places = each.place(batch[name])
+            end = start + len(places)
+            count_into(counts[name], places, chunks[start:end])
+        start = end
+    return counts
+
+
+def _type_note(before: pa.DataType, after: pa.DataType) -> str:
+    return "" if before == after else f"its type changed from {before} to {after}"

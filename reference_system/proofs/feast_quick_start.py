@@ -1,0 +1,27 @@
+"""Feast as its quick start sets it up: what the naive versions stand on.
+
+In: a folder. Out: an open store whose registry and SQLite file are in it.
+Invariant: nothing here is of our making.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from feast import FeatureStore, RepoConfig
+
+
+def quick_start(folder: Path) -> FeatureStore:
+    """Feast in the folder, with its own SQLite store."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return FeatureStore(
+        config=RepoConfig(
+            project="naive",
+            provider="local",
+            registry=str(folder / "registry.db"),
+            online_store={"type": "sqlite", "path": str(folder / "online.db")},
+            offline_store={"type": "file"},
+            entity_key_serialization_version=3,
+            repo_path=folder,
+        )
+    )

@@ -1,0 +1,97 @@
+"""A release in a world of payments: the days after a training, scored by both models, judged by the guardrails.
+
+In: a world, champion and challenger, when the release begins. Out: the step that ends it.
+Invariant: the controller looks as it does live, every six hours of event time, at what was reported by then.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from time import thread_time
+
+import numpy as np
+
+from reference_system.flows.gate_evidence import latency
+from reference_system.proofs.card_world import CardWorld
+from reference_system.registry import releases
+from reference_system.registry.bundles import Bundle
+from reference_system.registry.guardrails import Evidence, Policy
+from reference_system.registry.release_evidence import PaymentPairs, Scores, compare_payments
+from reference_system.registry.releases import Release, Step
+from reference_system.training.fraud_training_set import fraud_rows
+from reference_system.training.labelled_rows import LabelledRows
+from reference_system.training.temporal_split import Span
+from reference_system.windows import Floats
+
+_LOOK = timedelta(hours=6)
+_POLICY = Policy(
+    shadow=timedelta(hours=12),
+    canary=timedelta(hours=24),
+    share=0.2,
+    latency_budget_ms=5.0,
+    deadline=timedelta(days=6),
+)
+
+
+def released(world: CardWorld, champion: Bundle, challenger: Bundle, *, since: datetime) -> Step:
+    """Look again and again until the challenger is champion or rolled back."""
+    release = Release(
+        use_case="fraud",
+        version=challenger.manifest.model_version,
+        champion=champion.manifest.model_version,
+        stage="shadow",
+        salt="simulated",
+        started=since,
+        since=since,
+    )
+    now = since
+    while True:
+        now += _LOOK
+        step = releases.judge(release, _evidence(world, champion, challenger, since=since, now=now), now, _POLICY)
+        if step.to == "canary":
+            release = Release(
+                use_case="fraud",
+                version=release.version,
+                champion=release.champion,
+                stage="canary",
+                salt=release.salt,
+                started=release.started,
+                since=now,
+            )
+        elif step.to != "stay":
+            return step
+
+
+def _evidence(world: CardWorld, champion: Bundle, challenger: Bundle, *, since: datetime, now: datetime) -> Evidence:
+    rows = fraud_rows(
+        world.lake, Span(start=since, end=now), world.join, what="release", known=now, both_classes=False
+    )
+    ours, theirs = challenger.scorer.score(rows.inputs), champion.scorer.score(rows.inputs)
+    pairs = PaymentPairs(
+        said=Scores(
+            scores=ours,
+            champion_scores=theirs,
+            scoring_ms=_milliseconds(challenger, rows),
+            champion_scoring_ms=_milliseconds(champion, rows),
+        ),
+        alerts=ours >= _review(challenger),
+        champion_alerts=theirs >= _review(champion),
+        reported=rows.labels > 0,
+    )
+    return Evidence(
+        champion=champion.manifest.model_version,
+        serving=True,
+        pairs=len(rows),
+        canary_answers=int(_POLICY.share * len(rows)),
+        comparison=compare_payments(pairs, seed=1),
+    )
+
+
+def _review(bundle: Bundle) -> float:
+    thresholds = bundle.manifest.thresholds
+    return 1.0 if thresholds is None else thresholds.review
+
+
+def _milliseconds(bundle: Bundle, rows: LabelledRows) -> Floats:
+    """What one row takes, p99, as if every request took it."""
+    return np.array([latency(bundle.scorer, rows.inputs, rows=1, timer=thread_time) / 1_000.0])

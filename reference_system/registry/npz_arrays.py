@@ -1,0 +1,48 @@
+"""Arrays in a file: what bundles keep beside the model.
+
+In: arrays, or the bytes of such a file. Out: bytes, or the arrays.
+Invariant: nothing is unpickled, and nothing is unpacked that says it is larger than any bundle needs.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from reference_system.errors import BundleRefused
+
+MOST_BYTES = 256 * 1024 * 1024
+
+
+def packed(**arrays: object) -> bytes:
+    """The arrays as the bytes of one file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its stub mistakes the names for an option
+    return buffer.getvalue()
+
+
+def unpacked(what: str, content: bytes, wanted: Sequence[str]) -> dict[str, NDArray[np.generic]]:
+    """The arrays with these names.
+
+    Args:
+        what: the file's name in an error message.
+        content: its bytes.
+        wanted: the names.
+
+    Raises:
+        BundleRefused: if it is no such file, lacks one, or holds more than `MOST_BYTES` unpacked.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+        if size > MOST_BYTES:
+            raise BundleRefused(f"{what}: {size} bytes unpacked, at most {MOST_BYTES}")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            return {key: file[key] for key in wanted}
+    # BadZipFile is what damaged archives raise: it is no ValueError. NotImplementedError: a packing that nobody uses.
+    except (ValueError, KeyError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise BundleRefused(f"{what}: {error}") from error

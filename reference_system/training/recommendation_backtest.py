@@ -1,0 +1,157 @@
+"""The backtest of recommenders: hide some interactions, learn from the rest, see who recommends what was hidden.
+
+In: interactions, a way to split them. Out: every kind of recommender with its metrics, which one would have been
+chosen, and who was best.
+Invariant: settings and choice come from the part that is learned from; the hidden part judges once.
+
+`temporal` hides the newest interactions of all: users who appear only then have no history, and are answered by what
+is popular lately; they are judged apart. `random` hides interactions one by one. An item counts as wanted if the user
+took it in the hidden part and not before, whatever they thought of it.
+"""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Literal
+
+import msgspec
+import numpy as np
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+
+from reference_system.errors import TrainingError
+from reference_system.training import recommenders
+from reference_system.training.interactions import (
+    History,
+    Interactions,
+    hidden_items,
+    history_of,
+    newest_share,
+    random_share,
+)
+from reference_system.training.labelled_rows import Ids
+from reference_system.training.ranked_lists import judged
+from reference_system.training.recommender_search import KINDS, Choice, Hiding, Progress, choose, fit, limits_of
+
+Split = Literal["temporal", "random"]
+BASELINES = ("popularity", "recent_popularity")
+_HIDING: dict[Split, Hiding] = {"temporal": "newest", "random": "random"}
+
+
+class JudgedRecommender(msgspec.Struct, frozen=True, kw_only=True):
+    """One kind; `validation` is the ndcg that chose its settings."""
+
+    name: str
+    metrics: dict[str, float]
+    validation: float | None
+    seconds: float
+    parameters: dict[str, float]
+
+
+class RecommendationBacktest(msgspec.Struct, frozen=True, kw_only=True):
+    """What came out; `metrics_without_history` are those of `recent_popularity` for users unseen in training."""
+
+    dataset: str
+    split: Split
+    test_share: float
+    k: int
+    seed: int
+    train_interactions: int
+    test_interactions: int
+    users: int
+    items: int
+    users_judged: int
+    users_without_history: int
+    items_without_history: int
+    models: tuple[JudgedRecommender, ...]
+    metrics_without_history: dict[str, float]
+    chosen: str
+    winner: str
+    notes: tuple[str, ...]
+
+
+def backtest(  # noqa: PLR0913 - what is split, how, and who is told
+    rows: Interactions, *, dataset: str, split: Split, test_share: float, k: int, seed: int, progress: Progress
+) -> RecommendationBacktest:
+    """Split, choose, learn, judge.
+
+    Raises:
+        TrainingError: if one side of the split is empty, or nobody can be judged.
+    """
+    hidden = newest_share(rows, test_share) if split == "temporal" else random_share(rows, test_share, seed=seed)
+    train, test = rows.take(~hidden), rows.take(hidden)
+    history = history_of(train)
+    wanted = hidden_items(test, history)
+    asked = np.diff(wanted.indptr) > 0
+    warm, cold = np.flatnonzero(asked & (history.lengths > 0)), np.flatnonzero(asked & (history.lengths == 0))
+    if not len(train) or not len(warm):
+        raise TrainingError(
+            f"nobody can be judged: {len(train):,} interactions to learn from, {len(test):,} hidden, {len(warm)} users"
+            " on both sides",
+            next_command=f"workbook backtest recommendation --dataset {dataset} --split random --test-share 0.2",
+        )
+    choice = choose(train, [_HIDING[split]], k=k, seed=seed, progress=lambda share, text: progress(0.7 * share, text))
+    models = _judged(history, wanted, warm, choice=choice, k=k, progress=progress)
+    ndcg = f"ndcg@{k}"
+    winner = max(models, key=lambda model: model.metrics[ndcg])
+    progress(1.0, "done")
+    return RecommendationBacktest(
+        dataset=dataset,
+        split=split,
+        test_share=test_share,
+        k=k,
+        seed=seed,
+        train_interactions=len(train),
+        test_interactions=len(test),
+        users=len(rows.user_ids),
+        items=len(rows.item_ids),
+        users_judged=len(warm),
+        users_without_history=len(cold),
+        items_without_history=int(((history.counts == 0) & (wanted.sum(axis=0).A1 > 0)).sum()),
+        models=models,
+        metrics_without_history=_cold(history, wanted, cold, choice, k),
+        chosen=choice.best,
+        winner=winner.name,
+        notes=(_verdict(models, winner, choice, ndcg), choice.note, *limits_of(history)),
+    )
+
+
+def _judged(  # noqa: PLR0913 - what is learned from, who judges, and how
+    history: History, wanted: csr_matrix, users: Ids, *, choice: Choice, k: int, progress: Progress
+) -> tuple[JudgedRecommender, ...]:
+    found = []
+    kinds = [kind for kind in KINDS if kind in choice.settings]
+    for place, kind in enumerate(kinds):
+        progress(0.7 + 0.3 * place / len(kinds), f"judging {kind}")
+        began = perf_counter()
+        model = fit(kind, history, choice)
+        metrics = judged(model, history, wanted, users, k=k)
+        found.append(
+            JudgedRecommender(
+                name=kind,
+                metrics=metrics,
+                validation=next(iter(choice.worth.get(kind, {}).values()), None),
+                seconds=round(perf_counter() - began, 3),
+                parameters=dict(model.parameters),
+            )
+        )
+    return tuple(found)
+
+
+def _cold(history: History, wanted: csr_matrix, users: Ids, choice: Choice, k: int) -> dict[str, float]:
+    if not len(users):
+        return {}
+    share = choice.settings.get("recent_popularity", {}).get("share", 0.1)
+    return judged(recommenders.recent_popularity(history, share=share), history, wanted, users, k=k)
+
+
+def _verdict(models: tuple[JudgedRecommender, ...], winner: JudgedRecommender, choice: Choice, ndcg: str) -> str:
+    """Who won, in words; it says so when popularity did."""
+    plain = max((m for m in models if m.name in BASELINES), key=lambda model: model.metrics[ndcg])
+    chosen = next(model for model in models if model.name == choice.best)
+    if winner.name in BASELINES:
+        return f"{winner.name} wins: {ndcg} {winner.metrics[ndcg]:.4f}; no model here is worth its cost"
+    text = f"{winner.name} wins: {ndcg} {winner.metrics[ndcg]:.4f}, {plain.name} {plain.metrics[ndcg]:.4f}"
+    if chosen.name == winner.name:
+        return text
+    worse = ", less than popularity" if chosen.metrics[ndcg] < plain.metrics[ndcg] else ""
+    return f"{text}; {chosen.name} was chosen before the test and has {chosen.metrics[ndcg]:.4f}{worse}"

@@ -1,0 +1,55 @@
+"""A release by hand, from the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from local_broker import NOON
+from tiny_models import tiny_bundle
+from typer.testing import CliRunner
+
+from reference_system.cli import app
+from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
+from reference_system.paths import StatePaths
+from reference_system.registry.bundles import set_current
+from reference_system.registry.promotions import read_decisions
+
+
+@pytest.fixture
+def paths(settings, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(settings.state_dir))
+    found = StatePaths(settings.state_dir)
+    write_heartbeat(found.clock, Heartbeat(event_time=NOON, wall_seconds=wall_seconds(), speed=0.0))
+    return found
+
+
+def call(*words, code=0):
+    done = CliRunner().invoke(app, ["release", *words])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_it_is_started_watched_and_stopped(paths):
+    for version in ("1", "2"):
+        tiny_bundle(paths.bundles, version=version)
+    set_current(paths.bundles, "fraud", "1")
+    assert "no release is on" in call("status")
+    assert "fraud: version 2 in shadow for 0.0 simulated hours, beside version 1" in call("start", "fraud", "2")
+    assert "the release of version 2 is on" in call("start", "fraud", "2", code=1)
+    (going,) = json.loads(call("status", "--json"))["releases"]
+    assert (going["version"], going["stage"], going.get("pending")) == ("2", "shadow", None)
+    assert "version 2 was rolled back; 1 answers" in call("stop", "fraud", "--reason", "enough seen")
+    assert read_decisions(paths.bundles)[-1].reasons == ("enough seen",)
+    assert "no release of fraud is on" in call("stop", "fraud", code=1)
+    assert "version 2 was rolled back" in call("start", "fraud", "2", code=1)
+
+
+def test_what_cannot_be_released_is_said_in_one_line(paths):
+    assert "no champion yet; run `workbook models list fraud`" in call("start", "fraud", "2", code=1)
+    folder = tiny_bundle(paths.bundles, version="2")
+    tiny_bundle(paths.bundles, version="1")
+    set_current(paths.bundles, "fraud", "1")
+    assert "version 1 of fraud is champion already" in call("start", "fraud", "1", code=1)
+    (folder / "model.onnx").write_bytes(b"no model")
+    assert "model.onnx has digest" in call("start", "fraud", "2", code=1)

@@ -1,0 +1,160 @@
+"""`workbook drift report` on files, and the page that Evidently draws."""
+
+import json
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from typer.testing import CliRunner
+
+from reference_system import cli
+from reference_system.commands.drift_files import open_table, sampled_rows
+from reference_system.commands.drift_tables import sparkline
+from reference_system.monitoring.drift_table import compare_tables
+from reference_system.monitoring.drift_verdicts import ChunkDrift, DriftSettings
+from reference_system.proofs.bench_drift import drawn, evidently_psi
+
+RUNNER = CliRunner()
+
+
+def nasty(seed, rows, shift=0.0):
+    rng = np.random.default_rng(seed)
+    return pa.table(
+        {
+            "number": rng.normal(shift, 1.0, rows),
+            "symbols": rng.choice(["?", "n/a", "a,b", 'say "x"', "ä\n", ""], rows).tolist(),
+            "<b>[red]": ["?" if value < -1.5 else f"{value:.3f}" for value in rng.normal(size=rows)],
+            "gone": pa.array(rng.random(rows), mask=rng.random(rows) < 0.1),
+            "constant": [1] * rows,
+            "row": range(rows),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tables")
+    for name, found in (("old", nasty(1, 4_000)), ("new", nasty(2, 2_000)), ("moved", nasty(3, 2_000, 0.4))):
+        pyarrow.parquet.write_table(found, folder / f"{name}.parquet")
+        pyarrow.csv.write_csv(found, folder / f"{name}.csv")
+    (folder / "broken.csv").write_text("number,symbols\n" + "1.5,a\n" * 100 + "1,2,3\n")
+    (folder / "empty.csv").write_text("")
+    (folder / "header.csv").write_text("number,symbols\n")
+    (folder / "no_table.csv").write_bytes(b"\0\1\2" * 100)
+    return folder
+
+
+def ran(files, reference, current, *options):
+    names = ["--reference", str(files / reference), "--current", str(files / current)]
+    return RUNNER.invoke(cli.app, ["drift", "report", *names, *options])
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_the_answer_for_programs_has_the_promised_shape(files, kind):
+    result = ran(files, f"old.{kind}", f"moved.{kind}", "--chunk-size", "1000", "--json")
+    found = json.loads(result.stdout)
+
+    assert result.exit_code == 0
+    assert set(found["columns"]) == {"number", "symbols", "<b>[red]", "gone", "constant"}
+    assert list(found["left_out"]) == ["row"]
+    for column in found["columns"].values():
+        assert set(column) == {"kind", "method", "threshold", "chunks", "first_alert"}
+        assert [set(chunk) for chunk in column["chunks"]] == [{"chunk", "rows", "statistic", "alert"}] * 2
+    assert {name: column["first_alert"] for name, column in found["columns"].items() if column["first_alert"]} == {
+        "number": 1
+    }
+    assert [found["columns"][name]["kind"] for name in ("number", "symbols", "<b>[red]")] == [
+        "number",
+        "category",
+        "number",
+    ]
+
+
+def test_people_see_the_verdicts_and_what_was_left_out(files):
+    shown = ran(files, "old.csv", "moved.csv", "--chunk-size", "1000").stdout
+
+    assert re.search(r"number +number +anderson-darling .* drift in 2 of 2, first in 1", shown)
+    assert "<b>[red]" in shown
+    assert "not compared: row: identifier-like" in shown
+    assert shown.strip().endswith("drift in 1 of 5 columns")
+
+
+def test_no_drift_is_said_in_a_line(files):
+    assert ran(files, "old.parquet", "new.parquet").stdout.strip().endswith("no drift")
+
+
+def test_broken_lines_are_left_out_and_counted(files):
+    shown = ran(files, "old.csv", "broken.csv").stdout
+    assert "1 lines with another number of cells" in shown.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("reference", "options", "message"),
+    [
+        ("nowhere.csv", (), "there is no file"),
+        (".", (), "is a folder"),
+        ("empty.csv", (), "is empty"),
+        ("header.csv", (), "has no rows"),
+        ("no_table.csv", (), "neither Parquet"),
+        ("old.csv", ("--chunk-size", "0"), "--chunk-size 0"),
+        ("old.csv", ("--timestamp", "when"), "no column 'when'"),
+        ("old.csv", ("--false-alarm-rate", "1"), "is no rate"),
+        ("old.csv", ("--out", "/nowhere/page.html"), "cannot be written"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(files, reference, options, message):
+    result = ran(files, reference, "new.csv", *options)
+
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_sparkline_has_the_threshold_at_half_height_and_marks_alerts():
+    chunks = [
+        ChunkDrift(chunk=number, rows=100, statistic=value, alert=alert)
+        for number, value, alert in ((1, 0.0, False), (2, 0.99, False), (3, 1.01, True), (4, None, False))
+    ]
+    assert sparkline(chunks, 1.0) == "▁▄[red]▅[/red]▁"
+    assert len(sparkline(chunks * 30, 1.0).replace("[red]", "").replace("[/red]", "")) <= 24
+
+
+@pytest.fixture(scope="module")
+def evidently():
+    with warnings.catch_warnings():
+        # What its own imports deprecate is its business.
+        warnings.simplefilter("ignore")
+        from reference_system.monitoring import evidently_report
+
+    return evidently_report
+
+
+def test_the_page_has_our_verdicts_and_loads_nothing(files, evidently):
+    tables = [open_table(files / f"{name}.parquet", lambda *_: None).view(name) for name in ("old", "moved")]
+    found = compare_tables(*tables, DriftSettings(chunk_size=1_000))
+    frames = [sampled_rows(table, found, rows, 500) for table, rows in zip(tables, (4_000, 2_000), strict=True)]
+    page = evidently.render(*frames, found)
+
+    assert [len(frame) for frame in frames] == [500, 500]
+    assert "Drift in 1 of 5 columns" in page
+    assert "&lt;b&gt;[red]" in page
+    assert not re.search(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", page)
+    assert not re.search(r"""(?:import|fetch|url)\(\s*["']?https?:""", page)
+    assert "default-src 'none'" in page
+    # Evidently's own verdict is ours.
+    assert "Drift is detected for 20.0% of columns (1 out of 5)" in page
+
+
+def test_our_pass_gives_evidentlys_own_psi(evidently):
+    before, now = drawn(2_000, 10, 0), drawn(2_000, 10, 1)
+    texts = [name for name in before if name.startswith("text")]
+    frames = [pd.DataFrame({name: cells.to_pandas() for name, cells in each.items()}) for each in (before, now)]
+    theirs = evidently.run_preset(*frames, texts, "psi")
+
+    assert evidently_psi(before, now) == pytest.approx(theirs, abs=1e-9)
+    assert max(theirs.values()) > 0.01

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from reference_system.monitoring.report import Finding
+from reference_system.monitoring.retraining import Past, rule, wait_of
+
+NOW = datetime(2025, 4, 10, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+DRIFT = Finding(use_case="fraud", kind="drift", text="drift in amount", next_command="x", trigger="drift")
+MISSED = Finding(use_case="fraud", kind="outcomes", text="frauds missed", next_command="x", trigger="performance")
+NEWS = Finding(use_case="fraud", kind="outcomes", text="more frauds", next_command="x")
+REFUSED = Finding(use_case="events", kind="schema", text="200 records refused", next_command="x")
+DEGRADED = Finding(use_case="recommendation", kind="quality", text="9% by a rule", next_command="x")
+
+
+def trigger_of(*findings, use_case="fraud", **past):
+    return rule(use_case, findings, Past(champion="3", **past), now=NOW).trigger
+
+
+@pytest.mark.parametrize(
+    ("findings", "expected"),
+    [
+        ([], None),
+        ([NEWS], None),
+        ([DRIFT], "drift"),
+        ([MISSED], "performance"),
+        ([DRIFT, MISSED], "performance"),  # what is worse comes before what is different
+        ([DRIFT, DEGRADED], "drift"),  # the other use case's fault
+    ],
+)
+def test_what_calls_for_a_training(findings, expected):
+    assert trigger_of(*findings) == expected
+    assert trigger_of(*findings, use_case="recommendation") is None
+
+
+def test_what_was_learned_from_broken_rows_would_be_broken():
+    ruling = rule("fraud", [MISSED, REFUSED], Past(champion="3"), now=NOW)
+    assert ruling.trigger is None
+    assert ruling.reason == "the data are at fault and come first: 200 records refused (frauds missed)"
+
+
+def test_a_release_that_is_on_is_waited_for():
+    ruling = rule("fraud", [MISSED], Past(champion="3", busy="the release of version 4 (canary)"), now=NOW)
+    assert (ruling.trigger, ruling.reason) == (
+        None,
+        "the release of version 4 (canary) is under way (frauds missed)",
+    )
+
+
+def test_without_a_champion_there_is_nothing_to_replace():
+    assert rule("fraud", [DRIFT], Past(champion=None), now=NOW).trigger is None
+
+
+@pytest.mark.parametrize(
+    ("days_ago", "fruitless", "expected"),
+    [
+        (1.9, 0, None),  # the last one ended in a release: two days all the same
+        (2.0, 0, "drift"),
+        (1.9, 1, None),
+        (2.0, 1, "drift"),
+        (3.9, 2, None),
+        (4.0, 2, "drift"),
+        (15.9, 9, None),  # never longer than sixteen days
+        (16.0, 9, "drift"),
+    ],
+)
+def test_alarms_are_answered_every_two_days_and_less_often_where_that_led_to_nothing(days_ago, fruitless, expected):
+    assert trigger_of(DRIFT, last=NOW - days_ago * DAY, fruitless=fruitless) == expected
+
+
+def test_a_refusal_for_time_says_until_when():
+    past = Past(champion="3", last=NOW - DAY, fruitless=2)
+    ruling = rule("fraud", [DRIFT], past, now=NOW)
+    assert ruling.not_before == NOW + 3 * DAY == past.last + wait_of(past)
+    assert "1.0 days ago and led to nothing 2 times; not before 04-13 12:00" in ruling.reason
+
+
+def test_an_alarm_that_never_ends_is_answered_a_bounded_number_of_times():
+    """However often the policy is asked in thirty days of a false alarm, and nothing comes of any training."""
+    past, trained = Past(champion="3"), []
+    for hour in range(0, 30 * 24, 6):
+        now = NOW + timedelta(hours=hour)
+        if rule("fraud", [DRIFT], past, now=now).trigger:
+            trained.append(now)
+            past = Past(champion="3", last=now, fruitless=len(trained))
+    assert [(moment - NOW) / DAY for moment in trained] == [0, 2, 6, 14]

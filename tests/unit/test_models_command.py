@@ -1,0 +1,124 @@
+"""`workbook models` on a state directory with tiny bundles: no MLflow, no serving, no training."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from time import monotonic
+
+import pytest
+from tiny_models import tiny_bundle
+from typer.testing import CliRunner
+
+from reference_system import cli
+from reference_system.clock import Heartbeat, write_heartbeat
+from reference_system.paths import StatePaths
+from reference_system.registry.bundles import current_version
+from reference_system.registry.promotions import Decision, append_decision, read_decisions
+from reference_system.registry.releases import begin, read_release
+
+NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def workbook(tmp_path, monkeypatch, port_offset):
+    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("WORKBOOK_PORT_OFFSET", str(port_offset))
+    write_heartbeat(StatePaths(tmp_path).clock, Heartbeat(event_time=NOON, wall_seconds=0.0, speed=0.0))
+
+    def run(*words):
+        return CliRunner().invoke(cli.app, ["models", *words], catch_exceptions=False)
+
+    return run
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Version 1 was champion, 2 is; 3 was refused, 4 promoted by the gate."""
+    root = StatePaths(tmp_path).bundles
+    for version in ("1", "2", "3", "4"):
+        tiny_bundle(root, version=version)
+    answers = {"1": "promote", "2": "promote", "3": "refuse", "4": "promote"}
+    for version, answer in answers.items():
+        why = (answer, f"because of {version}")
+        append_decision(root, decision("gate", version, reasons=why))
+    for version in ("1", "2"):
+        append_decision(root, decision("champion", version))
+    (root / "fraud" / "current").write_text("2")
+    return root
+
+
+def decision(kind, version, reasons=()):
+    return Decision(event_timestamp=NOON, use_case="fraud", kind=kind, version=version, reasons=reasons)
+
+
+def test_before_any_training_the_list_says_which_command_makes_a_model(workbook):
+    assert "workbook train fraud" in workbook("list").output
+
+
+def test_the_list_says_what_became_of_each_version(workbook, root):
+    begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    rows = json.loads(workbook("list", "fraud", "--json").stdout)["models"]
+    assert {row["version"]: row["stage"] for row in rows} == {
+        "4": "challenger (shadow)",
+        "3": "refused",
+        "2": "champion",
+        "1": "retired",
+    }
+    assert rows[0]["estimator"] == "logistic_regression"
+    assert rows[0]["value"] == 0.5
+
+
+def test_a_damaged_bundle_is_in_the_list_with_its_problem(workbook, root):
+    (root / "fraud" / "3" / "manifest.json").write_text("{}")
+    rows = json.loads(workbook("list", "--json").stdout)["models"]
+    assert [row["version"] for row in rows if row["problem"]] == ["3"]
+
+
+def test_a_rollback_goes_to_the_champion_before_ends_the_release_and_says_what_is_away(workbook, root):
+    begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    began = monotonic()
+    said = workbook("rollback", "fraud").output
+    assert monotonic() - began < 5.0
+    assert current_version(root, "fraud") == "1"
+    assert "version 1 is champion (before: 2)" in said
+    assert "MLflow does not answer" in said
+    assert "serving does not answer" in said
+    assert read_release(root, "fraud") is None
+    stages = {row["version"]: row["stage"] for row in json.loads(workbook("list", "--json").stdout)["models"]}
+    assert stages == {"4": "rolled back", "3": "refused", "2": "rolled back", "1": "champion"}
+    assert [one.kind for one in read_decisions(root)][-3:] == ["rolled back", "rolled back", "champion"]
+
+
+def test_a_second_rollback_has_nothing_to_go_back_to(workbook, root):  # noqa: ARG001 - the bundles must be there
+    workbook("rollback", "fraud")
+    again = workbook("rollback", "fraud")
+    assert again.exit_code == 1
+    assert "no other champion" in again.output
+
+
+def test_a_version_that_the_gate_refused_needs_force(workbook, root):
+    refused = workbook("promote", "fraud", "3", "--yes")
+    assert refused.exit_code == 1
+    assert "because of 3" in refused.output
+    assert "--force" in refused.output
+    assert workbook("promote", "fraud", "3", "--yes", "--force").exit_code == 0
+    assert current_version(root, "fraud") == "3"
+
+
+def test_a_damaged_bundle_cannot_be_promoted_and_the_release_goes_on(workbook, root):
+    begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    (root / "fraud" / "1" / "model.onnx").write_bytes(b"damaged")
+    refused = workbook("promote", "fraud", "1", "--yes")
+    assert refused.exit_code == 1
+    assert "digest" in refused.output
+    assert current_version(root, "fraud") == "2"
+    assert read_release(root, "fraud") is not None
+
+
+def test_promoting_the_champion_says_that_it_is(workbook, root):  # noqa: ARG001 - the bundles must be there
+    assert "is the champion of fraud already" in workbook("promote", "fraud", "2", "--yes").output
+
+
+def test_a_version_without_a_card_is_named(workbook, root):  # noqa: ARG001 - the bundles must be there
+    assert "no version 9 with a model card" in workbook("show", "fraud", "9").output
