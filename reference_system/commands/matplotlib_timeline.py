@@ -22,11 +22,11 @@ _MARKED = {"scenario": "tab:purple", "alarm": "tab:red", "retraining": "tab:oran
 
 def draw(story: Story, path: Path) -> None:
     """Write the picture; the suffix says in which format."""
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    upper, lower = figure.subplots(2, 1)
-    _fraud(upper, story)
-    _pages(lower, story)
-    for axes, use_case in ((upper, "fraud"), (lower, "recommendation")):
+    told = {each.use_case for each in story.happenings}
+    panels = [(use_case, panel) for use_case, panel in _PANELS.items() if use_case in told or not told]
+    figure = Figure(figsize=(11, 3.5 * len(panels)), layout="constrained")
+    for axes, (use_case, panel) in zip(figure.subplots(len(panels), 1, squeeze=False).flat, panels, strict=True):
+        panel(axes, story)
         _mark(axes, [each for each in story.happenings if each.use_case == use_case])
         axes.grid(alpha=0.3)
         axes.xaxis_date()
@@ -67,6 +67,9 @@ def _pages(axes: Axes, story: Story) -> None:
             _line(axes, f"version {version}", points)
     if story.recommendation_days:
         axes.legend(fontsize="small")
+
+
+_PANELS = {"fraud": _fraud, "recommendation": _pages}
 
 
 def _line(axes: Axes, name: str, points: Sequence[tuple[int, float, bool]]) -> None:

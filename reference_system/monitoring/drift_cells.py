@@ -18,6 +18,7 @@ from reference_system.windows import Floats
 
 CellType = Literal["number", "text", "moment", "nothing", "other"]
 Mask = NDArray[np.bool_]
+_TRUTH = pa.array(["true", "false"])
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 
 
@@ -28,17 +29,20 @@ def cell_type(kind: pa.DataType) -> CellType:
         return cell_type(kind.value_type)
     if pa.types.is_null(kind):
         return "nothing"
-    if any(
-        check(kind) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_decimal)
-    ):
+    if any(check(kind) for check in (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)):
         return "number"
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+    # Truth values are texts, because a file without types (CSV) has them so.
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if pa.types.is_string_view(kind):
         return "text"
     return "moment" if pa.types.is_temporal(kind) else "other"
 
 
 def encoded(cells: pa.Array) -> pa.Array:
     """The same cells; texts as codes into their distinct texts, so that whatever reads them reads each text once."""
+    if pa.types.is_boolean(cells.type):
+        cells = cells.cast(pa.string())
     return cells.dictionary_encode() if cell_type(cells.type) == "text" else cells
 
 
@@ -96,10 +100,17 @@ def _decoded(cells: pa.Array) -> pa.Array:
 
 
 def _codes(cells: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Distinct texts, trimmed, null where blank; and the place of each cell, one past the last where it is null."""
+    """Distinct texts, tidied, null where blank; and the place of each cell, one past the last where it is null."""
     found = encoded(cells)
     indices = found.indices.fill_null(len(found.dictionary)) if found.null_count else found.indices
-    return _trimmed(found.dictionary), indices.to_numpy(zero_copy_only=False)
+    return _tidied(found.dictionary), indices.to_numpy(zero_copy_only=False)
+
+
+def _tidied(texts: pa.Array) -> pa.Array:
+    """Trimmed, and truth values in one spelling."""
+    trimmed = _trimmed(texts)
+    lower = pc.utf8_lower(trimmed)
+    return pc.if_else(pc.is_in(lower, _TRUTH), lower, trimmed)
 
 
 def _trimmed(cells: pa.Array) -> pa.Array:
@@ -124,7 +135,5 @@ def _iso(cells: pa.Array) -> pa.Array:
 
 
 def _floats(cells: pa.Array) -> Floats:
-    numbers = cells.cast(pa.uint8()) if pa.types.is_boolean(cells.type) else cells
-    if not pa.types.is_float64(numbers.type):
-        numbers = numbers.cast(pa.float64(), safe=False)
+    numbers = cells if pa.types.is_float64(cells.type) else cells.cast(pa.float64(), safe=False)
     return np.asarray(numbers.to_numpy(zero_copy_only=False))

@@ -59,11 +59,12 @@ def compare_tables(reference: TableView, current: TableView, settings: DriftSett
         name: Counted(kind=kind, bins=bins[name], windows=windows[name], window=window, chunks=chunks[name], rows=rows)
         for name, kind in kinds.items()
     }
-    types = {name: (reference.types[name], current.types[name]) for name in kinds}
+    typed = not any(_is_typeless(table) for table in (reference, current))
+    types = {name: (reference.types[name], current.types[name]) for name in kinds} if typed else {}
     return TableDrift(
         columns={name: judge(each, settings, columns=len(kinds)) for name, each in counted.items()},
         left_out=left_out | _in_one_only(reference, current, settings),
-        figures={name: figures(each, settings, _type_note(*types[name])) for name, each in counted.items()},
+        figures={name: figures(each, settings, _type_note(types.get(name))) for name, each in counted.items()},
         settings=settings,
         rows={"reference": before.rows, "current": after.rows},
         notes=[],
@@ -176,5 +177,10 @@ def _count(table: TableView, bins: Mapping[str, Bins], chunks: Places) -> dict[s
     return counts
 
 
-def _type_note(before: pa.DataType, after: pa.DataType) -> str:
-    return "" if before == after else f"its type changed from {before} to {after}"
+def _type_note(types: tuple[pa.DataType, pa.DataType] | None) -> str:
+    return "" if types is None or types[0] == types[1] else f"its type changed from {types[0]} to {types[1]}"
+
+
+def _is_typeless(table: TableView) -> bool:
+    """Whether it comes from a file of texts, such as CSV: then its types say nothing."""
+    return all(pa.types.is_string(kind) for kind in table.types.values())

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from html import escape
 
 import pandas as pd
-from evidently import DataDefinition, Dataset, Report  # type: ignore[import-untyped]
-from evidently.legacy.calculations.stattests import StatTest, register_stattest  # type: ignore[import-untyped]
-from evidently.legacy.core import ColumnType  # type: ignore[import-untyped]
-from evidently.presets import DataDriftPreset  # type: ignore[import-untyped]
+from evidently import DataDefinition, Dataset, Report
+from evidently.legacy.calculations.stattests import StatTest, register_stattest
+from evidently.legacy.core import ColumnType
+from evidently.presets import DataDriftPreset
 
 from reference_system.monitoring.drift_verdicts import TableDrift
 

@@ -79,7 +79,7 @@ def _likeliest(terms: Floats, labels: Floats) -> Floats:
         chances = 1.0 / (1.0 + np.exp(-logits))
         slope = terms.T @ (chances - labels) + penalty * weights
         curve = (terms * (chances * (1.0 - chances))[:, None]).T @ terms + np.diag(penalty + _CLOSE)
-        step = np.linalg.solve(curve, slope)
+        step = np.asarray(np.linalg.solve(curve, slope), np.float64)
         if loss - after < _CLOSE * max(1.0, abs(after)):
             break
         loss = after

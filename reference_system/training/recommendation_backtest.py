@@ -34,6 +34,7 @@ from reference_system.training.recommender_search import KINDS, Choice, Hiding, 
 
 Split = Literal["temporal", "random"]
 BASELINES = ("popularity", "recent_popularity")
+_FEW_USERS = 100
 _HIDING: dict[Split, Hiding] = {"temporal": "newest", "random": "random"}
 
 
@@ -111,7 +112,12 @@ def backtest(  # noqa: PLR0913 - what is split, how, and who is told
         metrics_without_history=_cold(history, wanted, cold, choice, k),
         chosen=choice.best,
         winner=winner.name,
-        notes=(_verdict(models, winner, choice, ndcg), choice.note, *limits_of(history)),
+        notes=(
+            _verdict(models, winner, choice, ndcg),
+            *_doubts(models, winner, k, users=len(warm)),
+            choice.note,
+            *limits_of(history),
+        ),
     )
 
 
@@ -155,3 +161,15 @@ def _verdict(models: tuple[JudgedRecommender, ...], winner: JudgedRecommender, c
         return text
     worse = ", less than popularity" if chosen.metrics[ndcg] < plain.metrics[ndcg] else ""
     return f"{text}; {chosen.name} was chosen before the test and has {chosen.metrics[ndcg]:.4f}{worse}"
+
+
+def _doubts(models: tuple[JudgedRecommender, ...], winner: JudgedRecommender, k: int, *, users: int) -> list[str]:
+    """What keeps the verdict from being the whole truth."""
+    recall = f"recall@{k}"
+    best = max(models, key=lambda model: model.metrics[recall])
+    doubts = []
+    if best.metrics[recall] > winner.metrics[recall]:
+        doubts.append(f"by {recall} {best.name} wins: {best.metrics[recall]:.4f} and {winner.metrics[recall]:.4f}")
+    if users < _FEW_USERS:
+        doubts.append(f"only {users} users judge: differences of a few hundredths are chance")
+    return doubts

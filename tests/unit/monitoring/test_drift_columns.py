@@ -35,7 +35,8 @@ def drawn(seed=0):
     [
         (drawn().normal(size=ROWS), "number"),
         (drawn().poisson(3, ROWS), "number"),
-        (drawn().random(ROWS) < 0.3, "number"),
+        (drawn().random(ROWS) < 0.3, "category"),
+        (["True" if each else "False" for each in drawn().random(ROWS) < 0.3], "category"),
         (drawn().normal(size=ROWS).astype(np.float32), "number"),
         ([f"{value:.2f}" for value in drawn().normal(size=ROWS)], "number"),
         (["?" if i % 20 == 0 else f"{v:.1f}" for i, v in enumerate(drawn().normal(size=ROWS))], "number"),

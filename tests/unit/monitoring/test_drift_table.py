@@ -127,6 +127,19 @@ def test_columns_that_changed_their_type_are_compared_and_said_to():
     assert found.figures["x"].note == "its type changed from double to string"
 
 
+def test_a_file_without_types_changes_none_and_its_truth_values_are_those_of_a_typed_one():
+    rng = np.random.default_rng(5)
+    before, now = rng.normal(size=2_000), rng.normal(size=2_000)
+    flags, later = rng.random(2_000) < 0.3, rng.random(2_000) < 0.3
+    found = compare_tables(
+        table(x=before, flag=flags),
+        table(x=[f"{value}" for value in now], flag=["True" if each else "FALSE" for each in later]),
+        settings(),
+    )
+    assert found.drifted == []
+    assert {figures.note for figures in found.figures.values()} == {""}
+
+
 def test_columns_of_one_table_alone_are_named():
     found = compare_tables(
         table("old", x=np.arange(100) % 7, gone=np.zeros(100)),

@@ -12,7 +12,7 @@ from reference_system.errors import TrainingError
 from reference_system.training import recommender_search
 from reference_system.training.interactions import hidden_items, history_of
 from reference_system.training.ranked_lists import NO_ITEM, all_lists, best_of, judged
-from reference_system.training.recommendation_backtest import backtest
+from reference_system.training.recommendation_backtest import JudgedRecommender, _doubts, backtest
 from reference_system.training.recommender_search import choose, fit
 from reference_system.training.recommenders import Popularity, popularity
 
@@ -95,6 +95,19 @@ def test_it_is_said_when_popularity_wins():
     assert report.winner == "popularity"
     assert "popularity wins: ndcg@2" in report.notes[0]
     assert "no model here is worth its cost" in report.notes[0]
+
+
+def test_it_is_said_when_recall_disagrees_and_when_few_users_judge():
+    one, other = (
+        JudgedRecommender(
+            name=name, metrics={"ndcg@5": ndcg, "recall@5": recall}, validation=None, seconds=0.0, parameters={}
+        )
+        for name, ndcg, recall in (("popularity", 0.2, 0.4), ("autoencoder", 0.3, 0.1))
+    )
+    doubts = _doubts((one, other), other, 5, users=23)
+    assert doubts[0] == "by recall@5 popularity wins: 0.4000 and 0.1000"
+    assert "only 23 users judge" in doubts[1]
+    assert _doubts((one, other), one, 5, users=500) == []
 
 
 def test_what_judges_has_no_part_in_the_choice():
