@@ -8,7 +8,9 @@ report must not.
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from time import monotonic, sleep
 from typing import get_args
@@ -17,6 +19,7 @@ import msgspec
 import numpy as np
 
 from reference_system.flows.ingestion_loop import FaultPoint
+from reference_system.paths import StatePaths
 from reference_system.proofs.drill_child import NAIVE_POINT, REFUSED, Fault
 from reference_system.proofs.drill_consumers import DrillConsumer
 from reference_system.proofs.drill_report import DrillReport
@@ -133,17 +136,19 @@ def zombie(stage: Stage, *, times: int) -> DrillReport:
         stage.progress(0.85 * number / times, f"{number} of {times} zombies refused")
         doom = draw_doom(stage.rng, signal.SIGSTOP)
         consumer = stage.fleet.start(replace(stage.plan(), fault=doom.fault))
-        _feed_until_paused(stage, consumer, doom)
-        # The successor finds all tasks, takes what is there and leaves in order.
-        stage.settle()
-        stage.feed(20)
-        consumer.resume()
-        ending = _feed_until_ended(stage, consumer)
+        try:
+            _feed_until_paused(stage, consumer, doom)
+            # The successor finds all tasks, takes what is there and leaves in order.
+            stage.settle()
+            stage.feed(20)
+            consumer.resume()
+            ending = _feed_until_ended(stage, consumer)
+        finally:
+            consumer.kill()
         if ending == REFUSED:
             faults[f"{doom.name}, refused"] += 1
         else:
             problems.append(f"zombie {number} (stopped: {doom.name}) was not refused: exit code {ending}")
-        consumer.kill()
     return stage.finish("zombie", faults, problems)
 
 
@@ -155,6 +160,22 @@ def _feed_until_paused(stage: Stage, consumer: DrillConsumer, doom: Doom) -> Non
         if consumer.age > max(doom.seconds, earliest):
             consumer.pause()
         sleep(_TICK_SECONDS)
+        # Whoever stands still within a transaction keeps its file, and nobody can take the task: that is no zombie.
+        if consumer.is_paused() and _holds_a_file(stage):
+            consumer.resume()
+            sleep(_TICK_SECONDS)
+
+
+def _holds_a_file(stage: Stage) -> bool:
+    """Whether a task's file cannot be written to now."""
+    for path in StatePaths(stage.settings.state_dir).stream_tasks.glob("task-*.sqlite"):
+        try:
+            with closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as db:
+                db.execute("BEGIN IMMEDIATE")
+                db.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            return True
+    return False
 
 
 def _feed_until_ended(stage: Stage, consumer: DrillConsumer) -> int | None:
