@@ -69,7 +69,7 @@ test: dev-env ## every test: unit, integration (real broker), end to end
 coverage: dev-env ## every test, one after the other, with the lines that none of them reaches
 	@$(PYTEST) --cov --cov-report=term:skip-covered
 
-test-unit: dev-env ## unit tests, under a minute
+test-unit: dev-env ## the unit tests alone, which need no broker
 	@$(PYTEST) tests/unit
 
 test-integration: dev-env ## tests against a real broker and real stores
