@@ -24,7 +24,7 @@ from reference_system.use_cases.fraud.policy import Decision
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_PAGE = 10
 _FIELD = re.compile(r"`\$((?:\.[^`]*|\[[^`]*)?)`")
-_NAMED_FIELD = re.compile(r"field `([^`]*)`")
+_NAMED_FIELD = re.compile(r"field `(.*?)`(?: - at `\$|\Z)", re.DOTALL)
 # A name that a stranger chose is shown only so far.
 _MAX_SHOWN = 64
 
@@ -161,11 +161,11 @@ def _invalid(message: str) -> RequestRefused:
     """A 422 from msgspec's message, which names the field by its path or, for a missing or unknown one, by name."""
     path = _FIELD.search(message)
     named = _NAMED_FIELD.search(message)
-    field = named.group(1) if named else path.group(1).lstrip(".") if path else ""
+    field = named.group(1) if named else (path.group(1).lstrip(".") or None) if path else None
     expected = message.split(" - at `$", maxsplit=1)[0]
-    if len(field) > _MAX_SHOWN:
+    if field is not None and len(field) > _MAX_SHOWN:
         expected, field = expected.replace(field, field[:_MAX_SHOWN] + "…"), field[:_MAX_SHOWN] + "…"
-    return RequestRefused(422, "invalid_field", expected, field=field or None)
+    return RequestRefused(422, "invalid_field", expected, field=field)
 
 
 def _not_json(body: bytes) -> RequestRefused:

@@ -131,6 +131,8 @@ DEEP = b"[" * 30_000 + b"]" * 30_000
 FRAUD_REFUSALS = [
     ({**PAYMENT, "colour": 1}, "colour", "unknown"),
     ({**PAYMENT, "x" * 300: 1}, "x" * 64 + "…", "unknown"),
+    ({**PAYMENT, "": 1}, "", "unknown"),
+    ({**PAYMENT, "`": 1}, "`", "unknown"),
     (without(PAYMENT, "amount"), "amount", "missing"),
     (without(PAYMENT, "customer_id"), "customer_id", "missing"),
     ({**PAYMENT, "amount": "12.5"}, "amount", "float"),
