@@ -26,7 +26,7 @@ def status(*, json: Annotated[bool, typer.Option("--json", help="For programs.")
     import msgspec
 
     from reference_system.settings import load_settings
-    from reference_system.stack.status_report import status_report
+    from reference_system.stack.status_report import ORPHANED, status_report
 
     settings = load_settings()
     report = status_report(settings)
@@ -35,6 +35,8 @@ def status(*, json: Annotated[bool, typer.Option("--json", help="For programs.")
     else:
         print_services(settings, report.services)
         _print_figures(report)
+        if any(service.state == ORPHANED for service in report.services):
+            typer.echo("\nthe supervisor is gone, its processes are not; run `make up`", err=True)
     if not report.all_healthy:
         raise typer.Exit(NOT_HEALTHY)
 

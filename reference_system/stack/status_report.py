@@ -14,7 +14,7 @@ from reference_system.clock import SimulatedClock
 from reference_system.errors import WorkbookError
 from reference_system.paths import StatePaths
 from reference_system.stack.metrics_page import read_metrics
-from reference_system.stack.processes import resident_mb
+from reference_system.stack.processes import marked_processes, resident_mb
 from reference_system.stack.services import services
 from reference_system.stack.supervisor_client import ALIVE_STATES, NotAnswering, Supervisor
 from reference_system.use_cases import TOPICS
@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from reference_system.stack.supervisor_client import Supervised
 
 HEALTHY = "healthy"
+ORPHANED = "orphaned"
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One service. `state`: healthy, starting, unhealthy, restarting, failed or stopped."""
+    """One service. `state`: healthy, starting, unhealthy, restarting, failed, stopped, or orphaned.
+
+    An orphaned one runs, but its supervisor is gone: nobody would start it again.
+    """
 
     name: str
     state: str
@@ -81,8 +85,25 @@ def service_states(settings: Settings) -> list[ServiceStatus]:
     try:
         supervised = Supervisor(settings).processes()
     except NotAnswering:
-        supervised = {}
+        return _without_supervisor(settings)
     return [_service_status(settings, service, supervised.get(service.name)) for service in services(settings)]
+
+
+def _without_supervisor(settings: Settings) -> list[ServiceStatus]:
+    """Nothing runs, or what a killed supervisor left behind."""
+    pids: dict[str, int] = {}
+    for found in marked_processes(settings.state_dir):
+        pids.setdefault(found.service, found.pid)  # in order of their pids: a parent comes before its workers
+    return [
+        ServiceStatus(
+            name=service.name,
+            state="stopped" if (pid := pids.get(service.name)) is None else ORPHANED,
+            url=service.url,
+            pid=pid,
+            rss_mb=None if pid is None else resident_mb(pid),
+        )
+        for service in services(settings)
+    ]
 
 
 def _service_status(settings: Settings, service: Service, process: Supervised | None) -> ServiceStatus:

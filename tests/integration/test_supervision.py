@@ -20,7 +20,7 @@ from reference_system.stack.ports import is_port_free
 from reference_system.stack.processes import marked_processes
 from reference_system.stack.services import service_named
 from reference_system.stack.state_dir import prepare_state_dir
-from reference_system.stack.status_report import service_states
+from reference_system.stack.status_report import ORPHANED, service_states
 from reference_system.stack.supervisor_client import NotAnswering, Supervisor
 from reference_system.stack.supervisor_config import write_config
 from reference_system.stack.supervisor_daemon import (
@@ -133,6 +133,8 @@ def test_the_orphans_of_a_killed_supervisor_are_found_and_stopped(
     os.kill(daemon, signal.SIGKILL)
     until(lambda: not supervisor.is_alive())
     assert psutil.pid_exists(kafka)
+    seen = {service.name: (service.state, service.pid) for service in service_states(settings)}
+    assert (seen["kafka"], seen["mlflow"]) == ((ORPHANED, kafka), ("stopped", None))
 
     assert [(found.pid, found.service) for found in end_orphans(settings)] == [(kafka, "kafka")]
 
