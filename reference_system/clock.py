@@ -10,8 +10,6 @@ Invariant: a reader's clock never runs more than `GRACE_SECONDS` of real time pa
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,6 +17,9 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+
+from reference_system.errors import StateError
+from reference_system.replaced_files import read_record, replace_file
 
 # A heartbeat comes about four times a second; two seconds without one mean that the world has stopped.
 GRACE_SECONDS = 2.0
@@ -78,15 +79,14 @@ def read_heartbeat(path: Path) -> Heartbeat:
     """The last heartbeat.
 
     Raises:
-        FileNotFoundError: if no world ever ran here.
+        StateError: if no world ever ran here, or the file is not a heartbeat.
     """
-    return msgspec.json.decode(path.read_bytes(), type=Heartbeat)
+    beat = read_record(path, Heartbeat)
+    if beat is None:
+        raise StateError(f"no world has run in {path.parent} yet", next_command="make up")
+    return beat
 
 
 def write_heartbeat(path: Path, beat: Heartbeat) -> None:
     """Replace the heartbeat atomically: a reader sees the old one or the new one, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(beat))
-    Path(name).replace(path)
+    replace_file(path, msgspec.json.encode(beat))

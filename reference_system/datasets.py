@@ -26,11 +26,12 @@ import msgspec
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
+from reference_system.replaced_files import read_record, replace_file
 from reference_system.settings import Settings
 
 LIVE = "live"
 LIST_COMMAND = "workbook data list"
-_MANIFEST, _DRAFT = "dataset.json", "dataset.json.draft"
+_MANIFEST = "dataset.json"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _VERSION = re.compile(r"v[0-9]+")
 
@@ -95,12 +96,7 @@ def find_manifest(settings: Settings, name: str) -> Manifest | None:
         StateError: if no dataset may have this name, or the manifest cannot be read.
     """
     path = dataset_folder(settings, name) / _MANIFEST
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except FileNotFoundError:
-        return None
-    except msgspec.MsgspecError as error:
-        raise StateError(f"{path} cannot be read: {error}", next_command=f"workbook data remove {name}") from error
+    return read_record(path, Manifest, next_command=f"workbook data remove {name}")
 
 
 def read_manifest(settings: Settings, name: str) -> Manifest:
@@ -151,12 +147,8 @@ def begin_version(settings: Settings, name: str, before: int | None) -> StatePat
 
 def publish(settings: Settings, name: str, manifest: Manifest) -> None:
     """Make the manifest's version the one that readers find."""
-    path = dataset_folder(settings, name) / _MANIFEST
-    draft = path.with_name(_DRAFT)
-    with draft.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(manifest), indent=2))
-        os.fsync(file.fileno())
-    draft.replace(path)
+    content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
+    replace_file(dataset_folder(settings, name) / _MANIFEST, content, durable=True)
 
 
 def clear_leftovers(settings: Settings) -> None:
@@ -168,7 +160,8 @@ def clear_leftovers(settings: Settings) -> None:
         for entry in list(folder.iterdir()):
             if _VERSION.fullmatch(entry.name) and (manifest is None or entry.name != f"v{manifest.version}"):
                 shutil.rmtree(entry)
-        (folder / _DRAFT).unlink(missing_ok=True)
+        for draft in folder.glob(f".{_MANIFEST}.*"):
+            draft.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
 
+from reference_system.proofs.onnx_tiny_bundle import INPUTS, tiny_model
 from reference_system.registry.bundles import (
     Catalogue,
     DataWindow,
@@ -18,31 +18,8 @@ from reference_system.registry.bundles import (
     write_bundle,
 )
 
-INPUTS = ("height", "weight", "age")
 WEIGHTS = np.array([0.5, -0.25, 1.0], np.float32)
 ROWS = np.random.default_rng(5).normal(size=(16, len(INPUTS))).astype(np.float32)
-
-
-def tiny_onnx(weights=WEIGHTS):
-    """Logistic regression with these weights, as ONNX bytes."""
-    width = len(weights)
-    graph = helper.make_graph(
-        [
-            helper.make_node("MatMul", ["rows", "weights"], ["logits"]),
-            helper.make_node("Sigmoid", ["logits"], ["one"]),
-            helper.make_node("Sub", ["all", "one"], ["zero"]),
-            helper.make_node("Concat", ["zero", "one"], ["probabilities"], axis=1),
-        ],
-        "tiny",
-        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, [None, width])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
-        [
-            numpy_helper.from_array(np.asarray(weights, np.float32)[:, None], "weights"),
-            numpy_helper.from_array(np.ones((1, 1), np.float32), "all"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    return model.SerializeToString()
 
 
 def tiny_scores(rows=ROWS, weights=WEIGHTS):
@@ -87,7 +64,7 @@ def tiny_bundle(root: Path, use_case="fraud", version="1", *, catalogue=None, go
     return write_bundle(
         version_folder(root, use_case, version),
         tiny_manifest(use_case, version, **changes),
-        model=tiny_onnx(),
+        model=tiny_model(tuple(WEIGHTS)),
         golden=golden or Golden(inputs=ROWS, scores=tiny_scores()),
         catalogue=catalogue,
     )

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from reference_system.commands.backtest_fraud_report import FoldReport
     from reference_system.settings import Settings
     from reference_system.training.fraud_backtest import Payments, Plan
-    from reference_system.windows import Floats
 
 app = typer.Typer()
 
@@ -91,9 +90,11 @@ def fraud(  # noqa: PLR0913, PLR0917 - the protocol
 def _run(settings: Settings, dataset: str, plan: Plan, predictions: Path | None) -> list[FoldReport]:
     """Backtest every fold, and write the scores if they are asked for."""
     import numpy as np
+    import pyarrow as pa
 
     from reference_system.commands.backtest_fraud_report import timed
     from reference_system.commands.proof_progress import progress_bar
+    from reference_system.commands.table_files import write_table
     from reference_system.training.fraud_backtest import Backtest
 
     reports: list[FoldReport] = []
@@ -113,7 +114,8 @@ def _run(settings: Settings, dataset: str, plan: Plan, predictions: Path | None)
             scores.append(outcome.scores)
         progress(1.0, "done")
     if predictions is not None:
-        write_predictions(predictions, ids.take(np.concatenate(places)), np.concatenate(scores))
+        table = pa.table({"transaction_id": ids.take(np.concatenate(places)), "score": np.concatenate(scores)})
+        write_table(predictions, table)
     return reports
 
 
@@ -128,7 +130,7 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]
     import pyarrow.compute as pc
 
     from reference_system import delta_lake
-    from reference_system.commands.features import with_own_types
+    from reference_system.commands.table_files import with_own_types
     from reference_system.datasets import LIVE, dataset_paths, order_folder, read_manifest
     from reference_system.errors import StateError
     from reference_system.features.duckdb_inputs import events_in_order, fraud_inputs
@@ -161,35 +163,13 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]
     )
 
 
-def write_predictions(path: Path, ids: pa.Array, scores: Floats) -> None:
-    """`transaction_id, score`, in the order of time; beside and renamed."""
-    import pyarrow as pa
-    from pyarrow import csv
-
-    from reference_system.commands.features import write_whole
-
-    table = pa.table({"transaction_id": ids, "score": scores})
-    if path.suffix == ".parquet":
-        write_whole(path, table)
-        return
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        csv.write_csv(table, draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _require_names(model: str | None, predictions: Path | None) -> None:
     """Refuse what cannot work before the work begins."""
-    from reference_system.commands.features import require_writable
-    from reference_system.errors import StateError, TrainingError
+    from reference_system.commands.table_files import require_table
+    from reference_system.errors import TrainingError
     from reference_system.use_cases.fraud.model import CANDIDATES
 
     if model is not None and model not in CANDIDATES:
         raise TrainingError(f"there is no model {model!r} (there are {', '.join(CANDIDATES)})")
-    if predictions is None:
-        return
-    if predictions.suffix not in {".csv", ".parquet"}:
-        raise StateError(f"{predictions}: the name must end in .csv or .parquet")
-    require_writable(predictions)
+    if predictions is not None:
+        require_table(predictions)

@@ -95,9 +95,9 @@ def _window(paths: StatePaths, trained: datetime, days: int) -> Span:
     Raises:
         StateError: if there is no such window yet.
     """
+    from reference_system.clock import SimulatedClock
     from reference_system.errors import StateError
     from reference_system.flows.prefect_etl import Mark
-    from reference_system.flows.prefect_steps import event_time
     from reference_system.training.temporal_split import Span
     from reference_system.use_cases.recommendation.labels import ATTRIBUTION
 
@@ -105,13 +105,14 @@ def _window(paths: StatePaths, trained: datetime, days: int) -> Span:
     if not mark.exists():
         raise StateError("there are no feature tables yet", next_command="workbook etl")
     known = msgspec.json.decode(mark.read_bytes(), type=Mark).end
-    end = min(event_time(paths) - ATTRIBUTION, known)
+    settled = SimulatedClock(paths.clock).now() - ATTRIBUTION
+    end = min(settled, known)
     start = max(trained, end - timedelta(days=days))
     if start >= end:
         raise StateError(
             f"the version was trained at {trained:%Y-%m-%d %H:%M}, and outcomes and features are known up to"
             f" {end:%Y-%m-%d %H:%M}: nothing can judge it yet",
-            next_command="workbook etl" if known < event_time(paths) - ATTRIBUTION else "workbook status",
+            next_command="workbook etl" if known < settled else "workbook status",
         )
     return Span(start=start, end=end)
 

@@ -38,7 +38,8 @@ def start(
     """Let a version answer a random share of the viewers, and log who was answered by which."""
     import msgspec
 
-    from reference_system.commands.experiment_traffic import begin, event_time, require_free
+    from reference_system.clock import SimulatedClock
+    from reference_system.commands.experiment_traffic import begin, require_free
     from reference_system.experiments.definition import Experiment, salt_of
     from reference_system.paths import StatePaths
     from reference_system.settings import load_settings
@@ -46,7 +47,7 @@ def start(
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     control = require_free(settings, name, treatment)
-    now = event_time(paths)
+    now = SimulatedClock(paths.clock).now()
     experiment = Experiment(
         name=name,
         treatment=treatment,
@@ -103,8 +104,9 @@ def stop(name: Name, *, as_json: AsJson = False) -> None:
     """Let the champion answer everybody again, and keep the result."""
     import msgspec
 
+    from reference_system.clock import SimulatedClock
     from reference_system.commands.experiment_report import print_report
-    from reference_system.commands.experiment_traffic import end, event_time
+    from reference_system.commands.experiment_traffic import end
     from reference_system.errors import StateError
     from reference_system.experiments.definition import read_experiment
     from reference_system.paths import StatePaths
@@ -117,7 +119,7 @@ def stop(name: Name, *, as_json: AsJson = False) -> None:
             f"{name} was stopped at {experiment.stopped:%Y-%m-%d %H:%M} (event time)",
             next_command=f"workbook experiment status {name}",
         )
-    now = event_time(paths)
+    now = SimulatedClock(paths.clock).now()
     report = _report(paths, msgspec.structs.replace(experiment, stopped=now))
     ended = msgspec.structs.replace(experiment, stopped=now, result=report)
     end(paths, ended, report)

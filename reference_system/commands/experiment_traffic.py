@@ -7,10 +7,8 @@ nobody is exposed to, which can be stopped.
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Final
 
-from reference_system.clock import SimulatedClock
 from reference_system.errors import BundleRefused, ServiceError, StateError
 from reference_system.experiments.definition import Experiment, path_of, write_experiment
 from reference_system.experiments.report import Report
@@ -75,18 +73,6 @@ def _require_verified(paths: StatePaths, version: str) -> None:
         raise BundleRefused(
             f"version {version} cannot be a treatment: {error}", next_command=f"workbook models list {_USE_CASE}"
         ) from error
-
-
-def event_time(paths: StatePaths) -> datetime:
-    """The moment of event time; it stands still where the system does.
-
-    Raises:
-        ServiceError: no world ever ran here.
-    """
-    try:
-        return SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise ServiceError("no world ever ran here, so there is no event time", next_command="make up") from error
 
 
 def begin(paths: StatePaths, experiment: Experiment) -> None:

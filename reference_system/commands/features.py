@@ -1,7 +1,7 @@
 """`workbook features`: the inputs of a model, built from the lake.
 
-In: the live system or an imported dataset. Out: one Parquet file.
-Invariant: the values are those that the declarations give; a file is replaced whole or not at all.
+In: the live system or an imported dataset. Out: one file.
+Invariant: the values are those that the declarations give.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import typer
 
 from reference_system.commands import features_parity, features_replay
 from reference_system.commands.on_demand import UseCaseName
+from reference_system.commands.table_files import require_writable, with_own_types, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from reference_system.datasets import Manifest
     from reference_system.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Build features from the lake, and compare what was served with them.")
@@ -41,7 +41,9 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 @app.command("build")
 def build(
     use_case: Annotated[UseCaseName, typer.Argument(help="Whose inputs.")],
-    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write; one that exists is replaced.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Parquet, or CSV if it ends in .csv; one that exists is replaced.")
+    ],
     dataset: Annotated[str, typer.Option("--dataset", help="An imported dataset (`workbook data list`).")] = "live",
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was built as JSON.")] = False,
@@ -89,44 +91,5 @@ def build_inputs(settings: Settings, use_case: str, dataset: str, out: Path) -> 
         what = {"fraud": "payments", "recommendation": "ratings"}[use_case]
         raise StateError(f"the dataset {dataset!r} has no {what}", next_command="workbook data list")
     table = with_own_types(table, manifest)
-    write_whole(out, table)
+    write_table(out, table)
     return table
-
-
-def require_writable(out: Path) -> None:
-    """Refuse a file that cannot be written before the work begins.
-
-    Raises:
-        StateError: if it is a folder, or lies in none.
-    """
-    from reference_system.errors import StateError
-
-    if out.is_dir() or not out.parent.is_dir():
-        reason = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise StateError(f"{out} cannot be written: {reason}")
-
-
-def with_own_types(table: pa.Table, manifest: Manifest | None) -> pa.Table:
-    """The table with ids of the types that they had in the file, so that it can be merged with it."""
-    import pyarrow as pa
-
-    from reference_system.imports.file_shapes import FIELD_OF
-
-    types = {} if manifest is None else manifest.id_types
-    for position, name in enumerate(table.column_names):
-        kind = types.get(FIELD_OF.get(name, name))
-        if kind is not None:
-            table = table.set_column(position, name, table[name].cast(pa.type_for_alias(kind)))
-    return table
-
-
-def write_whole(path: Path, table: pa.Table) -> None:
-    """Write beside and rename: a reader sees the old file or the new one."""
-    import pyarrow.parquet as pq
-
-    draft = path.with_name(f".{path.name}.draft")
-    try:
-        pq.write_table(table, draft, compression="zstd")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

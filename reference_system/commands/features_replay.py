@@ -27,7 +27,9 @@ def replay(  # noqa: PLR0913 - the options of the verb
     use_case: Annotated[UseCaseName, typer.Argument(help="Whose inputs.")],
     start: Annotated[datetime, typer.Option("--from", formats=MOMENT, help="First moment (UTC).")],
     end: Annotated[datetime, typer.Option("--to", formats=MOMENT, help="The moment after the last (UTC).")],
-    out: Annotated[Path, typer.Option("--out", help="The Parquet file to write; one that exists is replaced.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Parquet, or CSV if it ends in .csv; one that exists is replaced.")
+    ],
     dataset: Annotated[str, typer.Option("--dataset", help="An imported dataset (`workbook data list`).")] = "live",
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -35,8 +37,8 @@ def replay(  # noqa: PLR0913 - the options of the verb
     """Ask about every event as a request would, then let it happen; exit code 1 if a vector differs without a tie."""
     import msgspec
 
-    from reference_system.commands.features import require_writable, with_own_types, write_whole
     from reference_system.commands.proof_progress import begin, progress_bar
+    from reference_system.commands.table_files import require_writable, with_own_types, write_table
     from reference_system.datasets import LIVE, read_manifest
     from reference_system.errors import StateError
 
@@ -55,7 +57,7 @@ def replay(  # noqa: PLR0913 - the options of the verb
     request = ReplayRequest(use_case=use_case.value, dataset=dataset, start=first, end=last, file=str(out))
     with progress_bar() as progress:
         table, report = play(settings, request, progress)
-    write_whole(out, with_own_types(table, manifest))
+    write_table(out, with_own_types(table, manifest))
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:

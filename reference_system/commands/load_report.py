@@ -17,6 +17,7 @@ from reference_system.commands.load_figures import EVERYTHING, Figures, Latencie
 from reference_system.commands.load_plan import LoadPlan
 from reference_system.commands.load_plots import draw
 from reference_system.commands.run_facts import RunFacts
+from reference_system.replaced_files import replace_file
 
 if TYPE_CHECKING:
     from reference_system.commands.load_samples import Samples
@@ -45,9 +46,9 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
 def write_run(run: RunFile, samples: Samples) -> None:
     """Write the run file, the plots and the page."""
     plots = draw(samples, run.plan, run.figures, run.seconds, title=_title(run))
-    _write(run.path(".png"), plots)
-    _write(run.path(".html"), _page(run, plots).encode())
-    _write(run.path(".json"), msgspec.json.format(msgspec.json.encode(run), indent=2))
+    replace_file(run.path(".png"), plots)
+    replace_file(run.path(".html"), _page(run, plots).encode())
+    replace_file(run.path(".json"), msgspec.json.format(msgspec.json.encode(run), indent=2))
 
 
 def table_rows(figures: Figures) -> list[list[str]]:
@@ -132,9 +133,3 @@ counts as slower than every answer; the slowest answer is the maximum.</p>
 <details><summary>Machine, commit, versions</summary><pre>{record}</pre></details>
 </html>
 """
-
-
-def _write(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.write_bytes(content)
-    fresh.replace(path)

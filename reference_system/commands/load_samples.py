@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from reference_system.replaced_files import read_record, replace_file
+
 if TYPE_CHECKING:
     from reference_system.windows import Floats
 
@@ -121,14 +123,9 @@ def load_samples(path: Path) -> Samples:
 
 def write_progress(path: Path, progress: Progress) -> None:
     """Replace the file, so that a reader never sees half of it."""
-    fresh = path.with_suffix(".new")
-    fresh.write_bytes(msgspec.json.encode(progress))
-    fresh.replace(path)
+    replace_file(path, msgspec.json.encode(progress))
 
 
 def read_progress(path: Path) -> Progress | None:
     """The last state, or `None` before the first."""
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Progress)
-    except FileNotFoundError:
-        return None
+    return read_record(path, Progress)

@@ -6,7 +6,6 @@ Invariant: the bundle is verified before anything is ended; a serving or an MLfl
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -80,7 +79,7 @@ def roll_back(settings: Settings, use_case: str, to: str | None) -> Moved:
         raise StateError(f"{use_case} has nothing to roll back from", next_command=f"workbook models list {use_case}")
     _verify(root, use_case, version)
     rolled = Decision(
-        event_timestamp=_now(settings),
+        event_timestamp=SimulatedClock(StatePaths(settings.state_dir).clock).now(),
         use_case=use_case,
         kind="rolled back",
         version=present,
@@ -95,7 +94,7 @@ def _move(settings: Settings, use_case: str, version: str, why: str) -> Moved:
     began = monotonic()
     root = StatePaths(settings.state_dir).bundles
     _verify(root, use_case, version)
-    now, previous = _now(settings), current_version(root, use_case)
+    now, previous = SimulatedClock(StatePaths(settings.state_dir).clock).now(), current_version(root, use_case)
     ended = releases.abort(root, use_case, reason=f"version {version}: {why}", now=now)
     decision = Decision(event_timestamp=now, use_case=use_case, version=version, previous=previous, reasons=(why,))
     promoting.make_champion(root, settings.port("mlflow"), use_case=use_case, version=version, decision=decision)
@@ -130,16 +129,3 @@ def _until_served(settings: Settings, use_case: str, version: str, began: float)
             return monotonic() - began
         sleep(_LOOK_SECONDS)
     return None
-
-
-def _now(settings: Settings) -> datetime:
-    """Event time.
-
-    Raises:
-        StateError: if no world ever ran here.
-    """
-    paths = StatePaths(settings.state_dir)
-    try:
-        return SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error

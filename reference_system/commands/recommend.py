@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from reference_system.commands.table_files import require_table, write_table
+
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
     from reference_system.training.ranked_lists import Lists
 
 app = typer.Typer()
-_SUFFIXES = (".parquet", ".csv")
 
 
 class Recommended(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +58,9 @@ def recommend(  # noqa: PLR0913 - the options of the verb
 ) -> None:
     """Recommend items to every user, by the kind of recommender that is best at guessing hidden ones."""
     begun = monotonic()
-    _require_file(out)
+    require_table(out)
     table, done = _recommended(dataset, out, k=k, exclude_seen=exclude_seen, model=model, seed=seed)
-    _write(out, table)
+    write_table(out, table)
     done = msgspec.structs.replace(done, seconds=round(monotonic() - begun, 2))
     if as_json:
         typer.echo(msgspec.json.encode(done))
@@ -117,7 +118,7 @@ def table_of(lists: Lists, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_
     import numpy as np
     import pyarrow as pa
 
-    from reference_system.commands.features import with_own_types
+    from reference_system.commands.table_files import with_own_types
     from reference_system.datasets import LIVE, read_manifest
     from reference_system.settings import load_settings
     from reference_system.training.ranked_lists import NO_ITEM
@@ -141,28 +142,3 @@ def table_of(lists: Lists, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_
 
 def _short(fewer: int, k: int) -> list[str]:
     return [f"{fewer:,} users have fewer than {k} items: there are no more for them"] if fewer else []
-
-
-def _require_file(out: Path) -> None:
-    from reference_system.commands.features import require_writable
-    from reference_system.errors import StateError
-
-    if out.suffix not in _SUFFIXES:
-        raise StateError(f"{out} cannot be written: its name ends neither with {' nor with '.join(_SUFFIXES)}")
-    require_writable(out)
-
-
-def _write(out: Path, table: pa.Table) -> None:
-    from pyarrow import csv
-
-    from reference_system.commands.features import write_whole
-
-    if out.suffix == ".parquet":
-        write_whole(out, table)
-        return
-    draft = out.with_name(f".{out.name}.draft")
-    try:
-        csv.write_csv(table, draft)
-        draft.replace(out)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -48,7 +48,7 @@ def start(
         )
         raise StateError(fact, next_command=f"workbook models list {name}")
     promoting.verify(paths.bundles, name, version)
-    now = _event_time(paths)
+    now = _now(paths)
     begun = releases.begin(
         paths.bundles, use_case=name, version=version, champion=champion, now=now, seed=settings.seed
     )
@@ -74,7 +74,7 @@ def status(*, json: Json = False) -> None:
         typer.echo(msgspec.json.encode({"releases": going}))
         return
     for each in going:
-        typer.echo(_line(each, _event_time(paths)))
+        typer.echo(_line(each, _now(paths)))
         for reason in each.reasons:
             typer.echo(f"  waits: {reason}")
         for name, value in each.figures.items():
@@ -99,7 +99,7 @@ def stop(
     paths, name = _paths(), use_case.value
     if releases.read_release(paths.bundles, name) is None:
         raise StateError(f"no release of {name} is on", next_command="workbook release status")
-    ended = releases.abort(paths.bundles, name, reason=reason, now=_event_time(paths))
+    ended = releases.abort(paths.bundles, name, reason=reason, now=_now(paths))
     if json:
         typer.echo(msgspec.json.encode(ended))
     elif ended is not None:
@@ -114,18 +114,14 @@ def _line(release: Release, now: datetime) -> str:
     )
 
 
+def _now(paths: StatePaths) -> datetime:
+    from reference_system.clock import SimulatedClock
+
+    return SimulatedClock(paths.clock).now()
+
+
 def _paths() -> StatePaths:
     from reference_system.paths import StatePaths
     from reference_system.settings import load_settings
 
     return StatePaths(load_settings().state_dir)
-
-
-def _event_time(paths: StatePaths) -> datetime:
-    from reference_system.clock import SimulatedClock
-    from reference_system.errors import StateError
-
-    try:
-        return SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error

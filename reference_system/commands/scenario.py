@@ -98,13 +98,13 @@ def _event_time(settings: Settings) -> datetime:
         ServiceError: none runs; a change of a world that stands still would seem to do nothing.
     """
     from reference_system.clock import GRACE_SECONDS, SimulatedClock, read_heartbeat, wall_seconds
-    from reference_system.errors import ServiceError
+    from reference_system.errors import ServiceError, StateError
     from reference_system.paths import StatePaths
 
     path = StatePaths(settings.state_dir).clock
     try:
         beat = read_heartbeat(path)
-    except FileNotFoundError:
+    except StateError:
         beat = None
     if beat is None or not beat.speed or wall_seconds() - beat.wall_seconds > GRACE_SECONDS:
         raise ServiceError("no world runs, so no scenario can be started or stopped", next_command="make up")

@@ -6,9 +6,7 @@ Invariant: a file is replaced whole; a name is used once; a result is frozen whe
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,6 +16,7 @@ from msgspec import Meta
 
 from reference_system.errors import StateError
 from reference_system.experiments.report import Report
+from reference_system.replaced_files import replace_file
 
 Metric = Literal["watches-per-page", "watch-rate", "watch-minutes"]
 # What a viewer does in so much time after the first exposure is the outcome. Nearly every session is over by then.
@@ -83,11 +82,5 @@ def read_experiments(folder: Path) -> list[Experiment]:
 
 def write_experiment(folder: Path, experiment: Experiment) -> None:
     """Write it, or replace it, atomically."""
-    path = path_of(folder, experiment.name)
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=folder, prefix=f".{experiment.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(experiment)))
-        file.flush()
-        os.fsync(file.fileno())
-    Path(draft).replace(path)
+    content = msgspec.json.format(msgspec.json.encode(experiment))
+    replace_file(path_of(folder, experiment.name), content, durable=True)

@@ -8,16 +8,14 @@ Invariant: every viewer who was exposed counts in the arm of the first exposure,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.experiments.definition import WINDOW, Experiment
 from reference_system.experiments.viewers import Activity, Exposed, Viewers
 from reference_system.use_cases.recommendation.events import EXPOSURES, IMPRESSIONS, WATCHES
@@ -39,7 +37,7 @@ def known_until(lake: Path) -> datetime | None:
 
     A viewer's events travel in one partition, so the partition that is furthest behind decides.
     """
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         for topic in (IMPRESSIONS, WATCHES):
             columns = ["event_timestamp", "kafka_partition"]
             duck.register(topic.name, delta_lake.read(lake, topic, columns=columns))
@@ -57,7 +55,7 @@ def known_until(lake: Path) -> datetime | None:
 
 def exposed(lake: Path, experiment: Experiment, *, until: datetime) -> Exposed:
     """Who was exposed before `until`."""
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         # A page may be a moment older than the record of its answer.
         start = experiment.started - timedelta(hours=1)
         duck.register("exposures", delta_lake.read(lake, EXPOSURES, start=start, end=until))
@@ -103,7 +101,7 @@ def rehearsal(lake: Path, *, ended: datetime) -> Viewers:
     Only those with a page in the window, which here are all: the window begins with one.
     """
     started = ended - REHEARSAL - WINDOW
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         columns = ["viewer_id", "event_timestamp"]
         pages = delta_lake.read(lake, IMPRESSIONS, start=started, end=started + REHEARSAL, columns=columns)
         duck.register("pages", pages)
@@ -126,7 +124,7 @@ def _activity(lake: Path, firsts: pa.Table, started: datetime) -> Viewers:
     window = f"time BETWEEN first AND first + {_WINDOW - 1}"
     before = f"time BETWEEN {micros(started) - _BEFORE} AND {micros(started) - 1}"
     watched = f"completion >= {MIN_COMPLETION}"
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         duck.register("firsts", firsts.append_column("place", pa.array(range(len(first)), pa.int64())))
         for topic, fields in ((IMPRESSIONS, ["video_ids"]), (WATCHES, ["completion", "watch_seconds"])):
             columns = ["viewer_id", "event_timestamp", *fields]
@@ -171,15 +169,3 @@ def _of(found: pa.Table, suffix: str) -> Activity:
         name: np.nan_to_num(found[f"{name}_{suffix}"].to_numpy()) for name in ("pages", "shown", "watches", "minutes")
     }
     return Activity(**columns)
-
-
-@contextmanager
-def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 2,
-        "memory_limit": "512MB",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    with duckdb.connect(config=options) as duck:
-        yield duck

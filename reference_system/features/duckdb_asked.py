@@ -21,7 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system import delta_lake
-from reference_system.features.duckdb_history import connection, fields_of, rows_query
+from reference_system.duckdb_connection import connection
+from reference_system.features.duckdb_history import fields_of, rows_query
 from reference_system.use_cases import topic_named
 from reference_system.windows import Floats, Micros, WindowedView, moment_of
 
@@ -103,7 +104,7 @@ def _answers(view: WindowedView, lake: Path, asked: pa.Table, query: str) -> Flo
     if not asked.num_rows:
         return np.empty((0, len(terms)))
     asked = asked.append_column("ask", pa.array(np.arange(asked.num_rows)))
-    with connection(lake) as duck:
+    with connection(lake.parent, any_order=True) as duck:
         duck.register("asked", asked)
         _register_past(duck, view, lake, asked, merged="known" not in asked.column_names)
         found = duck.sql(query.format(**_pieces(view, terms))).to_arrow_table()

@@ -24,9 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reference_system.duckdb_connection import connection
 from reference_system.errors import StateError
-from reference_system.features.duckdb_history import connection
-from reference_system.paths import StatePaths
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _MICRO = timedelta(microseconds=1)
@@ -60,7 +59,7 @@ class Facts:
 @contextmanager
 def joining(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """A bounded DuckDB for `values_at`; what exceeds its memory spills into the folder for that long."""
-    with connection(StatePaths(folder).lake) as duck:
+    with connection(folder, any_order=True) as duck:
         duck.execute("SET enable_progress_bar = false")
         duck.execute("SET TimeZone = 'UTC'")  # times without a zone are UTC, whatever the machine's zone
         yield duck

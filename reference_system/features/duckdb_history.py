@@ -11,9 +11,6 @@ tile end is the value at every moment until the next.
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -21,29 +18,13 @@ import duckdb
 import pyarrow as pa
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.use_cases import topic_named
 from reference_system.windows import MICROS_PER_DAY, SNAP, Is, Rows, Value, WindowedView, micros
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 _EVENT_TIME = "epoch_us(event_timestamp)"
 _CREATED_TIME = "epoch_us(created_timestamp)"
-
-
-@contextmanager
-def connection(lake: Path, *, memory_mb: int = 768) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB in memory with bounded threads and memory; what exceeds it spills beside the lake for that long."""
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 2,
-        "memory_limit": f"{memory_mb}MB",
-        # DuckDB creates this folder when it has to and removes it when it closes.
-        "temp_directory": str(lake.parent / f"spill-{secrets.token_hex(4)}"),
-        "preserve_insertion_order": False,
-        # Nothing is downloaded at run time.
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    with duckdb.connect(config=options) as duck:
-        yield duck
 
 
 def feature_rows(view: WindowedView, lake: Path, start: datetime, end: datetime) -> pa.Table:
@@ -54,7 +35,7 @@ def feature_rows(view: WindowedView, lake: Path, start: datetime, end: datetime)
         that a value uses is known by then) and one float64 column for each feature.
     """
     first = start - timedelta(microseconds=view.horizon_micros + view.tile_micros)
-    with connection(lake) as duck:
+    with connection(lake.parent, any_order=True) as duck:
         for number, rows in enumerate(view.rows):
             topic, fields = topic_named(rows.topic), fields_of(rows)
             events = delta_lake.read(lake, topic, start=first, end=end, columns=fields, counted_only=True)

@@ -20,9 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.events import Topic
 from reference_system.features.duckdb_asked import features_of, sums_at, terms_of
-from reference_system.features.duckdb_history import connection, fields_of, rows_query
+from reference_system.features.duckdb_history import fields_of, rows_query
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.fraud.features import INPUTS, REQUEST_INPUTS, VIEWS, request_inputs
@@ -77,7 +78,7 @@ def features_at_events(view: WindowedView, lake: Path, events: pa.Table) -> Floa
         return features_of(view, sums_at(view, lake, events[view.entity], _times(events)))
     terms = terms_of(view)
     sums = np.empty((len(events), len(terms)))
-    with connection(lake) as duck:
+    with connection(lake.parent, any_order=True) as duck:
         # An event that asks is a row of the view as well: tagged with its place, it stands in the timeline once.
         duck.register("own", _own_rows(view, asking, events))
         others = _register_others(duck, view, asking, lake)
@@ -153,7 +154,7 @@ def _query(view: WindowedView, others: str) -> str:
 def events_in_order(lake: Path, topic: Topic, order: Path) -> pa.Table:
     """Every event of a topic, in order."""
     fields = [*topic.record.__struct_fields__, delta_lake.LATE, "kafka_partition", "kafka_offset"]
-    with connection(lake) as duck:
+    with connection(lake.parent, any_order=True) as duck:
         duck.register("events", delta_lake.read(lake, topic, columns=fields))
         duck.register("source_rows", _order(order, topic.event_id))
         found = duck.sql(f"""

@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system import delta_lake
-from reference_system.features.duckdb_history import connection, fields_of, rows_query
+from reference_system.duckdb_connection import connection
+from reference_system.features.duckdb_history import fields_of, rows_query
 from reference_system.use_cases import topic_named
 from reference_system.windows import EVERYONE, MICROS_PER_DAY, Profile, RecentItems, Tail, View, WindowedView, micros
 
@@ -75,7 +76,7 @@ def states(view: View, lake: Path, as_of: datetime, *, offsets: Offsets | None =
             whatever their time: the state of a consumer that has reached them, to the byte. `as_of` then says nothing.
     """
     events = _Events(lake=lake, as_of=as_of, offsets=offsets)
-    with connection(lake) as duck:
+    with connection(lake.parent, any_order=True) as duck:
         match view:
             case WindowedView():
                 yield from _tails(duck, view, events)

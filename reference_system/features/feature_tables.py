@@ -7,8 +7,6 @@ Invariant: a file is replaced whole or not at all, so any range of days can be c
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reference_system.replaced_files import replacing
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -76,13 +75,5 @@ def write_snapshot(folder: Path, key: str, rows: Iterable[tuple[str, int, bytes]
 
 
 def _replace(path: Path, table: pa.Table) -> None:
-    """Write beside and rename: a reader sees the old file or the new one."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    draft = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            pq.write_table(table, file, compression="zstd")
-        draft.replace(path)
-    except BaseException:
-        draft.unlink()
-        raise
+    with replacing(path) as draft:
+        pq.write_table(table, draft, compression="zstd")

@@ -13,10 +13,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from reference_system.delta_lake import read
+from reference_system.duckdb_connection import connection
 from reference_system.events import PREDICTIONS
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
@@ -115,7 +115,7 @@ def payment_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datet
         `prediction_id, transaction_id, customer_id, event_timestamp, created_timestamp, model_version, score` (null
         where a rule answered), `decision, degraded, label` (1 is fraud), `label_created_timestamp`.
     """
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         columns = ("prediction_id", "request_id", "use_case", "model_version", "scores", "decision", "degraded")
         answers = ("created_timestamp", *columns)
         duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
@@ -141,7 +141,7 @@ def fraud_shares(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
     Returns:
         `day` (since 1970), `payments`, `frauds`.
     """
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         paid = ("transaction_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
         reported = ("transaction_id", "created_timestamp")
@@ -157,7 +157,7 @@ def payment_reports(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table
     Returns:
         `time`, `reported` (null as long as nobody has complained); microseconds since 1970.
     """
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         paid = ("transaction_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
         reported = ("transaction_id", "created_timestamp")
@@ -171,7 +171,7 @@ def answered_payments(lake: Path, start: datetime, *, as_of: datetime) -> pa.Tab
     Returns:
         `time, reported` (as above), `model_version, score` (null where a rule answered), `features`.
     """
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         columns = ("prediction_id", "request_id", "use_case", "model_version", "scores", "features")
         answers = ("created_timestamp", *columns)
         duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=as_of, columns=answers))
@@ -191,7 +191,7 @@ def page_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime
         `prediction_id` (null where no model answered), `impression_id, event_timestamp, model_version` (the policy
         that chose the page), `position, video_id, score` (null as above), `label` (1 is watched).
     """
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         answers = ("created_timestamp", "prediction_id", "request_id", "use_case", "items", "scores")
         duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
         pages = ("impression_id", "event_timestamp", "video_ids", "policy")

@@ -24,6 +24,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from reference_system.replaced_files import replace_file
 from reference_system.stack.one_at_a_time import LOCK_NAME, one_at_a_time
 
 # Where a run can be interrupted; tests do it there.
@@ -163,9 +164,7 @@ class Draft:
             return None
 
     def _save(self, progress: _Progress) -> None:
-        draft = self.folder / f"{_DRAFT}.new"
-        draft.write_bytes(msgspec.json.encode(progress))
-        draft.replace(self.folder / _DRAFT)
+        replace_file(self.folder / _DRAFT, msgspec.json.encode(progress))
 
 
 @contextmanager

@@ -20,11 +20,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import flow
 
+from reference_system.clock import SimulatedClock
 from reference_system.errors import ServiceError, StateError
 from reference_system.flows.batch_pages import compose_pages
 from reference_system.flows.batch_partitions import Outcome, Passed, Written
 from reference_system.flows.batch_payments import ONE_DAY, finished_until, require_finished, score_payments
-from reference_system.flows.prefect_steps import event_time, say, warn
+from reference_system.flows.prefect_steps import say, warn
 from reference_system.paths import StatePaths
 from reference_system.serving.mlflow_batch_runs import BatchRun, log_batch_run
 from reference_system.settings import load_settings
@@ -96,7 +97,7 @@ def write_batch(
         require_finished(paths, chosen)
         return score_payments(paths, chosen, force=force, passed=passed, tell=say)
     if use_case == "recommendation":
-        now = event_time(paths)
+        now = SimulatedClock(paths.clock).now()
         if day is not None and _date(day).date() != now.date():
             raise StateError(f"pages are made from the states of now, {now:%Y-%m-%d}; not for {day}")
         return compose_pages(paths, now, force=force, passed=passed, tell=say)

@@ -22,14 +22,16 @@ import msgspec
 from prefect import flow, task
 
 from reference_system import delta_lake
+from reference_system.clock import SimulatedClock
 from reference_system.errors import StateError
 from reference_system.features import feast_store
 from reference_system.features.duckdb_history import feature_rows
 from reference_system.features.duckdb_snapshot import states
 from reference_system.features.feast_objects import join_key, state_name
 from reference_system.features.feature_tables import write_days, write_snapshot
-from reference_system.flows.prefect_steps import event_time, say, step
+from reference_system.flows.prefect_steps import say, step
 from reference_system.paths import StatePaths
+from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings, load_settings
 from reference_system.use_cases import TOPICS, VIEWS
 from reference_system.windows import WindowedView
@@ -73,7 +75,7 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     with _one_at_a_time(paths.feature_tables / "etl.lock"):
-        now = event_time(paths)
+        now = SimulatedClock(paths.clock).now()
         first, last = _span(settings, paths, start, end, now)
         compacted = step(compact_lake, str(paths.lake))
         rows = {
@@ -174,9 +176,7 @@ def _advance(paths: StatePaths, settings: Settings, first: datetime, last: datet
     complete = settings.history_start if mark is None else mark.end
     if first > complete or (mark is not None and last <= mark.end):
         return
-    draft = paths.feature_tables / "etl.json.draft"
-    draft.write_bytes(msgspec.json.encode(Mark(end=last)))
-    draft.replace(paths.feature_tables / "etl.json")
+    replace_file(paths.feature_tables / "etl.json", msgspec.json.encode(Mark(end=last)))
 
 
 @contextlib.contextmanager

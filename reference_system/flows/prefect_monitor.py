@@ -17,6 +17,7 @@ import numpy as np
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from reference_system.clock import SimulatedClock
 from reference_system.delta_lake import read
 from reference_system.errors import BundleRefused, ServiceError, WorkbookError
 from reference_system.feedback.duckdb_labels import (
@@ -28,7 +29,7 @@ from reference_system.feedback.duckdb_labels import (
 )
 from reference_system.flows.model_history import champion_before, log_alarms, log_retraining, logged_alarms, past_of
 from reference_system.flows.monitored_events import watch_events
-from reference_system.flows.prefect_steps import event_time, is_watched, say, step, warn
+from reference_system.flows.prefect_steps import is_watched, say, step, warn
 from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
 from reference_system.monitoring.duckdb_windows import degraded_share
@@ -96,7 +97,7 @@ def monitor(*, act: bool = False) -> dict[str, object]:
     """
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
-    as_of = event_time(paths)
+    as_of = SimulatedClock(paths.clock).now()
     last = read_latest(paths.reports)
     cases = (step(judge_fraud, as_of), step(judge_recommendation, as_of))
     report, rulings = _assemble(settings, as_of, cases, last, act=act)

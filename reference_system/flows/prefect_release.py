@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from prefect import flow
 
+from reference_system.clock import SimulatedClock
 from reference_system.errors import WorkbookError
-from reference_system.flows.prefect_steps import event_time, say, warn
+from reference_system.flows.prefect_steps import say, warn
 from reference_system.flows.release_control import control
 from reference_system.paths import StatePaths
 from reference_system.settings import load_settings
@@ -24,7 +25,7 @@ def release() -> dict[str, str]:
         What was found, by use case.
     """
     settings = load_settings()
-    now = event_time(StatePaths(settings.state_dir))
+    now = SimulatedClock(StatePaths(settings.state_dir).clock).now()
     found = {}
     for use_case in USE_CASES:
         try:

@@ -8,15 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from prefect import Task, get_run_logger
 from prefect.context import FlowRunContext
-
-from reference_system.clock import SimulatedClock
-from reference_system.errors import StateError
-from reference_system.paths import StatePaths
 
 _log = logging.getLogger("reference_system.flows")
 
@@ -43,15 +38,3 @@ def say(line: str) -> None:
 def warn(line: str) -> None:
     """A warning in the run's log."""
     (get_run_logger() if is_watched() else _log).warning(line)
-
-
-def event_time(paths: StatePaths) -> datetime:
-    """The event clock's now.
-
-    Raises:
-        StateError: if no world ever ran here.
-    """
-    try:
-        return SimulatedClock(paths.clock).now()
-    except FileNotFoundError as error:
-        raise StateError(f"no world has run in {paths.root} yet", next_command="make up") from error

@@ -23,11 +23,12 @@ import pyarrow as pa
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from reference_system.clock import SimulatedClock
 from reference_system.errors import BundleRefused, TrainingError
 from reference_system.features import feast_store
 from reference_system.flows.gate_evidence import judged, opponents_of
 from reference_system.flows.prefect_etl import Mark, etl
-from reference_system.flows.prefect_steps import event_time, is_watched, say, step
+from reference_system.flows.prefect_steps import is_watched, say, step
 from reference_system.flows.trained_model import (
     FRESH,
     Case,
@@ -99,7 +100,7 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     mlflow_registry.connect(settings.url("mlflow"))
-    as_of = event_time(paths)
+    as_of = SimulatedClock(paths.clock).now()
     promoting.reconcile(paths.bundles, settings.port("mlflow"), use_case=name, now=as_of)
     until = _complete_features(name, paths, as_of, why)
     case = step(read_training_set, name, split_of(name, as_of, trigger=why, until=until))

@@ -7,18 +7,16 @@ Invariant: of rows with one id and one content the first is kept; of rows with o
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.imports.file_shapes import ROW, FileShape
 
 Numbers = NDArray[np.int64]
@@ -39,26 +37,11 @@ class KnownRows:
         return np.concatenate([self.duplicates, first, self.held, self.contradict_held])
 
 
-@contextmanager
-def connection(spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB in memory with bounded threads and memory; what exceeds it spills into a folder that is removed."""
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 2,
-        "memory_limit": "768MB",
-        "temp_directory": str(spill / f"spill-{secrets.token_hex(4)}"),
-        "preserve_insertion_order": False,
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    with duckdb.connect(config=options) as duck:
-        yield duck
-
-
 def known_rows(shape: FileShape, rows: pa.Table, lake: Path | None, *, spill: Path) -> KnownRows:
     """The rows that are not new; `lake` is the dataset's, `None` for a new one."""
     same = " AND ".join(f'r."{name}" IS NOT DISTINCT FROM o."{name}"' for name in shape.content)
     key = shape.event_id
-    with connection(spill) as duck:
+    with connection(spill, any_order=True) as duck:
         duck.register("incoming", rows)
         duck.execute(f"""
             CREATE TEMP TABLE again AS

@@ -15,7 +15,7 @@ import msgspec
 
 from reference_system import delta_lake
 from reference_system.datasets import Manifest, disk_megabytes
-from reference_system.imports.duckdb_known_rows import connection
+from reference_system.duckdb_connection import connection
 from reference_system.imports.file_shapes import SHAPES
 from reference_system.paths import StatePaths
 from reference_system.windows import moment_of
@@ -74,7 +74,7 @@ def profile(name: str, manifest: Manifest, paths: StatePaths) -> Profile:
     """Look at a dataset."""
     shape = SHAPES[manifest.use_case]
     main = shape.topics[0]
-    with connection(paths.root) as duck:
+    with connection(paths.root, any_order=True) as duck:
         for topic in shape.topics:
             names = ["event_timestamp", *(shape.entities if topic is main else ())]
             table = delta_lake.read(paths.lake, topic, columns=names).read_all()

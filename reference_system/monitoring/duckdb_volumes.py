@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import msgspec
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.events import Topic
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
@@ -39,7 +39,7 @@ def _volume(lake: Path, topic: Topic, as_of: datetime, days: int) -> TopicVolume
     known = "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
     columns = sorted({"event_timestamp", known})
     start = as_of - timedelta(days=days)
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         duck.register("events", delta_lake.read(lake, topic, start=start - _LATEST, end=as_of, columns=columns))
         rows = duck.sql(
             f"""SELECT ({micros(as_of)} - 1 - epoch_us({known})) // {MICROS_PER_DAY} AS block, count(*),

@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reference_system.delta_lake import read
+from reference_system.duckdb_connection import connection
 from reference_system.events import PREDICTIONS, Topic
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.fraud.events import TRANSACTIONS
@@ -117,7 +118,7 @@ def coverage(lake: Path, use_case: str, start: datetime, end: datetime) -> float
 
 def degraded_share(lake: Path, use_case: str, start: datetime, end: datetime) -> tuple[int, float]:
     """How many answers of [start, end) were logged, and which share of them a rule gave instead of the model."""
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         columns = ("use_case", "degraded")
         duck.register("predictions", read(lake, PREDICTIONS, start=start, end=end, columns=columns))
         count, share = duck.sql(
@@ -131,7 +132,7 @@ def _answers(lake: Path, use_case: str, start: datetime, end: datetime) -> Itera
     """A connection with the tables `answers`, one for each payment or page, and `ids`, the payments or pages."""
     source = _SOURCES[use_case]
     columns = ("event_timestamp", "use_case", "request_id", "model_version", "scores", "features")
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         duck.register("predictions", read(lake, PREDICTIONS, start=start, end=end, columns=columns))
         duck.register("outcomes", read(lake, source.topic, start=start, end=end, columns=source.columns))
         duck.execute(
@@ -155,7 +156,7 @@ def fraud_features(lake: Path, feature_tables: Path, start: datetime, end: datet
     files = [_day_files(feature_tables / view.name, start, end) for view in views]
     if not all(files):
         return np.empty(0, np.int64), np.empty((0, 3 + sum(len(view.features) for view in views)))
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         columns = ("transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp")
         duck.register("paid", read(lake, TRANSACTIONS, start=start, end=end, columns=columns))
         duck.execute("CREATE TEMP TABLE payments AS SELECT *, epoch_us(event_timestamp) AS t FROM paid")
@@ -181,7 +182,7 @@ def fraud_features(lake: Path, feature_tables: Path, start: datetime, end: datet
 
 def payments(lake: Path, start: datetime, end: datetime) -> tuple[Micros, Floats]:
     """The payments of [start, end): moments and amounts, shapes (n,)."""
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         columns = ("event_timestamp", "amount")
         duck.register("paid", read(lake, TRANSACTIONS, start=start, end=end, columns=columns))
         table = duck.sql("SELECT epoch_us(event_timestamp) AS t, amount FROM paid ORDER BY t").to_arrow_table()
@@ -190,7 +191,7 @@ def payments(lake: Path, start: datetime, end: datetime) -> tuple[Micros, Floats
 
 def watches(lake: Path, start: datetime, end: datetime) -> tuple[Micros, dict[str, NDArray[np.generic]]]:
     """What was watched in [start, end): moments and columns, all shapes (n,)."""
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         columns = ("event_timestamp", "video_id", "category", "completion", "position")
         duck.register("watches", read(lake, WATCHES, start=start, end=end, columns=columns))
         duck.register("videos", read(lake, VIDEOS, columns=("video_id", "event_timestamp")))
@@ -209,7 +210,7 @@ def watches(lake: Path, start: datetime, end: datetime) -> tuple[Micros, dict[st
 
 def page_sources(lake: Path, start: datetime, end: datetime) -> tuple[Micros, NDArray[np.str_]]:
     """Who chose the pages of [start, end): `model` for any version, else the policy's name."""
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         columns = ("event_timestamp", "policy")
         duck.register("impressions", read(lake, IMPRESSIONS, start=start, end=end, columns=columns))
         table = duck.sql(

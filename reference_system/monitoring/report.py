@@ -6,8 +6,6 @@ Invariant: a reader sees a whole report or the one before; what another version 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -20,6 +18,7 @@ from reference_system.monitoring.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
 from reference_system.monitoring.same_payments import DayOfPayments
 from reference_system.monitoring.schema_watch import Refusals
+from reference_system.replaced_files import replace_file
 
 Level = Literal["quiet", "alarm", "not judged"]
 Trigger = Literal["drift", "performance"]
@@ -169,8 +168,8 @@ def write_report(folder: Path, report: Report, html: str) -> Path:
     name = f"{report.as_of:%Y-%m-%dT%H%M}"
     figures = msgspec.json.format(msgspec.json.encode(report), indent=1)
     for stem in (name, "latest"):
-        _replace(folder / f"{stem}.json", figures)
-        _replace(folder / f"{stem}.html", html.encode())
+        replace_file(folder / f"{stem}.json", figures)
+        replace_file(folder / f"{stem}.html", html.encode())
     for page in sorted(folder.glob("2*.html"))[:-KEPT_REPORTS]:
         page.unlink()
         page.with_suffix(".json").unlink(missing_ok=True)
@@ -183,10 +182,3 @@ def read_latest(folder: Path) -> Report | None:
         return msgspec.json.decode((folder / "latest.json").read_bytes(), type=Report)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    Path(name).replace(path)

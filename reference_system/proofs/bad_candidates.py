@@ -19,11 +19,13 @@ import numpy as np
 
 from reference_system.errors import BundleRefused, TrainingError
 from reference_system.flows.gate_evidence import Opponents, judged
+from reference_system.flows.release_control import policy_of
 from reference_system.flows.trained_model import Trained, contest_of, split_of, train_case, write_trained
 from reference_system.proofs.bad_candidate_plants import PLANTS, Plant
 from reference_system.proofs.card_world import CardWorld, make_card_world
 from reference_system.proofs.simulated_release import released
 from reference_system.registry.bundles import Bundle, load_bundle
+from reference_system.registry.guardrails import Policy
 from reference_system.settings import Settings
 from reference_system.training.as_served import AsServed
 from reference_system.training.fraud_case import FraudCase, prepare_fraud
@@ -79,6 +81,7 @@ class _Scene:
     case: FraudCase
     stale: FraudCase
     contest: Contest
+    policy: Policy
 
 
 def bad_candidates(
@@ -139,6 +142,8 @@ def _scene(folder: Path, seed: int, customers: int) -> _Scene:
     root = folder / "bundles"
     champion = load_bundle(write_trained(first, "1", root), use_case="fraud", inputs=INPUTS)
     return _Scene(
+        # As the live system releases, but with fewer days to wait for labels.
+        policy=replace(policy_of(settings, "fraud"), deadline=timedelta(days=6)),
         root=root,
         world=world,
         champion=champion,
@@ -175,7 +180,7 @@ def _one(scene: _Scene, name: str, *, version: str, rng: np.random.Generator) ->
     if verdict.answer != "promote":
         outcome = {"hold": "held", "refuse": "refused"}[verdict.answer]
         return CandidateResult(planted=name, outcome=outcome, reason=verdict.reasons[0])
-    step = released(scene.world, scene.champion, challenger, since=scene.case.split.as_of)
+    step = released(scene.world, scene.champion, challenger, scene.policy, since=scene.case.split.as_of)
     outcome = "promoted" if step.to == "champion" else step.to
     return CandidateResult(planted=name, outcome=outcome, reason=step.reasons[0])
 

@@ -19,9 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.errors import StateError
 from reference_system.events import PREDICTIONS
-from reference_system.features.duckdb_history import connection
 from reference_system.features.stream_rows import topics_of
 from reference_system.paths import StatePaths
 from reference_system.proofs.parity import TOLERANCE, ParityReport, Rows, by_feature, differs, judge, total, worst
@@ -65,7 +65,7 @@ def parity(
     Raises:
         StateError: if there is no settled prediction in the range.
     """
-    with connection(paths.lake) as duck:
+    with connection(paths.root, any_order=True) as duck:
         predictions, settling = _predictions(duck, paths.lake, use_case, _Range(start, end, limit))
         without_event, unasked = _unmatched(duck, paths.lake, use_case, predictions)
     rows = _compared(paths, use_case, predictions)

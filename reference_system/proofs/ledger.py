@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.errors import StateError
 from reference_system.events import Topic
-from reference_system.features.duckdb_history import connection
 from reference_system.features.stream_snapshot import TaskSnapshot, digest, snapshot, task_file, task_files
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.paths import StatePaths
@@ -62,7 +62,7 @@ def verify(
         tasks = [snapshot(path, with_states=False) for path in task_files(copies).values()]
         progress(0.0, "waiting for the lake")
         problems = [*_absent(tasks, settings), *_lake_behind(paths.lake, tasks, lake_seconds)]
-        with connection(copies / "lake", memory_mb=_MEMORY_MB) as duck:
+        with connection(copies, memory_mb=_MEMORY_MB, any_order=True) as duck:
             audit = _Audit(settings=settings, log=log, duck=duck, copies=copies, tasks=tasks, progress=progress)
             topics = audit.topics()
             states = audit.states()

@@ -24,16 +24,9 @@ from reference_system.training.temporal_split import Span
 from reference_system.windows import Floats
 
 _LOOK = timedelta(hours=6)
-_POLICY = Policy(
-    shadow=timedelta(hours=12),
-    canary=timedelta(hours=24),
-    share=0.2,
-    latency_budget_ms=5.0,
-    deadline=timedelta(days=6),
-)
 
 
-def released(world: CardWorld, champion: Bundle, challenger: Bundle, *, since: datetime) -> Step:
+def released(world: CardWorld, champion: Bundle, challenger: Bundle, policy: Policy, *, since: datetime) -> Step:
     """Look again and again until the challenger is champion or rolled back."""
     release = Release(
         use_case="fraud",
@@ -47,7 +40,8 @@ def released(world: CardWorld, champion: Bundle, challenger: Bundle, *, since: d
     now = since
     while True:
         now += _LOOK
-        step = releases.judge(release, _evidence(world, champion, challenger, since=since, now=now), now, _POLICY)
+        found = _evidence(world, champion, challenger, policy.share, Span(start=since, end=now))
+        step = releases.judge(release, found, now, policy)
         if step.to == "canary":
             release = Release(
                 use_case="fraud",
@@ -62,10 +56,8 @@ def released(world: CardWorld, champion: Bundle, challenger: Bundle, *, since: d
             return step
 
 
-def _evidence(world: CardWorld, champion: Bundle, challenger: Bundle, *, since: datetime, now: datetime) -> Evidence:
-    rows = fraud_rows(
-        world.lake, Span(start=since, end=now), world.join, what="release", known=now, both_classes=False
-    )
+def _evidence(world: CardWorld, champion: Bundle, challenger: Bundle, share: float, span: Span) -> Evidence:
+    rows = fraud_rows(world.lake, span, world.join, what="release", known=span.end, both_classes=False)
     ours, theirs = challenger.scorer.score(rows.inputs), champion.scorer.score(rows.inputs)
     pairs = PaymentPairs(
         said=Scores(
@@ -82,7 +74,7 @@ def _evidence(world: CardWorld, champion: Bundle, challenger: Bundle, *, since: 
         champion=champion.manifest.model_version,
         serving=True,
         pairs=len(rows),
-        canary_answers=int(_POLICY.share * len(rows)),
+        canary_answers=int(share * len(rows)),
         comparison=compare_payments(pairs, seed=1),
     )
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -29,6 +28,7 @@ from numpy.typing import NDArray
 from reference_system.errors import BundleRefused
 from reference_system.registry.npz_arrays import MOST_BYTES, packed, unpacked
 from reference_system.registry.onnx_scorer import OnnxScorer
+from reference_system.replaced_files import replace_file
 from reference_system.windows import Floats
 
 UseCase = Literal["fraud", "recommendation"]
@@ -204,10 +204,7 @@ def set_current(root: Path, use_case: str, version: str) -> None:
     folder = version_folder(root, use_case, version)
     if not folder.is_dir():
         raise BundleRefused(f"{use_case}: version {version} has no bundle in {folder.parent}")
-    descriptor, name = tempfile.mkstemp(dir=folder.parent, prefix=".current.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(version)
-    Path(name).replace(folder.parent / CURRENT)
+    replace_file(folder.parent / CURRENT, version.encode(), durable=True)
 
 
 def read_manifest(directory: Path) -> Manifest:

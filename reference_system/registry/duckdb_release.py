@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from reference_system.delta_lake import read
+from reference_system.duckdb_connection import connection
 from reference_system.events import PREDICTIONS, SHADOWS
 from reference_system.registry.release_evidence import Flags, PagePairs, PaymentPairs, Scores
 from reference_system.registry.releases import Release
@@ -88,7 +89,7 @@ _WATCHES = """
 def open_pairs(lake: Path, release: Release, *, as_of: datetime) -> Iterator[ReleaseLogs]:
     """The logs since the release began."""
     start = release.started - _SLACK
-    with duckdb.connect(config={"threads": 2}) as duck:
+    with connection(lake.parent) as duck:
         for name, topic, wanted in _LOGS:
             duck.register(name, read(lake, topic, start=start, columns=_COLUMNS))
             duck.execute(wanted, {"use_case": release.use_case})

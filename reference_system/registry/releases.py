@@ -13,8 +13,6 @@ people apart.
 from __future__ import annotations
 
 import fcntl
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +28,7 @@ from reference_system.registry.guardrails import Evidence, Policy, harms, missin
 from reference_system.registry.promoting import rolled_back
 from reference_system.registry.promotions import Decision, Kind, append_decision, read_decisions
 from reference_system.registry.traffic import Mode, TrafficPlan, clear_plan, read_plan, write_plan
+from reference_system.replaced_files import read_record, replace_file
 
 RELEASE = "release.json"
 _LOCK = ".release.lock"
@@ -104,12 +103,7 @@ def read_release(root: Path, use_case: str) -> Release | None:
         StateError: if the file is not what this module wrote.
     """
     path = root / use_case / RELEASE
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Release)
-    except FileNotFoundError:
-        return None
-    except msgspec.MsgspecError as error:
-        raise StateError(f"{path} cannot be read: {error}", next_command=f"rm {path}") from error
+    return read_record(path, Release)
 
 
 def begin(  # noqa: PLR0913 - one argument for each fact of a release
@@ -255,13 +249,7 @@ def _append_once(root: Path, decision: Decision) -> None:
 
 
 def _save(root: Path, release: Release) -> None:
-    folder = root / release.use_case
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{RELEASE}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(release))
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(folder / RELEASE)
+    replace_file(root / release.use_case / RELEASE, msgspec.json.encode(release), durable=True)
 
 
 @contextmanager

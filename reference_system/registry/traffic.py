@@ -12,8 +12,6 @@ Invariant: the file is replaced whole; without it the champion answers alone.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +19,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from reference_system.errors import StateError
+from reference_system.replaced_files import read_record, replace_file
 
 PLAN = "traffic.json"
 Mode = Literal["shadow", "canary", "experiment"]
@@ -46,25 +44,12 @@ def read_plan(root: Path, use_case: str) -> TrafficPlan | None:
     Raises:
         StateError: if the file is not what this module wrote.
     """
-    path = root / use_case / PLAN
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=TrafficPlan)
-    except FileNotFoundError:
-        return None
-    except msgspec.MsgspecError as error:
-        raise StateError(f"{path} cannot be read: {error}", next_command=f"rm {path}") from error
+    return read_record(root / use_case / PLAN, TrafficPlan)
 
 
 def write_plan(root: Path, plan: TrafficPlan) -> None:
     """Replace the plan of its use case, atomically."""
-    folder = root / plan.use_case
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{PLAN}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(plan))
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).replace(folder / PLAN)
+    replace_file(root / plan.use_case / PLAN, msgspec.json.encode(plan), durable=True)
 
 
 def clear_plan(root: Path, use_case: str) -> None:

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import msgspec
-
 from reference_system.clock import GRACE_SECONDS, Heartbeat, read_heartbeat, wall_seconds
+from reference_system.errors import StateError
 
 _READ_EVERY_SECONDS = 0.1
 
@@ -35,7 +34,7 @@ class ServingClock:
         if wall - self._read_at > _READ_EVERY_SECONDS or wall < self._read_at:
             self._read_at = wall
             # A heartbeat that cannot be read leaves the last one; `GRACE_SECONDS` bounds how far it carries.
-            with contextlib.suppress(OSError, msgspec.MsgspecError):
+            with contextlib.suppress(OSError, StateError):
                 self._beat = read_heartbeat(self.path)
         if self._beat is None:
             return self.before_the_world()

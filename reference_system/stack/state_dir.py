@@ -15,6 +15,7 @@ import msgspec
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
+from reference_system.replaced_files import replace_file
 from reference_system.settings import ENV_PREFIX
 from reference_system.stack.one_at_a_time import LOCK_NAME
 
@@ -47,9 +48,7 @@ def prepare_state_dir(settings: Settings) -> None:
     wanted = {name: str(getattr(settings, name)) for name in WORLD_SETTINGS}
     path = root / STATE_FILE
     if not path.exists():
-        draft = path.with_name(f"{STATE_FILE}.draft")
-        draft.write_bytes(msgspec.json.encode(WorldSettings(values=wanted)))
-        draft.replace(path)
+        replace_file(path, msgspec.json.encode(WorldSettings(values=wanted)))
         return
     try:
         found = msgspec.json.decode(path.read_bytes(), type=WorldSettings).values

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from reference_system.clock import SimulatedClock
-from reference_system.errors import WorkbookError
+from reference_system.errors import StateError, WorkbookError
 from reference_system.paths import StatePaths
 from reference_system.stack.metrics_page import read_metrics
 from reference_system.stack.processes import marked_processes, resident_mb
@@ -131,7 +131,7 @@ def _state(settings: Settings, service: Service, process: Supervised | None) -> 
 def _event_time(settings: Settings) -> str | None:
     try:
         return SimulatedClock(StatePaths(settings.state_dir).clock).now().isoformat(timespec="seconds")
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, StateError):
         return None
 
 

@@ -7,15 +7,13 @@ Invariant: an outcome that was not known at the stated moment is not in them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 
 from reference_system import delta_lake
+from reference_system.duckdb_connection import connection
 from reference_system.events import PREDICTIONS
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
@@ -26,18 +24,6 @@ from reference_system.use_cases.recommendation.policy import BY_CHANCE
 from reference_system.windows import micros
 
 _TIME = "epoch_us(event_timestamp) AS time"
-
-
-@contextmanager
-def _connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    options: dict[str, str | bool | int | float | list[str]] = {
-        "threads": 2,
-        "memory_limit": "512MB",
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-    }
-    with duckdb.connect(config=options) as duck:
-        yield duck
 
 
 def payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Table:
@@ -51,7 +37,7 @@ def payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Tab
     Returns:
         customer_id, terminal_id, amount, time, label (1.0 for a fraud).
     """
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         fields = ["transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp"]
         duck.register("payments", delta_lake.read(lake, TRANSACTIONS, start=span.start, end=span.end, columns=fields))
         fields = ["transaction_id", "created_timestamp"]
@@ -74,7 +60,7 @@ def served(lake: Path, span: Span, use_case: str) -> pa.Table:
     Returns:
         entity_id, features (the model's input rows, one after the other), time.
     """
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         fields = ["prediction_id", "use_case", "entity_id", "features", "event_timestamp"]
         duck.register("answers", delta_lake.read(lake, PREDICTIONS, start=span.start, end=span.end, columns=fields))
         query = f"""
@@ -91,7 +77,7 @@ def impressions(lake: Path, span: Span) -> pa.Table:
         viewer_id, video_id, position (1 is first), propensity, drawn (whether any video could stand there), time,
         label (1.0 if it was watched in time).
     """
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         fields = ["impression_id", "viewer_id", "video_ids", "propensities", "policy", "event_timestamp"]
         duck.register("pages", delta_lake.read(lake, IMPRESSIONS, start=span.start, end=span.end, columns=fields))
         fields = ["impression_id", "video_id", "completion", "event_timestamp"]
@@ -117,7 +103,7 @@ def impressions(lake: Path, span: Span) -> pa.Table:
 
 def watches(lake: Path, span: Span) -> pa.Table:
     """What was watched in a window: viewer_id, video_id, completion, time."""
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         fields = ["watch_id", "viewer_id", "video_id", "completion", "event_timestamp"]
         duck.register("watches", delta_lake.read(lake, WATCHES, start=span.start, end=span.end, columns=fields))
         query = f"SELECT viewer_id, video_id, completion, {_TIME} FROM watches ORDER BY time, watch_id"
@@ -126,7 +112,7 @@ def watches(lake: Path, span: Span) -> pa.Table:
 
 def catalogue(lake: Path, *, until: datetime) -> pa.Table:
     """The videos published before a moment, oldest first: video_id, category (an index), duration_seconds, time."""
-    with _connection() as duck:
+    with connection(lake.parent) as duck:
         fields = ["video_id", "category", "duration_seconds", "event_timestamp"]
         duck.register("videos", delta_lake.read(lake, VIDEOS, end=until, columns=fields))
         query = f"""

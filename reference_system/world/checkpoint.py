@@ -7,8 +7,6 @@ refused, because indices would mean other people.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import msgspec
 
 from reference_system.errors import StateError
+from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings
 from reference_system.windows import MICROS_PER_DAY
 from reference_system.world.columns import Chargebacks, PageRequests, Payments, Publications, Watches
@@ -111,12 +110,3 @@ def refuse_other(found: Identity, settings: Settings) -> None:
         raise StateError(
             f"the state directory holds another world ({'; '.join(differing)})", next_command="make clean"
         )
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    Path(name).replace(path)

@@ -18,6 +18,7 @@ from reference_system import delta_lake
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
+from reference_system.replaced_files import read_record, replace_file
 from reference_system.settings import Settings
 from reference_system.use_cases import EVENT_TOPICS, TOPICS
 from reference_system.windows import MICROS_PER_DAY, micros
@@ -70,13 +71,7 @@ def read_marker(folder: Path) -> Marker | None:
     Raises:
         StateError: if it is damaged.
     """
-    path = folder / MARKER
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Marker)
-    except FileNotFoundError:
-        return None
-    except msgspec.MsgspecError as error:
-        raise StateError(f"{path} cannot be read: {error}", next_command="make clean") from error
+    return read_record(folder / MARKER, Marker, next_command="make clean")
 
 
 def generate_block(world: World, until: int) -> Happened:
@@ -109,7 +104,7 @@ def _generate(settings: Settings, paths: StatePaths, tell: Callable[[str], None]
     checkpoint.save(paths.world, settings, world, micros(end))
     write_heartbeat(paths.clock, Heartbeat(event_time=end, wall_seconds=wall_seconds(), speed=0.0))
     marker = Marker(identity=checkpoint.identity_of(settings), days=settings.history_days, rows=rows)
-    checkpoint.replace_file(paths.world / MARKER, msgspec.json.encode(marker))
+    replace_file(paths.world / MARKER, msgspec.json.encode(marker))
     return marker
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference_system.clock import Heartbeat, SimulatedClock, wall_seconds, write_heartbeat
+from reference_system.errors import StateError
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.windows import Micros, micros, moment_of
@@ -55,7 +56,7 @@ class LiveWorld:
         """Let time go on where it stood."""
         try:
             stood_at = micros(SimulatedClock(self.paths.clock).now())
-        except FileNotFoundError:
+        except StateError:
             stood_at = self.released
         self._beat(max(stood_at, self.released), self.settings.speed)
 

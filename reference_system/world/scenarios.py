@@ -7,8 +7,6 @@ Invariant: the file is replaced whole; a run that was started and stopped stays 
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -17,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from reference_system.errors import StateError
+from reference_system.replaced_files import read_record, replace_file
 from reference_system.windows import micros
 
 SCENARIOS = "scenarios.json"
@@ -81,21 +80,12 @@ def read_runs(path: Path) -> tuple[Run, ...]:
     Raises:
         StateError: if the file is not what this module wrote.
     """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=tuple[Run, ...])
-    except FileNotFoundError:
-        return ()
-    except msgspec.MsgspecError as error:
-        raise StateError(f"{path} cannot be read: {error}", next_command=f"rm {path}") from error
+    return read_record(path, tuple[Run, ...]) or ()
 
 
 def write_runs(path: Path, runs: Sequence[Run]) -> None:
     """Replace the file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(runs), indent=2))
-    Path(name).replace(path)
+    replace_file(path, msgspec.json.format(msgspec.json.encode(runs), indent=2))
 
 
 def active_run(runs: Sequence[Run], name: Scenario) -> Run | None:

@@ -94,7 +94,7 @@ def test_folds_have_a_mean_and_a_spread_and_known_cards_leave_the_test(backtest)
         (("--model", "oracle"), "logistic_regression, random_forest, extra_trees, gradient_boosting"),
         (("--folds", "3"), "--train-start can be 2024-11-04 to 2024-11-09"),
         (("--train-days", "90"), "such folds need 104 days of payments, and there are 40"),
-        (("--predictions", "scores.json"), r"must end in \.csv or \.parquet"),
+        (("--predictions", "scores.json"), r"ends neither with \.parquet nor with \.csv"),
         (("--predictions", os.path.join("nowhere", "scores.csv")), "there is no folder nowhere"),  # noqa: PTH118 - typed
     ],
 )

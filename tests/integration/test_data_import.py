@@ -166,7 +166,7 @@ def test_two_imports_at_once_are_refused(workbook, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "moment", ["v2/lake", "v2/lake/transactions/_delta_log/*1.json", "v2/order/000002.parquet", "dataset.json.draft"]
+    "moment", ["v2/lake", "v2/lake/transactions/_delta_log/*1.json", "v2/order/000002.parquet", ".dataset.json.*"]
 )
 def test_a_killed_import_leaves_the_old_dataset_or_the_new_one(workbook, tmp_path, moment, monkeypatch):
     monkeypatch.setenv("WORKBOOK_STATE_DIR", str(tmp_path / "state"))
@@ -191,7 +191,7 @@ def test_a_killed_import_leaves_the_old_dataset_or_the_new_one(workbook, tmp_pat
     profile = json.loads(said_here("data", "describe", "cards", "--json"))
     assert profile["events"] == either[1]
     assert len(list(folder.glob("v*"))) <= 2
-    assert not list(folder.glob("*.draft"))
+    assert not list(folder.glob(".dataset.json.*"))
 
 
 @needs_cards

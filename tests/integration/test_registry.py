@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from local_broker import small_settings
 from mlflow_server import running_mlflow
-from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_onnx, tiny_scores
+from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_scores
 
 from reference_system.errors import BundleRefused, ServiceError
+from reference_system.proofs.onnx_tiny_bundle import tiny_model
 from reference_system.registry import mlflow_registry, mlflow_rest, promoting
 from reference_system.registry.bundles import load_bundle
 from reference_system.registry.mlflow_registry import LoggedCandidate, LoggedTraining
@@ -46,7 +47,7 @@ def register(root, use_case):
         candidates=[LoggedCandidate(name="logistic_regression", parameters={"C": 1.0}, metrics={"ndcg@10": 0.25})],
         plots={"ndcg.png": b"\x89PNG"},
         folds=[{"ndcg@10": 0.2}, {"ndcg@10": 0.3}],
-        model=tiny_onnx(),
+        model=tiny_model(),
         inputs=INPUTS,
         example=ROWS[:2],
     )
@@ -177,7 +178,7 @@ def test_if_writing_the_bundle_fails_the_aliases_stay(registered, server):
                 candidates=[],
                 plots={},
                 folds=[],
-                model=tiny_onnx(),
+                model=tiny_model(),
                 inputs=INPUTS,
                 example=ROWS[:1],
             ),

@@ -15,6 +15,7 @@ from reference_system.clock import (
     read_heartbeat,
     write_heartbeat,
 )
+from reference_system.errors import StateError
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 
@@ -58,8 +59,9 @@ def test_a_heartbeat_is_replaced_whole_and_leaves_no_file_behind(tmp_path):
 
 
 def test_without_a_world_there_is_no_time(tmp_path):
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(StateError, match="no world has run") as raised:
         SimulatedClock(tmp_path / "clock.json").now()
+    assert raised.value.next_command == "make up"
 
 
 def test_a_fixed_clock_always_says_the_same():

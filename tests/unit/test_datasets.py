@@ -93,7 +93,7 @@ def test_leftovers_are_versions_that_no_manifest_names(settings):
     datasets.begin_version(settings, "cards", 2)
     datasets.begin_version(settings, "movies", None)
     folder = settings.state_dir / "datasets"
-    (folder / "cards" / "dataset.json.draft").touch()
+    (folder / "cards" / ".dataset.json.1f2e3d4c").touch()
     (folder / "notes").mkdir()
     (folder / "notes" / "of-the-reader.txt").touch()
     datasets.clear_leftovers(settings)

@@ -9,9 +9,10 @@ import msgspec
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_catalogue, tiny_manifest, tiny_onnx, tiny_scores
+from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_catalogue, tiny_manifest, tiny_scores
 
 from reference_system.errors import BundleRefused
+from reference_system.proofs.onnx_tiny_bundle import tiny_model
 from reference_system.registry.bundles import (
     CATALOGUE,
     GOLDEN,
@@ -240,7 +241,7 @@ def test_a_model_with_more_inputs_than_the_manifest_is_refused(tmp_path):
     folder = write_bundle(
         version_folder(tmp_path, "fraud", "1"),
         tiny_manifest(),
-        model=tiny_onnx([1.0, 2.0, 3.0, 4.0]),
+        model=tiny_model((1.0, 2.0, 3.0, 4.0)),
         golden=Golden(inputs=ROWS, scores=tiny_scores()),
     )
     with pytest.raises(BundleRefused, match="takes 4 inputs"):
