@@ -20,13 +20,13 @@ def time_at(hours):
     return micros(at(hours))
 
 
-def put(lake, topic_name, *rows):
+def put(lake, topic_name, *rows, late=False):
     """Append rows; what a test does not care about is filled in."""
     topic = topic_named(topic_name)
     events = [topic.record(schema_version=1, **row) for row in rows]
     for event in events:
         encode(event)
-    table = delta_lake.to_table(topic, events, [-1] * len(events), [-1] * len(events))
+    table = delta_lake.to_table(topic, events, [-1] * len(events), [-1] * len(events), [late] * len(events))
     delta_lake.append(lake, topic, table, versions={})
 
 

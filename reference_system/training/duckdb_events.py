@@ -1,7 +1,8 @@
 """Events and their outcomes, read from the lake with SQL.
 
 In: the lake and a split. Out: Arrow tables ordered by `time` (microseconds).
-Invariant: an outcome that was not known at the stated moment is not in them.
+Invariant: an outcome that was not known at the stated moment is not in them, and neither is a payment or a page that
+came late: the feature tables of its day were closed.
 """
 # ruff: noqa: S608 - the SQL is made of constants of this repository; no input from outside reaches it
 
@@ -39,7 +40,8 @@ def payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Tab
     """
     with connection(lake.parent) as duck:
         fields = ["transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp"]
-        duck.register("payments", delta_lake.read(lake, TRANSACTIONS, start=span.start, end=span.end, columns=fields))
+        found = delta_lake.read(lake, TRANSACTIONS, start=span.start, end=span.end, columns=fields, counted_only=True)
+        duck.register("payments", found)
         fields = ["transaction_id", "created_timestamp"]
         duck.register("reports", delta_lake.read(lake, CHARGEBACKS, start=span.start, end=span.end, columns=fields))
         known_micros = micros(span.end + LABEL_DELAY if known is None else known)
@@ -79,7 +81,8 @@ def impressions(lake: Path, span: Span) -> pa.Table:
     """
     with connection(lake.parent) as duck:
         fields = ["impression_id", "viewer_id", "video_ids", "propensities", "policy", "event_timestamp"]
-        duck.register("pages", delta_lake.read(lake, IMPRESSIONS, start=span.start, end=span.end, columns=fields))
+        found = delta_lake.read(lake, IMPRESSIONS, start=span.start, end=span.end, columns=fields, counted_only=True)
+        duck.register("pages", found)
         fields = ["impression_id", "video_id", "completion", "event_timestamp"]
         until = span.end + ATTRIBUTION
         duck.register("watches", delta_lake.read(lake, WATCHES, start=span.start, end=until, columns=fields))

@@ -36,6 +36,15 @@ def test_two_chargebacks_of_one_payment_are_one_fraud(tmp_path):
     assert payments(tmp_path, DAY)["label"].to_pylist() == [1.0]
 
 
+def test_what_came_late_is_in_no_window_and_in_no_training_set(tmp_path):
+    put(tmp_path, "transactions", payment(1, 1))
+    put(tmp_path, "transactions", payment(2, 2), late=True)
+    put(tmp_path, "impressions", page(1, 1, [7]))
+    put(tmp_path, "impressions", page(2, 2, [7]), late=True)
+    assert payments(tmp_path, DAY)["time"].to_pylist() == [time_at(1)]
+    assert impressions(tmp_path, DAY)["time"].to_pylist() == [time_at(1)]
+
+
 def test_an_empty_lake_has_no_rows(tmp_path):
     assert not len(payments(tmp_path, DAY))
     assert not len(impressions(tmp_path, DAY))
