@@ -30,7 +30,7 @@ class Pages(BaseHTTPRequestHandler):
 def pages(settings: Settings) -> Iterator[dict[str, str]]:
     handler = type("Handler", (Pages,), {"pages": {}})
     server = ThreadingHTTPServer(("127.0.0.1", settings.port("serving")), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield handler.pages
     server.shutdown()
     server.server_close()

@@ -38,9 +38,17 @@ def serve() -> Iterator[Serve]:
         await web.TCPSite(runner, LOOPBACK, 0).start()
         return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
 
+    async def stop() -> None:
+        for runner in runners:
+            await runner.cleanup()
+        # A handler that hangs outlives its server; a loop that is closed over it complains when the process ends.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     yield lambda handler: asyncio.run_coroutine_threadsafe(start(handler), loop).result(10)
-    for runner in runners:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(stop(), loop).result(10)
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
     loop.close()
