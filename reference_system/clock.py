@@ -81,7 +81,7 @@ def read_heartbeat(path: Path) -> Heartbeat:
     Raises:
         StateError: if no world ever ran here, or the file is not a heartbeat.
     """
-    beat = read_record(path, Heartbeat)
+    beat = read_record(path, Heartbeat, next_command="make up")  # the world replaces it when it starts
     if beat is None:
         raise StateError(f"no world has run in {path.parent} yet", next_command="make up")
     return beat

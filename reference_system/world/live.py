@@ -53,7 +53,7 @@ class LiveWorld:
         return StatePaths(self.settings.state_dir)
 
     def start_clock(self) -> None:
-        """Let time go on where it stood."""
+        """Let time go on where it stood; without a heartbeat that can be read, where the checkpoint stands."""
         try:
             stood_at = micros(SimulatedClock(self.paths.clock).now())
         except StateError:

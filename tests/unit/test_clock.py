@@ -64,5 +64,13 @@ def test_without_a_world_there_is_no_time(tmp_path):
     assert raised.value.next_command == "make up"
 
 
+def test_a_damaged_heartbeat_is_one_line_with_the_next_command(tmp_path):
+    path = tmp_path / "clock.json"
+    path.write_bytes(b'{"event_time":"2025-0')
+    with pytest.raises(StateError, match=r"clock\.json cannot be read") as caught:
+        SimulatedClock(path).now()
+    assert caught.value.next_command == "make up"
+
+
 def test_a_fixed_clock_always_says_the_same():
     assert FixedClock(NOON).now() == FixedClock(NOON).now() == NOON
