@@ -7,6 +7,7 @@ Invariant: a job can be interrupted at any moment and begun again; only a comple
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from reference_system.errors import ServiceError, WorkbookError
 from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.settings import Settings
 from reference_system.stack.environment import child_environment
+from reference_system.stack.log_files import tail
 from reference_system.stack.state_dir import is_done, mark_done
 from reference_system.stack.supervisor_client import ALIVE_STATES
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 0.2
 # A step that takes longer hangs: the whole bring-up has a budget of three minutes.
 _STEP_SECONDS = 1_200.0
+# The last words of a process that refused to go on: `WorkbookError.for_person()`.
+_REFUSAL = re.compile(r"(?P<fact>.+); run `(?P<command>[^`]+)`")
+_LAST_LINES = 10
 # A process that ended this often while starting will not get better by itself.
 _GIVE_UP_STARTS = 4
 
@@ -137,7 +142,9 @@ class ServiceStart:
         """The supervisor watches it: it goes on."""
 
     def _failure(self, what: str) -> ServiceError:
-        return ServiceError(f"{self.service.name} {what}", next_command=f"workbook logs {self.service.name}")
+        # One that is still in its first life has said nothing yet: what stands in its log is older.
+        reason = _refusal(self.settings, self.service.name) if len(self._starts) > 1 else None
+        return reason or ServiceError(f"{self.service.name} {what}", next_command=f"workbook logs {self.service.name}")
 
 
 @dataclass(slots=True)
@@ -174,7 +181,7 @@ class Step:
             mark_done(self.settings, self.name)
             return True
         if code is not None:
-            raise self._failure(f"ended with exit code {code}")
+            raise _refusal(self.settings, self.name) or self._failure(f"ended with exit code {code}")
         if time.monotonic() > self._deadline:
             raise self._failure(f"is not complete after {_STEP_SECONDS:.0f} s")
         return False
@@ -193,6 +200,14 @@ class Step:
 
     def _failure(self, what: str) -> ServiceError:
         return ServiceError(f"the step {self.name} {what}", next_command=f"workbook logs {self.name}")
+
+
+def _refusal(settings: Settings, name: str) -> ServiceError | None:
+    """Why a process that ended would not go on, in its own words; `None` if it did not say."""
+    for line in reversed(tail(step_log(settings, name), _LAST_LINES)):
+        if (said := _REFUSAL.fullmatch(line)) is not None:
+            return ServiceError(f"{name} cannot start: {said['fact']}", next_command=said["command"])
+    return None
 
 
 def step_log(settings: Settings, name: str) -> Path:

@@ -5,6 +5,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -13,9 +14,11 @@ from rich.console import Console
 from reference_system.errors import ServiceError
 from reference_system.settings import Settings
 from reference_system.stack import jobs as jobs_module
-from reference_system.stack.jobs import Call, Job, Step, run_jobs, step_log
+from reference_system.stack.jobs import Call, Job, ServiceStart, Step, run_jobs, step_log
 from reference_system.stack.progress import Board
+from reference_system.stack.services import service_named
 from reference_system.stack.state_dir import is_done, prepare_state_dir
+from reference_system.stack.supervisor_client import Supervised, Supervisor
 
 
 @dataclass
@@ -132,6 +135,44 @@ def test_a_failed_step_is_not_remembered(settings: Settings, board: Board, monke
 
     assert caught.value.next_command == "workbook logs history"
     assert not is_done(settings, "history")
+
+
+def test_a_step_that_refuses_is_quoted_with_its_own_next_command(
+    settings: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = as_step(settings, monkeypatch, "raise SystemExit('the disk is full; run `df -h`')")
+
+    with pytest.raises(ServiceError, match="history cannot start: the disk is full") as caught:
+        run_jobs([job(step, "history")], board)
+
+    assert caught.value.next_command == "df -h"
+
+
+@dataclass
+class AlwaysStarting:
+    """A supervisor whose process ends and is started anew, as often as it is asked."""
+
+    started: int = 0
+
+    def process(self, name: str) -> Supervised:
+        self.started += 1
+        return Supervised(name=name, state="STARTING", pid=1, started=self.started, now=self.started, detail="")
+
+
+def test_a_service_that_refuses_again_and_again_is_quoted(
+    settings: Settings, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "_POLL_SECONDS", 0.0)
+    prepare_state_dir(settings)
+    log = step_log(settings, "world")
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("no checkpoint; run `rm x`\nno checkpoint; run `make clean`\nthe world goes on\n")
+    start = ServiceStart(settings, cast("Supervisor", AlwaysStarting()), service_named(settings, "world"))
+
+    with pytest.raises(ServiceError, match=r"world cannot start: no checkpoint$") as caught:
+        run_jobs([job(start, "world")], board)
+
+    assert caught.value.next_command == "make clean"
 
 
 def test_an_interrupted_step_leaves_no_process_and_is_not_remembered(
