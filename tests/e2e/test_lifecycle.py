@@ -79,7 +79,9 @@ def test_a_killed_service_with_children_comes_back_and_up_says_so(live: LiveSyst
 
 def test_after_a_killed_supervisor_up_stops_the_orphans_and_starts_anew(live: LiveSystem) -> None:
     os.kill(Supervisor(live.settings).pid(), signal.SIGKILL)
-    assert set(live.states().values()) == {"stopped"}
+    # One that loses its parent may end by itself.
+    assert "orphaned" in (states := set(live.states().values()))
+    assert states <= {"orphaned", "stopped"}
 
     up = live.workbook("up")
 
