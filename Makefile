@@ -6,8 +6,10 @@ NAME ?=
 UV_VERSION := 0.13.9
 UV := .uv/bin/uv
 WORKBOOK := .venv/bin/workbook
-PYTEST := .venv/bin/python -m pytest
-INTEGRATION_LOG := .test-integration.log
+# Three: most tests wait for processes, so two workers leave two cores half idle.
+WORKERS ?= 3
+SEED ?=
+PYTEST = .venv/bin/python -m pytest -n $(WORKERS) --durations=20 --durations-min=1 $(addprefix --randomly-seed=,$(SEED))
 
 # The interpreter that is there is used; nothing outside the project decides which environment is meant.
 UV_SYNC := $(UV) sync --locked --inexact --python "$(PYTHON)" --no-python-downloads
@@ -57,18 +59,13 @@ load: env ## load-test both endpoints of the running system
 design-check: env ## check the design exercises and recompute their numbers
 	@$(WORKBOOK) design check
 
-# Most tests wait for processes: two runs side by side use the two cores that one leaves half idle.
-test: dev-env ## every test: unit, integration (real broker), end to end
-	@echo "integration tests run beside the others; their output comes at the end ($(INTEGRATION_LOG))"
-	@$(PYTEST) tests/integration > $(INTEGRATION_LOG) 2>&1 & integration=$$!; \
-	trap "kill $$integration" INT TERM; \
-	$(PYTEST) tests/unit tests/docs tests/e2e; others=$$?; \
-	wait $$integration; integrated=$$?; cat $(INTEGRATION_LOG); \
-	test $$others -eq 0 && test $$integrated -eq 0
+test: dev-env ## every test: unit, integration (real broker), end to end; SEED=n repeats an order
+	@$(PYTEST)
 
-coverage: dev-env ## every test, one after the other, with the lines that none of them reaches
+coverage: dev-env ## every test, with the lines that none of them reaches
 	@$(PYTEST) --cov --cov-report=term:skip-covered
 
+test-unit: WORKERS = 2# nothing to wait for
 test-unit: dev-env ## the unit tests alone, which need no broker
 	@$(PYTEST) tests/unit
 
@@ -76,7 +73,7 @@ test-integration: dev-env ## tests against a real broker and real stores
 	@$(PYTEST) tests/integration
 
 test-e2e: dev-env ## the whole loop, from up to down
-	@$(PYTEST) tests/e2e
+	@$(PYTEST) -n 0 tests/e2e
 
 lint: dev-env ## ruff, mypy, the import contracts, committed schemas
 	@.venv/bin/ruff check .

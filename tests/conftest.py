@@ -17,26 +17,9 @@ from local_broker import NOON, Broker, LaunchBroker, free_port_offset, running_b
 from reference_system.clock import FixedClock
 from reference_system.settings import Settings
 
+pytest_plugins = ["running_order"]
+
 _topic_numbers = count(1)
-
-
-_ORDER = ("unit", "docs", "integration", "e2e")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by their folder, so that nobody can forget to; the quick ones come first.
-
-    The end-to-end tests come last: their live system, once up, takes half a core until the session ends.
-    """
-    tests = Path(__file__).parent
-
-    def folder_of(item: pytest.Item) -> str:
-        return item.path.relative_to(tests).parts[0] if item.path.is_relative_to(tests) else ""
-
-    for item in items:
-        if folder_of(item) in ("integration", "e2e"):
-            item.add_marker(folder_of(item))
-    items.sort(key=lambda item: _ORDER.index(folder_of(item)) if folder_of(item) in _ORDER else 0)
 
 
 @pytest.fixture(scope="session", autouse=True)

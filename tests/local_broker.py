@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from reference_system.proofs import broker_process
@@ -16,6 +18,9 @@ from reference_system.proofs.broker_process import BrokerProcess as Broker
 from reference_system.settings import Settings
 
 LaunchBroker = Callable[[Settings], AbstractContextManager[Broker]]
+
+_BLOCKS_OF_A_WORKER = 150
+_blocks = count()
 
 NOON = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 
@@ -59,5 +64,10 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port_offset() -> int:
-    """An offset whose ports are all free now; concurrent test runs begin their search at different blocks."""
-    return broker_process.free_port_offset(Settings(_env_file=None))
+    """An offset whose ports are all free now; no test of this run was given the same one before it.
+
+    A worker goes through blocks of its own: what one test found free it may not hold yet when the next one looks.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    first_block = os.getppid() * 37 + worker * _BLOCKS_OF_A_WORKER + next(_blocks) % _BLOCKS_OF_A_WORKER
+    return broker_process.free_port_offset(Settings(_env_file=None), first_block=first_block)

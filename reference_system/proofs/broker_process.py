@@ -113,16 +113,21 @@ class BrokerProcess:
             process.wait()
 
 
-def free_port_offset(settings: Settings) -> int:
-    """An offset whose ports are all free now; concurrent processes begin their search at different blocks.
+def free_port_offset(settings: Settings, *, first_block: int | None = None) -> int:
+    """An offset whose ports are all free now.
+
+    Args:
+        settings: the ports to which it is added.
+        first_block: where the search begins. By default concurrent processes begin far apart: what one of them found
+            free it may not hold yet.
 
     Raises:
         SetupError: if there is none.
     """
     bases = [settings.port(name) - settings.port_offset for name in PORT_NAMES]
+    first = os.getpid() * 37 if first_block is None else first_block
     for step in range(BLOCKS):
-        # Processes that start one after the other begin far apart: what one found free it may not hold yet.
-        offset = BLOCKS_START + (os.getpid() * 37 + step) % BLOCKS * BLOCK_SIZE
+        offset = BLOCKS_START + (first + step) % BLOCKS * BLOCK_SIZE
         if all(is_port_free(base + offset) for base in bases):
             return offset
     raise SetupError(f"no block of {len(bases)} free ports on this machine")

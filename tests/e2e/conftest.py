@@ -69,7 +69,7 @@ def run(environment: dict[str, str], *arguments: str, seconds: float) -> subproc
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # down as soon as the last of these tests is done: it takes half of the machine
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveSystem]:
     settings = Settings(
         _env_file=None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 
 import mlflow
@@ -59,20 +58,26 @@ def registered(server, tmp_path_factory):  # noqa: ARG001 - the server must be u
     return register(tmp_path_factory.mktemp("bundles"), "fraud")
 
 
+@pytest.fixture
+def fresh(server, tmp_path):  # noqa: ARG001 - the server must be up
+    """A new version, for a test that moves aliases or looks where they are; its model is nobody else's."""
+    return register(tmp_path / "registered", "recommendation")
+
+
 def test_nobody_is_champion_before_the_first_promotion(server):  # noqa: ARG001 - the server must be up
     assert mlflow_registry.champion_version("never-registered") is None
 
 
-def test_a_registered_version_is_challenger_and_its_run_says_how_it_came_about(registered):
+def test_a_registered_version_is_challenger_and_its_run_says_how_it_came_about(fresh):
     client = mlflow.MlflowClient()
-    assert client.get_model_version_by_alias("fraud", "challenger").version == registered.version
-    run = client.get_run(registered.run_id)
+    assert client.get_model_version_by_alias(fresh.use_case, "challenger").version == fresh.version
+    run = client.get_run(fresh.run_id)
     assert run.data.params["dataset_digest"] == "abc"
     assert run.data.metrics["ndcg_at_10"] == 0.25
     assert run.data.tags["commit"] == "0" * 40
-    folders = {item.path for item in client.list_artifacts(registered.run_id)}
+    folders = {item.path for item in client.list_artifacts(fresh.run_id)}
     assert {"bundle", "plots"} <= folders
-    assert [one.value for one in client.get_metric_history(registered.run_id, "fold.ndcg_at_10")] == [0.2, 0.3]
+    assert [one.value for one in client.get_metric_history(fresh.run_id, "fold.ndcg_at_10")] == [0.2, 0.3]
 
 
 def test_each_candidate_has_a_nested_run(registered):
@@ -104,31 +109,29 @@ def test_fetching_mends_a_damaged_bundle(registered, tmp_path):
     load_bundle(folder, use_case="fraud", inputs=INPUTS)
 
 
-def test_promotion_moves_pointer_log_and_alias(server, registered, tmp_path):
+def test_promotion_moves_pointer_log_and_alias(server, fresh, tmp_path):
     port, client = server.port("mlflow"), mlflow.MlflowClient()
-    tiny_bundle(tmp_path, version=registered.version)
-    decision = Decision(event_timestamp=NOON, use_case="fraud", version=registered.version)
-    promoting.make_champion(tmp_path, port, use_case="fraud", version=registered.version, decision=decision)
-    assert not promoting.alias_is_owed(tmp_path, "fraud")
-    assert client.get_registered_model("fraud").aliases == {"champion": registered.version}
-    tags = client.get_model_version("fraud", registered.version).tags
+    tiny_bundle(tmp_path, fresh.use_case, version=fresh.version)
+    decision = Decision(event_timestamp=NOON, use_case=fresh.use_case, version=fresh.version)
+    promoting.make_champion(tmp_path, port, use_case=fresh.use_case, version=fresh.version, decision=decision)
+    assert not promoting.alias_is_owed(tmp_path, fresh.use_case)
+    assert client.get_registered_model(fresh.use_case).aliases == {"champion": fresh.version}
+    tags = client.get_model_version(fresh.use_case, fresh.version).tags
     assert tags["promoted_event_timestamp"] == NOON.isoformat()
-    assert mlflow_rest.get_alias(port, "fraud", "champion") == registered.version
-    assert mlflow_rest.get_alias(port, "fraud", "challenger") is None
+    assert mlflow_rest.get_alias(port, fresh.use_case, "champion") == fresh.version
+    assert mlflow_rest.get_alias(port, fresh.use_case, "challenger") is None
     assert mlflow_rest.get_alias(port, "never-registered", "champion") is None
 
 
-def test_what_was_promoted_while_the_registry_was_away_is_mended_when_it_is_back(server, registered, tmp_path):
+def test_what_was_promoted_while_the_registry_was_away_is_mended_when_it_is_back(server, fresh, tmp_path):
     port, client = server.port("mlflow"), mlflow.MlflowClient()
-    client.delete_registered_model_alias("fraud", "champion")
-    tiny_bundle(tmp_path, version=registered.version)
-    decision = Decision(event_timestamp=NOON, use_case="fraud", version=registered.version)
-    promoting.make_champion(tmp_path, NOBODY, use_case="fraud", version=registered.version, decision=decision)
-    assert promoting.alias_is_owed(tmp_path, "fraud")
-    promoting.reconcile(tmp_path, port, use_case="fraud", now=NOON)
-    assert not promoting.alias_is_owed(tmp_path, "fraud")
-    assert client.get_model_version_by_alias("fraud", "champion").version == registered.version
-    client.set_registered_model_alias("fraud", "challenger", registered.version)
+    tiny_bundle(tmp_path, fresh.use_case, version=fresh.version)
+    decision = Decision(event_timestamp=NOON, use_case=fresh.use_case, version=fresh.version)
+    promoting.make_champion(tmp_path, NOBODY, use_case=fresh.use_case, version=fresh.version, decision=decision)
+    assert promoting.alias_is_owed(tmp_path, fresh.use_case)
+    promoting.reconcile(tmp_path, port, use_case=fresh.use_case, now=NOON)
+    assert not promoting.alias_is_owed(tmp_path, fresh.use_case)
+    assert client.get_model_version_by_alias(fresh.use_case, "champion").version == fresh.version
 
 
 def test_versions_tags_and_artefacts_are_read_without_mlflows_client(server, registered):
@@ -165,12 +168,12 @@ def test_a_version_that_would_be_a_path_is_never_asked_for(tmp_path):
         mlflow_registry.fetch_bundle("fraud", "../1", tmp_path)
 
 
-def test_if_writing_the_bundle_fails_the_aliases_stay(registered, server):
-    before = mlflow_registry.champion_version("fraud")
+def test_if_writing_the_bundle_fails_the_aliases_stay(fresh):
+    before = mlflow_registry.champion_version(fresh.use_case)
     with pytest.raises(OSError, match="disk full"):
         mlflow_registry.register(
             LoggedTraining(
-                use_case="fraud",
+                use_case=fresh.use_case,
                 name="fails",
                 parameters={},
                 metrics={},
@@ -185,9 +188,8 @@ def test_if_writing_the_bundle_fails_the_aliases_stay(registered, server):
             _disk_full,
         )
     client = mlflow.MlflowClient()
-    assert client.get_model_version_by_alias("fraud", "challenger").version == registered.version
-    assert mlflow_registry.champion_version("fraud") == before
-    shutil.rmtree(server.state_dir / "bundles", ignore_errors=True)
+    assert client.get_model_version_by_alias(fresh.use_case, "challenger").version == fresh.version
+    assert mlflow_registry.champion_version(fresh.use_case) == before
 
 
 def _disk_full(version):

@@ -86,7 +86,7 @@ def test_the_history_does_not_depend_on_the_hash_seed_or_the_process(settings: S
         "from reference_system.settings import Settings\n"
         "print(digest(Settings(_env_file=None, customers=100, terminals=200, viewers=100, videos=150)))"
     )
-    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONHASHSEED": "12345", "PYTHONPATH": os.pathsep.join(sys.path)}
     answer = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True, timeout=120
     )
