@@ -9,7 +9,7 @@ One process does it all: Feast, MLflow, Prefect and scikit-learn are imported on
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -45,10 +45,14 @@ def main(settings: Settings) -> None:
 def _make_features(paths: StatePaths) -> None:
     from reference_system.features import feast_store
     from reference_system.flows.prefect_etl import etl
+    from reference_system.stack.sound_databases import has_tables
 
+    mark = paths.feature_tables / "etl.json"
+    if not has_tables(paths.online_store):
+        mark.unlink(missing_ok=True)  # whatever the feature tables hold: everything is to be materialized
     with _phase("Feast's registry and online store applied"):
         feast_store.apply(feast_store.open_store(paths))
-    if (paths.feature_tables / "etl.json").exists():
+    if mark.exists():
         typer.echo("feature tables are there; the scheduled ETL keeps them up")
         return
     with _phase("ETL over the history"):
@@ -98,11 +102,16 @@ def _bring_bundle(use_case: UseCase, paths: StatePaths) -> None:
 
 
 def _champion_version(use_case: UseCase, paths: StatePaths) -> str | None:
-    """Whom the pointer names, or where there is no pointer yet the registry."""
-    from reference_system.registry.bundles import current_version
+    """Whom the pointer names; where there is none yet, or it is damaged, the registry's."""
+    from reference_system.registry.bundles import current_version, version_folder
     from reference_system.registry.mlflow_registry import champion_version
 
-    return current_version(paths.bundles, use_case) or champion_version(use_case)
+    named = current_version(paths.bundles, use_case)
+    if named is not None:
+        with suppress(BundleRefused):
+            version_folder(paths.bundles, use_case, named)
+            return named
+    return champion_version(use_case)
 
 
 @contextmanager

@@ -44,16 +44,45 @@ def up() -> None:
 
 
 def _bring_up(settings: Settings, board: Board) -> None:
+    from reference_system.paths import StatePaths
     from reference_system.stack.jobs import run_jobs
     from reference_system.stack.machine import require_disk
+    from reference_system.stack.sound_databases import require_sound
     from reference_system.stack.state_dir import prepare_state_dir
     from reference_system.stack.supervisor_daemon import start_supervisor
 
     require_disk(settings.state_dir)
     prepare_state_dir(settings)
+    require_sound(StatePaths(settings.state_dir))
+    _begin_again_what_is_gone(settings, board)
     supervisor = _running_supervisor(settings, board)
     _require_ports(settings, supervisor)
     run_jobs(_jobs(settings, supervisor or start_supervisor(settings), board), board)
+
+
+def _begin_again_what_is_gone(settings: Settings, board: Board) -> None:
+    """The bootstrap is done once, unless what it made cannot be used any more."""
+    from reference_system.errors import BundleRefused
+    from reference_system.paths import StatePaths
+    from reference_system.registry.bundles import verify_current
+    from reference_system.stack.sound_databases import has_tables
+    from reference_system.stack.state_dir import forget_done, is_done
+    from reference_system.use_cases import USE_CASES
+
+    if not is_done(settings, "bootstrap"):
+        return
+    paths = StatePaths(settings.state_dir)
+    gone = []
+    if not (has_tables(paths.online_store) and paths.feast_registry.exists()):
+        gone.append("the online store is gone: filled again from the lake")
+    for use_case in USE_CASES:
+        try:
+            verify_current(paths.bundles, use_case)
+        except BundleRefused as refused:
+            gone.append(f"{refused}: brought again from the registry")
+    for line in gone:
+        board.note(line)
+        forget_done(settings, "bootstrap")
 
 
 def _running_supervisor(settings: Settings, board: Board) -> Supervisor | None:

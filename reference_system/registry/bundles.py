@@ -196,7 +196,8 @@ def version_folder(root: Path, use_case: str, version: str) -> Path:
 def current_version(root: Path, use_case: str) -> str | None:
     """The version that serving should load, or `None` before the first promotion."""
     pointer = root / use_case / CURRENT
-    return pointer.read_text(encoding="utf-8").strip() if pointer.exists() else None
+    # Whatever a damaged pointer holds is no version: `version_folder` refuses it.
+    return (pointer.read_text(encoding="utf-8", errors="replace").strip() or None) if pointer.exists() else None
 
 
 def set_current(root: Path, use_case: str, version: str) -> None:
@@ -205,6 +206,19 @@ def set_current(root: Path, use_case: str, version: str) -> None:
     if not folder.is_dir():
         raise BundleRefused(f"{use_case}: version {version} has no bundle in {folder.parent}")
     replace_file(folder.parent / CURRENT, version.encode(), durable=True)
+
+
+def verify_current(root: Path, use_case: str) -> None:
+    """Check the files of the version that the pointer names; its model is not run.
+
+    Raises:
+        BundleRefused: if the pointer names none, or serving would refuse what it names.
+    """
+    version = current_version(root, use_case)
+    if version is None:
+        raise BundleRefused(f"{use_case}: no version is champion in {root / use_case}")
+    folder = version_folder(root, use_case, version)
+    _verified_contents(folder, read_manifest(folder))
 
 
 def read_manifest(directory: Path) -> Manifest:

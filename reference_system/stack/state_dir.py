@@ -75,6 +75,11 @@ def mark_done(settings: Settings, step: str) -> None:
     (folder / step).touch(mode=0o600)
 
 
+def forget_done(settings: Settings, step: str) -> None:
+    """The step is to be done again: what it made is gone."""
+    (settings.state_dir / DONE_FOLDER / step).unlink(missing_ok=True)
+
+
 def remove_state_dir(root: Path) -> float:
     """Remove what this system wrote; returns how many MB that was.
 

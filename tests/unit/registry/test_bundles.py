@@ -24,6 +24,7 @@ from reference_system.registry.bundles import (
     current_version,
     load_bundle,
     set_current,
+    verify_current,
     version_folder,
     write_bundle,
 )
@@ -210,6 +211,24 @@ def test_the_pointer_moves_only_to_a_bundle_that_is_there(tmp_path):
     with pytest.raises(BundleRefused, match="version 2 has no bundle"):
         set_current(tmp_path, "fraud", "2")
     assert current_version(tmp_path, "fraud") == "1"
+
+
+@pytest.mark.parametrize("pointer", [None, b"", b"7\n", b"../1\n", b"\xff\xfe"])
+def test_a_pointer_to_no_bundle_is_refused_whatever_it_holds(tmp_path, pointer):
+    tiny_bundle(tmp_path, "recommendation")
+    if pointer is not None:
+        (tmp_path / "recommendation" / "current").write_bytes(pointer)
+    with pytest.raises(BundleRefused):
+        verify_current(tmp_path, "recommendation")
+
+
+def test_the_bundle_that_the_pointer_names_is_verified(tmp_path):
+    folder = tiny_bundle(tmp_path, "recommendation")
+    set_current(tmp_path, "recommendation", "1")
+    verify_current(tmp_path, "recommendation")
+    (folder / MODEL).write_bytes(b"half a model")
+    with pytest.raises(BundleRefused, match="digest"):
+        verify_current(tmp_path, "recommendation")
 
 
 def test_moving_the_pointer_leaves_nothing_else_behind(tmp_path):
