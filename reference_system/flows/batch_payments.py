@@ -56,13 +56,18 @@ class EmptyDay(StateError):  # noqa: N818 - a fact about the day, and no fault o
     """The lake has no payment of a day."""
 
 
+class FeaturesMissing(StateError):  # noqa: N818 - a fact about the tables, which the ETL mends
+    """The feature tables miss values of a day: its payments reached the lake after the ETL had passed."""
+
+
 def score_payments(
     paths: StatePaths, day: datetime, *, force: bool, passed: Passed, tell: Callable[[str], None]
 ) -> Written:
     """Score a finished day, or what is left of it; an unchanged day is left alone unless `force` is given.
 
     Raises:
-        StateError: if there is no champion, no payment, or features are missing.
+        StateError: if there is no champion or no payment.
+        FeaturesMissing: if the ETL has to compute the day again.
     """
     bundle = champion(paths, "fraud", fraud.INPUTS)
     model = fraud_model(bundle)
@@ -131,7 +136,7 @@ def _scored(paths: StatePaths, start: datetime, model: FraudModel) -> pa.Table:
         return SCHEMA.empty_table()
     inputs = fraud_inputs(feast_store.historical(feast_store.open_store(paths), payments, _VIEWS))
     if np.isnan(inputs).any():
-        raise StateError(
+        raise FeaturesMissing(
             f"the feature tables miss values of {start:%Y-%m-%d}",
             next_command=f"workbook etl --from {start:%Y-%m-%d} --to {start + ONE_DAY:%Y-%m-%d}",
         )

@@ -24,8 +24,15 @@ from reference_system.clock import SimulatedClock
 from reference_system.errors import ServiceError, StateError
 from reference_system.flows.batch_pages import compose_pages
 from reference_system.flows.batch_partitions import Outcome, Passed, Written
-from reference_system.flows.batch_payments import ONE_DAY, finished_until, require_finished, score_payments
-from reference_system.flows.prefect_steps import say, warn
+from reference_system.flows.batch_payments import (
+    ONE_DAY,
+    FeaturesMissing,
+    finished_until,
+    require_finished,
+    score_payments,
+)
+from reference_system.flows.prefect_etl import etl
+from reference_system.flows.prefect_steps import is_watched, say, warn
 from reference_system.paths import StatePaths
 from reference_system.serving.mlflow_batch_runs import BatchRun, log_batch_run
 from reference_system.settings import load_settings
@@ -95,7 +102,12 @@ def write_batch(
     if use_case == "fraud":
         chosen = finished_until(paths) - ONE_DAY if day is None else _date(day)
         require_finished(paths, chosen)
-        return score_payments(paths, chosen, force=force, passed=passed, tell=say)
+        try:
+            return score_payments(paths, chosen, force=force, passed=passed, tell=say)
+        except FeaturesMissing as missing:
+            say(f"{missing}: the ETL computes the day again")
+            (etl if is_watched() else etl.fn)(f"{chosen:%Y-%m-%d}", f"{chosen + ONE_DAY:%Y-%m-%d}")
+            return score_payments(paths, chosen, force=force, passed=passed, tell=say)
     if use_case == "recommendation":
         now = SimulatedClock(paths.clock).now()
         if day is not None and _date(day).date() != now.date():
