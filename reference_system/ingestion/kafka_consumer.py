@@ -9,7 +9,7 @@ reason to start elsewhere; what is committed to Kafka is for the lag that other 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Self
 
 from kafka import KafkaConsumer
@@ -67,7 +67,10 @@ class EventSource:
                 reconnect_backoff_max_ms=1_000,
                 metrics_enabled=False,
             )
-            self._assign(topics, partitions, starts)
+            with ExitStack() as until_assigned:
+                until_assigned.callback(self._leave)
+                self._assign(topics, partitions, starts)
+                until_assigned.pop_all()
         except KafkaError as error:
             raise ServiceError(f"the Kafka broker at {bootstrap} does not answer: {error}") from error
 
@@ -77,6 +80,9 @@ class EventSource:
 
     def __exit__(self, *exception: object) -> None:
         """Leave the broker."""
+        self._leave()
+
+    def _leave(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=_LEAVE_MS)
 
     def poll(self) -> dict[Place, list[Record]]:
