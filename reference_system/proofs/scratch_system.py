@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
@@ -27,6 +28,7 @@ from reference_system.use_cases import BROKER_TOPICS
 
 # A scratch broker holds little and lives shortly; several may stand beside a live system.
 _HEAP_MB = 256
+_INSIST_SECONDS = 8.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +52,14 @@ def scratch_system(settings: Settings, name: str) -> Iterator[Scratch]:
         settings: those of the live system; all but folder, ports and the broker's heap hold here too.
         name: what it is for; the folder begins with it.
     """
-    with _terminated_politely(), scratch_folder(StatePaths(settings.state_dir).scratch, name) as root:
+    with _terminated_politely() as unwound, scratch_folder(StatePaths(settings.state_dir).scratch, name) as root:
         ours = scratch_settings(settings, root)
-        with BrokerProcess(ours) as broker:
-            ensure_topics(ours.kafka_bootstrap, BROKER_TOPICS, ours.kafka_partitions)
-            yield Scratch(settings=ours, broker=broker)
+        try:
+            with BrokerProcess(ours) as broker:
+                ensure_topics(ours.kafka_bootstrap, BROKER_TOPICS, ours.kafka_partitions)
+                yield Scratch(settings=ours, broker=broker)
+        finally:
+            unwound.set()
 
 
 @contextmanager
@@ -101,19 +106,31 @@ def _remove(root: Path) -> None:
 
 
 @contextmanager
-def _terminated_politely() -> Iterator[None]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that everything is removed; Python's default ends at once."""
-    is_ours = (
-        threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    )
+def _terminated_politely() -> Iterator[threading.Event]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that everything is removed; Python's default ends at once.
+
+    It comes again every few seconds until the event is set: where a destructor or a library's callback is at work, the
+    exception is lost.
+    """
+    unwound = threading.Event()
+    main = threading.main_thread()
+
+    def insist() -> None:
+        while not unwound.wait(_INSIST_SECONDS):
+            signal.pthread_kill(cast("int", main.ident), signal.SIGTERM)
+
+    insisting = threading.Thread(target=insist, daemon=True)
+
+    def end(number: int, _: object) -> None:
+        if not insisting.ident:
+            insisting.start()
+        raise SystemExit(128 + number)
+
+    is_ours = threading.current_thread() is main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if is_ours:
-        signal.signal(signal.SIGTERM, _end)
+        signal.signal(signal.SIGTERM, end)
     try:
-        yield
+        yield unwound
     finally:
         if is_ours:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _end(number: int, _: object) -> None:
-    raise SystemExit(128 + number)
