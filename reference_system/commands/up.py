@@ -73,13 +73,15 @@ def _begin_again_what_is_gone(settings: Settings, board: Board) -> None:
         return
     paths = StatePaths(settings.state_dir)
     gone = []
-    if not (has_tables(paths.online_store) and paths.feast_registry.exists()):
+    if not has_tables(paths.online_store):
         gone.append("the online store is gone: filled again from the lake")
+    if not paths.feast_registry.exists():
+        gone.append("Feast's registry is gone: written again from the declarations")
     for use_case in USE_CASES:
         try:
             verify_current(paths.bundles, use_case)
         except BundleRefused as refused:
-            gone.append(f"{refused}: brought again from the registry")
+            gone.append(f"{use_case}: {refused}; brought again from the registry")
     for line in gone:
         board.note(line)
         forget_done(settings, "bootstrap")

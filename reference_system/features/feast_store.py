@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import shlex
 import shutil
 import string
 import warnings
@@ -25,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 from feast import FeatureStore, RepoConfig, ValueType
 from feast.infra.key_encoding_utils import serialize_entity_key_prefix
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from reference_system.errors import StateError
 from reference_system.features.feast_objects import feast_objects, state_name
@@ -47,10 +49,22 @@ StateFound = tuple[bytes | None, int | None]
 
 
 def open_store(paths: StatePaths) -> FeatureStore:
-    """Feast over this state directory. Its registry is read once, and never behind a request's back."""
+    """Feast over this state directory. Its registry is read once, and never behind a request's back.
+
+    Raises:
+        StateError: if the registry is damaged; `make up` writes one that is gone again.
+    """
     text = (_REPO / "feature_store.yaml").read_text(encoding="utf-8")
     config = msgspec.yaml.decode(string.Template(text).safe_substitute(WORKBOOK_STATE_DIR=paths.root))
-    return FeatureStore(config=RepoConfig(**config, repo_path=paths.root))
+    store = FeatureStore(config=RepoConfig(**config, repo_path=paths.root))
+    path = paths.feast_registry
+    if path.exists():
+        try:
+            _ = store.registry
+        except DecodeError as error:
+            mend = f"make down && rm {shlex.quote(str(path))} && make up"
+            raise StateError(f"{path} is damaged ({error})", next_command=mend) from error
+    return store
 
 
 @contextlib.contextmanager

@@ -216,7 +216,7 @@ def verify_current(root: Path, use_case: str) -> None:
     """
     version = current_version(root, use_case)
     if version is None:
-        raise BundleRefused(f"{use_case}: no version is champion in {root / use_case}")
+        raise BundleRefused(f"no version is champion in {root / use_case}")
     folder = version_folder(root, use_case, version)
     _verified_contents(folder, read_manifest(folder))
 

@@ -17,6 +17,7 @@ from feast.protos.feast.types.Value_pb2 import Value
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from reference_system.errors import StateError
 from reference_system.features import feast_store
 from reference_system.features.feast_objects import join_key, state_name
 from reference_system.features.feature_tables import write_snapshot
@@ -65,6 +66,18 @@ def test_every_view_gives_back_what_was_written(store, view):
     write(store, ("key-1", NOON, b"one"), ("key-2", NOON + 1, b"two"), view=view)
     found = feast_store.read_states(store, view, ["key-2", "nobody", "key-1", "key-2"])
     assert found == [(b"two", NOON + 1), (None, None), (b"one", NOON), (b"two", NOON + 1)]
+
+
+def test_a_damaged_registry_is_named_with_what_mends_it(store, tmp_path):
+    paths = StatePaths(tmp_path / "a state")
+    paths.feast_registry.parent.mkdir(parents=True)
+    whole = Path(store.config.registry.path).read_bytes()
+    paths.feast_registry.write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(StateError, match="is damaged") as caught:
+        feast_store.open_store(paths)
+
+    assert caught.value.next_command == f"make down && rm '{paths.feast_registry}' && make up"
 
 
 def test_no_keys_find_nothing(store):
