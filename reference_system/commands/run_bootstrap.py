@@ -44,12 +44,16 @@ def main(settings: Settings) -> None:
 
 def _make_features(paths: StatePaths) -> None:
     from reference_system.features import feast_store
+    from reference_system.features.stream_snapshot import task_files
+    from reference_system.features.task_file import forget_pushed
     from reference_system.flows.prefect_etl import etl
     from reference_system.stack.sound_databases import has_tables
 
     mark = paths.feature_tables / "etl.json"
     if not has_tables(paths.online_store):
-        mark.unlink(missing_ok=True)  # whatever the feature tables hold: everything is to be materialized
+        # Whatever else is there: everything is to be materialized, and pushed when ingestion starts.
+        mark.unlink(missing_ok=True)
+        forget_pushed(task_files(paths.stream_tasks).values())
     with _phase("Feast's registry and online store applied"):
         feast_store.apply(feast_store.open_store(paths))
     if mark.exists():

@@ -54,15 +54,15 @@ def _bring_up(settings: Settings, board: Board) -> None:
     require_disk(settings.state_dir)
     prepare_state_dir(settings)
     require_sound(StatePaths(settings.state_dir))
-    _begin_again_what_is_gone(settings, board)
     supervisor = _running_supervisor(settings, board)
+    _begin_again_what_is_gone(settings, board, running=supervisor is not None)
     _require_ports(settings, supervisor)
     run_jobs(_jobs(settings, supervisor or start_supervisor(settings), board), board)
 
 
-def _begin_again_what_is_gone(settings: Settings, board: Board) -> None:
+def _begin_again_what_is_gone(settings: Settings, board: Board, *, running: bool) -> None:
     """The bootstrap is done once, unless what it made cannot be used any more."""
-    from reference_system.errors import BundleRefused
+    from reference_system.errors import BundleRefused, StateError
     from reference_system.paths import StatePaths
     from reference_system.registry.bundles import verify_current
     from reference_system.stack.sound_databases import has_tables
@@ -74,6 +74,8 @@ def _begin_again_what_is_gone(settings: Settings, board: Board) -> None:
     paths = StatePaths(settings.state_dir)
     gone = []
     if not has_tables(paths.online_store):
+        if running:  # with the file that was removed still open
+            raise StateError(f"{paths.online_store} is gone", next_command="make down && make up")
         gone.append("the online store is gone: filled again from the lake")
     if not paths.feast_registry.exists():
         gone.append("Feast's registry is gone: written again from the declarations")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -177,6 +177,13 @@ class TaskFile:
     def _check_epoch(self) -> None:
         if int(self._mark("epoch")) != self._epoch:
             raise StateError(f"another consumer took over task {self._task}", next_command="workbook status")
+
+
+def forget_pushed(paths: Iterable[Path]) -> None:
+    """Let every state of these files count as not yet pushed: the online store is gone. No consumer may run."""
+    for path in paths:
+        with closing(connect(path)) as db:
+            db.execute("UPDATE mark SET value = 0 WHERE name = 'pushed'")
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -36,6 +36,7 @@ from reference_system.features.stream_rebuild import is_current
 from reference_system.features.stream_snapshot import digest, snapshot, snapshots
 from reference_system.features.stream_state import StreamState
 from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome
+from reference_system.features.task_file import forget_pushed
 from reference_system.use_cases import VIEWS
 from reference_system.windows import micros, unpack_tail
 
@@ -275,6 +276,16 @@ def test_states_stay_marked_until_they_are_pushed_even_across_a_crash(path: Path
         assert state.unpushed() == []
     with closing(open_state(path)) as state:
         assert state.unpushed() == []
+
+
+def test_for_an_online_store_that_is_gone_every_state_is_pushed_again(path: Path):
+    with closing(open_state(path)) as state:
+        apply(state, [at(paid("x1"), 0)])
+        waiting = state.unpushed()
+        state.mark_pushed()
+    forget_pushed([path])
+    with closing(open_state(path)) as state:
+        assert state.unpushed() == waiting
 
 
 def test_a_poll_without_states_does_not_hide_later_ones(path: Path):
