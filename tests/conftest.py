@@ -20,6 +20,7 @@ from reference_system.settings import Settings
 pytest_plugins = ["running_order"]
 
 _topic_numbers = count(1)
+_first_numbers: dict[str, object] = {}  # the state of each module's generator before its first test
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,6 +39,14 @@ def _environment_is_put_back() -> Iterator[None]:
     yield
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def _numbers_do_not_depend_on_the_order(request: pytest.FixtureRequest) -> None:
+    """A module's generator `RNG` begins anew with each test."""
+    rng = getattr(request.module, "RNG", None)
+    if rng is not None:
+        rng.bit_generator.state = _first_numbers.setdefault(request.module.__name__, rng.bit_generator.state)
 
 
 @pytest.fixture(scope="session")

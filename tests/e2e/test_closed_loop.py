@@ -6,6 +6,8 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 if TYPE_CHECKING:
     from conftest import LiveSystem
 
@@ -28,11 +30,6 @@ def steps_since_the_attack(story: dict[str, Any]) -> list[dict[str, Any]]:
     return list(happenings[begun[-1] :]) if begun else []
 
 
-def is_over(steps: list[dict[str, Any]]) -> bool:
-    kinds = [each["kind"] for each in steps]
-    return "rolled back" in kinds or ("canary" in kinds and kinds[-1] == "champion")
-
-
 def told(steps: list[dict[str, Any]]) -> str:
     return "\n".join(f"{each['event_timestamp']} {each['kind']} {each['version']} {each['reasons']}" for each in steps)
 
@@ -46,28 +43,32 @@ def days_that_show_the_recovery(story: dict[str, Any], new: str, old: str) -> li
     ]
 
 
+def newest_champion(steps: list[dict[str, Any]], old: str) -> str:
+    return next((each["version"] for each in reversed(steps) if each["kind"] == "champion"), old)
+
+
+def is_better(days: list[tuple[float, float]]) -> bool:
+    """By a clear margin over some days: one day of so small a world is mostly chance."""
+    ours, theirs = (sum(values) / max(len(days), 1) for values in zip(*days or [(0.0, 0.0)], strict=True))
+    return len(days) >= DAYS and ours > theirs + 0.05
+
+
+# The first training after the alarm may have seen too little of the attack: then the alarm and the loop go on.
+@pytest.mark.timeout(PATIENCE + 300)
 def test_an_attack_leads_to_a_champion_that_knows_it_without_a_further_command(live: LiveSystem) -> None:
     before = story_of(live)["happenings"]
     (old,) = {each["version"] for each in before if each["kind"] == "champion"}
     assert live.workbook("scenario", "start", "fraud-attack", seconds=60).returncode == 0
     try:
         deadline = time.monotonic() + PATIENCE
-        story = story_of(live)
-        while not is_over(steps_since_the_attack(story)) and time.monotonic() < deadline:
+        days: list[tuple[float, float]] = []
+        while not is_better(days):
             time.sleep(2.0)
             story = story_of(live)
-        steps = steps_since_the_attack(story)
+            steps = steps_since_the_attack(story)
+            days = days_that_show_the_recovery(story, newest_champion(steps, old), old)
+            assert time.monotonic() < deadline, f"{days}\n{told(steps)}"
         kinds = [each["kind"] for each in steps]
-        assert kinds[-1] == "champion", told(steps)
         assert [kind for kind in dict.fromkeys(kinds) if kind in IN_ORDER] == IN_ORDER, told(steps)
-        new = steps[-1]["version"]
-        assert steps[-1]["previous"] == old
-        # The next looks compare both champions on the same payments; one day of so small a world is mostly chance.
-        while len(days := days_that_show_the_recovery(story, new, old)) < DAYS and time.monotonic() < deadline:
-            time.sleep(2.0)
-            story = story_of(live)
-        assert len(days) >= DAYS, told(steps)
-        ours, theirs = (sum(values) / len(days) for values in zip(*days, strict=True))
-        assert ours > theirs + 0.05, days
     finally:
         assert live.workbook("scenario", "stop", "fraud-attack", seconds=60).returncode == 0

@@ -161,7 +161,7 @@ def test_a_model_that_ranks_frauds_last_is_surely_worse_once_enough_are_reported
     assert (precision.count, precision.difference is not None) == (reported, known)
     if known:
         assert precision.difference.high < -0.5
-        assert caught.difference.high < -0.3
+        assert caught.difference.high < -0.2
 
 
 def test_equal_models_are_surely_worse_in_no_direction():
