@@ -43,8 +43,9 @@ def days_that_show_the_recovery(story: dict[str, Any], new: str, old: str) -> li
     ]
 
 
-def newest_champion(steps: list[dict[str, Any]], old: str) -> str:
-    return next((each["version"] for each in reversed(steps) if each["kind"] == "champion"), old)
+def newest_champion(steps: list[dict[str, Any]]) -> tuple[str, str] | None:
+    """The newest champion since the attack, and whom it replaced."""
+    return next(((each["version"], each["previous"]) for each in reversed(steps) if each["kind"] == "champion"), None)
 
 
 def is_better(days: list[tuple[float, float]]) -> bool:
@@ -56,8 +57,6 @@ def is_better(days: list[tuple[float, float]]) -> bool:
 # The first training after the alarm may have seen too little of the attack: then the alarm and the loop go on.
 @pytest.mark.timeout(PATIENCE + 300)
 def test_an_attack_leads_to_a_champion_that_knows_it_without_a_further_command(live: LiveSystem) -> None:
-    before = story_of(live)["happenings"]
-    (old,) = {each["version"] for each in before if each["kind"] == "champion"}
     assert live.workbook("scenario", "start", "fraud-attack", seconds=60).returncode == 0
     try:
         deadline = time.monotonic() + PATIENCE
@@ -66,7 +65,8 @@ def test_an_attack_leads_to_a_champion_that_knows_it_without_a_further_command(l
             time.sleep(2.0)
             story = story_of(live)
             steps = steps_since_the_attack(story)
-            days = days_that_show_the_recovery(story, newest_champion(steps, old), old)
+            champions = newest_champion(steps)
+            days = days_that_show_the_recovery(story, *champions) if champions else []
             assert time.monotonic() < deadline, f"{days}\n{told(steps)}"
         kinds = [each["kind"] for each in steps]
         assert [kind for kind in dict.fromkeys(kinds) if kind in IN_ORDER] == IN_ORDER, told(steps)
