@@ -32,7 +32,7 @@ from reference_system.flows.batch_payments import (
     score_payments,
 )
 from reference_system.flows.prefect_etl import etl
-from reference_system.flows.prefect_steps import is_watched, say, warn
+from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.paths import StatePaths
 from reference_system.serving.mlflow_batch_runs import BatchRun, log_batch_run
 from reference_system.settings import load_settings
@@ -106,7 +106,7 @@ def write_batch(
             return score_payments(paths, chosen, force=force, passed=passed, tell=say)
         except FeaturesMissing as missing:
             say(f"{missing}: the ETL computes the day again")
-            (etl if is_watched() else etl.fn)(f"{chosen:%Y-%m-%d}", f"{chosen + ONE_DAY:%Y-%m-%d}")
+            step(etl, f"{chosen:%Y-%m-%d}", f"{chosen + ONE_DAY:%Y-%m-%d}")
             return score_payments(paths, chosen, force=force, passed=passed, tell=say)
     if use_case == "recommendation":
         now = SimulatedClock(paths.clock).now()

@@ -1,7 +1,7 @@
 """Steps of a flow, with Prefect or without.
 
-In: tasks and lines. Out: the same results and the same lines, whether Prefect watches the run or a command calls the
-flow's function itself (`flow.fn`).
+In: tasks, flows and lines. Out: the same results and the same lines, whether Prefect watches the run or a command
+calls the flow's function itself (`flow.fn`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from prefect import Task, get_run_logger
+from prefect import Flow, Task, get_run_logger
 from prefect.context import FlowRunContext
 
 _log = logging.getLogger("reference_system.flows")
@@ -24,8 +24,8 @@ def is_watched() -> bool:
     return FlowRunContext.get() is not None
 
 
-def step(of: Task[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
-    """A task of the run that Prefect watches, or a plain call where no run is."""
+def step(of: Task[P, R] | Flow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+    """A task or flow of the run that Prefect watches, or a plain call where no run is."""
     plain: Callable[P, R] = of if is_watched() else of.fn
     return plain(*args, **kwargs)
 

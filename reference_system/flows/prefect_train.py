@@ -28,7 +28,7 @@ from reference_system.errors import BundleRefused, TrainingError
 from reference_system.features import feast_store
 from reference_system.flows.gate_evidence import judged, opponents_of
 from reference_system.flows.prefect_etl import Mark, etl
-from reference_system.flows.prefect_steps import is_watched, say, step
+from reference_system.flows.prefect_steps import say, step
 from reference_system.flows.trained_model import (
     FRESH,
     Case,
@@ -250,7 +250,7 @@ def _complete_features(
     reached = _reached(paths)
     if reached is None or reached < needed:
         say(f"feature tables reach {reached}, and {needed} is needed: the ETL comes first")
-        (etl if is_watched() else etl.fn)()
+        step(etl)
     return _reached(paths)
 
 

@@ -51,7 +51,7 @@ def newest_champion(steps: list[dict[str, Any]]) -> tuple[str, str] | None:
 def is_better(days: list[tuple[float, float]]) -> bool:
     """By a clear margin over some days: one day of so small a world is mostly chance."""
     ours, theirs = (sum(values) / max(len(days), 1) for values in zip(*days or [(0.0, 0.0)], strict=True))
-    return len(days) >= DAYS and ours > theirs + 0.05
+    return len(days) >= DAYS and ours > theirs + 0.1
 
 
 # The first training after the alarm may have seen too little of the attack: then the alarm and the loop go on.
