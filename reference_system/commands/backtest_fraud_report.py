@@ -6,7 +6,6 @@ Invariant: the table shows the numbers of the record.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from datetime import date, timedelta
 from time import monotonic, process_time
@@ -18,7 +17,6 @@ import numpy as np
 if TYPE_CHECKING:
     from reference_system.training.fraud_backtest import Outcome
 
-_WIDE = 150
 # Heads of columns: the names of the metrics are too long for a terminal.
 _SHORT = {
     "roc_auc": "ROC AUC",
@@ -125,8 +123,10 @@ def summary(metrics: list[dict[str, float]]) -> tuple[dict[str, float], dict[str
 
 def show(report: BacktestReport) -> None:
     """Print the table, and below it why each model was chosen."""
-    from rich.console import Console
     from rich.table import Table
+
+    from reference_system.commands.terminal_tables import print_table, reader_console
+    from reference_system.metric_meanings import meanings_of
 
     names = list(report.mean)
     table = Table("train", "test", "payments", "frauds", "model", *(_SHORT.get(name, name) for name in names), "s")
@@ -145,9 +145,11 @@ def show(report: BacktestReport) -> None:
         table.add_section()
         table.add_row("mean", *[""] * 4, *(f"{report.mean[name]:.4f}" for name in names), f"{report.seconds:.1f}")
         table.add_row("spread", *[""] * 4, *(f"{report.spread[name]:.4f}" for name in names), "")
-    # Into a file or a pipe there is no width to keep to.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDE)
-    console.print(table)
+    console = reader_console()
+    print_table(table, console=console)
+    for name in names:
+        for meaning in meanings_of([name]):
+            console.print(f"{_SHORT.get(name, name)}: {meaning.partition(': ')[2]}", style="dim")
     for fold in report.folds:
         console.print(f"{fold.train_start}: {fold.reason}", markup=False, soft_wrap=True)
     if report.predictions is not None:

@@ -142,11 +142,12 @@ def _tables(bundle: Bundle, videos: Videos) -> VideoTables:
 
 
 def _print(report: OffPolicyReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
+    from reference_system.commands.terminal_tables import print_table, reader_console
+
     result = report.result
-    console = Console(highlight=False)
+    console = reader_console()
     console.print(
         f"version {report.version}, {report.start} to {report.end}: {result.pages:,} pages of {result.viewers:,}"
         f" viewers, {result.matched:,} places match, worth {result.effective:.0f} without weights",
@@ -161,5 +162,5 @@ def _print(report: OffPolicyReport) -> None:
         ("what was logged brought", result.logged),
     ):
         table.add_row(name, f"{estimate.value:.3f}", f"{estimate.low:.3f} to {estimate.high:.3f}")
-    console.print(table)
+    print_table(table, console=console)
     console.print(f"weights are cut at {result.clip:g}: {result.clipped_share:.1%} of them", style="dim")

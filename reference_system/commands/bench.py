@@ -7,7 +7,6 @@ misses its goal is said, and is no error: machines differ.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -161,13 +160,12 @@ def _finish(settings: Settings, command: str, result: BenchResult, *, json: bool
 
 
 def _print(run: BenchRun) -> None:
-    from rich.console import Console
-
     from reference_system.commands.bench_report import figures_table, goals_table
+    from reference_system.commands.terminal_tables import print_table, reader_console
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = reader_console()
     for text in run.result.conditions.values():
         console.print(text, style="dim")
-    console.print(figures_table(run.result))
+    print_table(figures_table(run.result), console=console)
     console.print()
-    console.print(goals_table(run.result))
+    print_table(goals_table(run.result), console=console)

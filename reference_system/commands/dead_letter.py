@@ -238,8 +238,9 @@ def _send(settings: Settings, origins: Sequence[Origin], value: bytes | None) ->
 
 
 def _print(answer: ListedLetters) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
+
+    from reference_system.commands.terminal_tables import print_table
 
     # On a narrow terminal everything is still there: the id in one piece, to be copied, the rest folded.
     table = Table(
@@ -252,10 +253,9 @@ def _print(answer: ListedLetters) -> None:
     for each in answer.letters:
         size = "tombstone" if each.bytes is None else f"{each.bytes:,}"
         table.add_row(each.id, each.error_class, escaped(each.error), size, str(each.attempt), each.replayed_as or "")
-    console = Console()
     if answer.letters:
-        console.print(table)
-    console.print(f"{len(answer.letters)} of {answer.total} dead letters")
+        print_table(table)
+    typer.echo(f"{len(answer.letters)} of {answer.total} dead letters")
 
 
 def _facts(letter: DeadLetter) -> dict[str, str]:

@@ -43,8 +43,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list")
 def list_designs(designs: Designs) -> None:
     """Show every exercise with its level, its minutes and whether it passes the check."""
-    from rich.console import Console
     from rich.table import Column, Table
+
+    from reference_system.commands.terminal_tables import print_table
 
     table = Table(Column("design", no_wrap=True), "title", "level", "minutes", Column("check", no_wrap=True))
     for exercise in find_exercises(designs):
@@ -52,7 +53,7 @@ def list_designs(designs: Designs) -> None:
         verdict = "passes" if count == 0 else f"{count} problem{'s' if count > 1 else ''}"
         facts = exercise.facts
         table.add_row(exercise.name, exercise.title, facts.get("Level"), facts.get("Minutes"), verdict)
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -158,8 +159,9 @@ def _write_block(exercise: Exercise) -> None:
 
 
 def _print_estimate(exercise: Exercise, overrides: dict[str, float]) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
+
+    from reference_system.commands.terminal_tables import print_table
 
     table = Table(Column("result", no_wrap=True), Column("as stated", justify="right"))
     for title in ("now", "ratio") if overrides else ():
@@ -173,7 +175,7 @@ def _print_estimate(exercise: Exercise, overrides: dict[str, float]) -> None:
             table.add_row(name, _shown(before), _shown(after), _ratio(before, after), result.unit)
         else:
             table.add_row(name, _shown(before), result.unit, result.reads)
-    Console().print(table)
+    print_table(table)
 
 
 def _ratio(before: float | None, after: float | None) -> str:

@@ -8,7 +8,6 @@ system is not touched.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -181,8 +180,9 @@ def _drill(  # noqa: PLR0913 - one argument for each thing that drills differ in
 
 
 def _print(report: DrillReport) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from reference_system.commands.terminal_tables import print_table, reader_console
 
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column("what")
@@ -192,8 +192,8 @@ def _print(report: DrillReport) -> None:
     table.add_section()
     for name, count in msgspec.structs.asdict(report.counts).items():
         table.add_row(name.replace("_", "-"), f"{count:,}")
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    console = reader_console()
+    print_table(table, console=console)
     if report.digest:
         console.print(f"digest {report.digest}")
     for problem in report.problems[:_SHOWN_PROBLEMS]:

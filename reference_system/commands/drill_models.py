@@ -6,7 +6,6 @@ Invariant: both work in a folder of their own; the live system is not touched.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,7 +21,6 @@ app = typer.Typer()
 Times = Annotated[int, typer.Option(min=1, max=100_000, help="How often.")]
 Seed = Annotated[int, typer.Option(min=0, help="Seed of the faults.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
-_FILE_WIDTH = 150
 # Measured: seconds of CPU for one candidate, and for one damaged bundle.
 _CANDIDATE_SECONDS, _BUNDLE_SECONDS = 2.3, 0.005
 
@@ -93,12 +91,13 @@ def _print_candidates(report: CandidatesReport) -> None:
 
 
 def _print_counts(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from reference_system.commands.terminal_tables import print_table
 
     table = Table(box=None, pad_edge=False)
     for place, heading in enumerate(head):
         table.add_column(heading, justify="right" if place else "left", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
+    print_table(table)

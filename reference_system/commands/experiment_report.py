@@ -5,31 +5,30 @@ In: an experiment and its report. Out: text on stdout, or a PNG or SVG file.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from reference_system.commands.terminal_tables import print_table, reader_console
 from reference_system.errors import StateError
 from reference_system.experiments.definition import Experiment
 from reference_system.experiments.report import Point, Report
 from reference_system.experiments.wording import UNITS
 
-_WIDTH, _COLUMNS, _ROWS = 140, 72, 13
+_COLUMNS, _ROWS = 66, 13
 _PNG, _SVG = ".png", ".svg"
 
 
 def print_report(experiment: Experiment, report: Report) -> None:
     """Everything that a person decides on; the verdict comes last."""
-    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
+    console = reader_console()
     state = "on" if experiment.stopped is None else f"stopped {experiment.stopped:%Y-%m-%d %H:%M}"
     console.print(
         f"{experiment.name}: started {experiment.started:%Y-%m-%d %H:%M}, {state}, as of"
         f" {report.as_of:%Y-%m-%d %H:%M} (event time)"
     )
-    console.print(_arms(experiment, report))
+    print_table(_arms(experiment, report), console=console)
     ratio = report.sample_ratio
     if ratio is not None:
         console.print(
@@ -121,4 +120,4 @@ def print_list(experiments: Sequence[Experiment]) -> None:
         result = "–" if each.result is None else each.result.verdict
         started = f"{each.started:%Y-%m-%d %H:%M}"
         table.add_row(each.name, started, stopped, each.treatment, each.control, each.metric, result)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH).print(table)
+    print_table(table)

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_WIDTH = 120
 
 
 class Metric(StrEnum):
@@ -89,14 +88,14 @@ def simulate(  # noqa: PLR0913 - the options of the verb
 
 
 def _print(found: Simulated, peeks: Peeks) -> None:
-    from rich.console import Console
+    from reference_system.commands.terminal_tables import print_table, reader_console
 
-    console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+    console = reader_console()
     console.print(
         f"\neffect {found.effect:+.0%}: {found.runs:,} experiments of {found.viewers:,} viewers, looked at"
         f" {found.looks:,} times ({peeks})"
     )
-    console.print(_table(found.tests))
+    print_table(_table(found.tests), console=console)
     if found.effect:
         return
     console.print("chance alone; false alarms of the sample ratio at 0.1 %:")

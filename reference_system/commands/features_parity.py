@@ -22,7 +22,6 @@ app = typer.Typer()
 
 MOMENT = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"]
 _COUNTS = ("match", "mismatch", "explained_by_lag", "errors", "missing", "extra")
-_WIDTH = 140
 
 
 @app.command("parity")
@@ -64,14 +63,14 @@ def utc(moment: datetime | None) -> datetime | None:
 
 
 def _print(report: ParityReport) -> None:
-    from rich.console import Console
+    from reference_system.commands.terminal_tables import print_table, reader_console
 
-    console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
+    console = reader_console()
     console.print(
         f"{report.use_case}: {report.predictions:,} predictions ({report.degraded:,} degraded), {report.rows:,} rows,"
         f" {report.first:%Y-%m-%d %H:%M} to {report.last:%Y-%m-%d %H:%M} (event time)"
     )
-    console.print(_features(report))
+    print_table(_features(report), console=console)
     if report.differences:
         typer.echo("\nthe largest differences of each feature, unexplained ones first")
         _print_differences(report.differences)

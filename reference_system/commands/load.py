@@ -156,18 +156,18 @@ def describe(progress: Progress, plan: LoadPlan) -> str:
 
 def print_run(run: RunFile) -> None:
     """The table, the rates, the cost, the doubts, the files."""
-    from rich.console import Console
     from rich.table import Table
 
     from reference_system.commands.load_report import HEADINGS, sentences, table_rows
+    from reference_system.commands.terminal_tables import print_table, reader_console
 
     table = Table(box=None, pad_edge=False)
     for heading in HEADINGS:
         table.add_column(heading, justify="left" if heading in ("endpoint", "errors") else "right", no_wrap=True)
     for row in table_rows(run.figures):
         table.add_row(*row)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(table)
+    console = reader_console()
+    print_table(table, console=console)
     console.print()
     for sentence in sentences(run):
         console.print(sentence, soft_wrap=True)

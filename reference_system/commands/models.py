@@ -76,11 +76,10 @@ def show(
         manifest = read_manifest(version_folder(root, name, chosen))
         typer.echo(msgspec.json.encode({"manifest": manifest, "decisions": decisions, "card": card}))
         return
-    from rich.console import Console
-    from rich.markdown import Markdown
+    from reference_system.commands.terminal_tables import print_markdown, reader_console
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH)
-    console.print(Markdown(card))
+    console = reader_console()
+    print_markdown(card, console=console)
     for one in decisions:
         said = "; ".join(one.reasons)
         console.print(f"{one.event_timestamp:%Y-%m-%d %H:%M}  {one.kind:12} {said}", markup=False, soft_wrap=True)

@@ -29,9 +29,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command("list")
 def list_scenarios(*, as_json: AsJson = False) -> None:
     """Show every scenario, what it does, what to look at, and since when it is on."""
-    from rich.console import Console
     from rich.table import Column, Table
 
+    from reference_system.commands.terminal_tables import print_table
     from reference_system.paths import StatePaths
     from reference_system.settings import load_settings
     from reference_system.world.scenarios import DESCRIPTIONS, SCENARIOS, active_run, read_runs
@@ -53,7 +53,7 @@ def list_scenarios(*, as_json: AsJson = False) -> None:
     )
     for name, does, look_at, run in rows:
         table.add_row(name, does, look_at, f"{run.started:%Y-%m-%d %H:%M}" if run else "off")
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()

@@ -102,8 +102,9 @@ def _backfill(settings: Settings, start: datetime, end: datetime | None, *, forc
 
 
 def _print(done: list[dict[str, Any]], wanted: int) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from reference_system.commands.terminal_tables import print_table, reader_console
 
     table = Table(box=None, pad_edge=False)
     for heading in ("day", "outcome", "rows", "rows/s", "version"):
@@ -111,8 +112,8 @@ def _print(done: list[dict[str, Any]], wanted: int) -> None:
     for each in done:
         speed = f"{each['rows_per_second']:,.0f}" if each["rows_per_second"] else ""
         table.add_row(each["day"], each["outcome"], f"{each['rows']:,}", speed, each.get("model_version", ""))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
+    console = reader_console()
+    print_table(table, console=console)
     unlogged = sum(each["outcome"] in ("scored", "continued") and not each["run_id"] for each in done)
     if unlogged:
         console.print(f"MLflow did not take {unlogged} of the runs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 NOT_HEALTHY = 3  # exit code: the command worked, the system does not
-_FILE_WIDTH = 140
 _COLOURS = {"healthy": "green", "starting": "yellow", "restarting": "yellow"}
 
 
@@ -43,9 +41,9 @@ def status(*, json: Annotated[bool, typer.Option("--json", help="For programs.")
 
 def print_services(settings: Settings, states: Sequence[ServiceStatus]) -> None:
     """The table of services."""
-    from rich.console import Console
     from rich.table import Table
 
+    from reference_system.commands.terminal_tables import print_table
     from reference_system.stack.services import services
 
     look_at = {service.name: service.look_at for service in services(settings)}
@@ -63,8 +61,7 @@ def print_services(settings: Settings, states: Sequence[ServiceStatus]) -> None:
             "" if state.rss_mb is None else f"{state.rss_mb:.0f}",
             look_at[state.name],
         )
-    # Where there is no terminal the width is a guess, and a cut address helps nobody.
-    Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
+    print_table(table)
 
 
 def _print_figures(report: StatusReport) -> None:

@@ -11,10 +11,11 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from reference_system.commands.timeline_story import Happening, PageDay, Story
+from reference_system.metric_meanings import meanings_of
 from reference_system.monitoring.same_payments import DayOfPayments
 from reference_system.windows import MICROS_PER_DAY, moment_of
 
-_BAR = 16
+_BAR = 8
 _LEGEND = "v1, v2: each version on the same payments; * champion, (…) it learned from the day; so far: labels of now"
 _BLOCKS = " ▏▎▍▌▋▊▉█"
 _COLOURS = {
@@ -39,9 +40,12 @@ def as_text(story: Story) -> RenderableType:
         parts += [
             Text(f"\nfraud: average precision by day of the payment, as of {_minute(story)}"),
             fraud_table(story),
+            Text(_LEGEND, style="dim"),
+            _explained("average_precision"),
         ]
     if story.recommendation_days:
         parts += [Text(f"\nrecommendation: pages of models by day, as of {_minute(story)}"), page_table(story)]
+        parts.append(_explained("ndcg@10"))
     parts += [Text(f"{name}: {text}", style="dim") for name, text in story.rulings.items()]
     return Group(*parts)
 
@@ -125,6 +129,10 @@ def _of_version(day: DayOfPayments, version: str) -> str:
 def _page_row(day: PageDay, highest: float) -> list[str]:
     rate = f"{_figure(day.watch_rate)} {_bar(day.watch_rate, highest)}"
     return [_day(day.day), day.version, str(day.pages), rate, _figure(day.ndcg)]
+
+
+def _explained(metric: str) -> Text:
+    return Text("\n".join(meanings_of([metric])), style="dim")
 
 
 def _bar(value: float | None, highest: float) -> str:

@@ -67,4 +67,4 @@ def _print(settings: Settings, summary: TrainSummary) -> None:
         "nothing": "the champion stays",
     }
     typer.echo(f"  {follows[summary.then]}; `workbook models show {summary.use_case} {summary.version}`")
-    typer.echo(f"  {settings.url('mlflow')}/#/experiments (run {summary.run_id})")
+    typer.echo(f"  {settings.url('mlflow')}/#/models/{summary.use_case}/versions/{summary.version}")

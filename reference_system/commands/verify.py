@@ -37,20 +37,19 @@ def verify(*, as_json: Annotated[bool, typer.Option("--json", help="Print the re
 
 def show_ledger(report: LedgerReport) -> None:
     """The report for people."""
-    from rich import box
-    from rich.console import Console
     from rich.table import Column, Table
 
-    # Narrow enough for 80 columns.
-    names = ("acknow-\nledged", "counted", "late", "dead-\nlettered", "dupli-\ncates", "lost", "double", "waiting")
+    from reference_system.commands.terminal_tables import print_table
+
+    names = ("acknowledged", "counted", "late", "dead-lettered", "duplicates", "lost", "double", "waiting")
     columns = [Column(name, justify="right", no_wrap=True) for name in names]
-    table = Table(Column("topic", no_wrap=True), *columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(Column("topic", no_wrap=True), *columns, box=None, pad_edge=False)
     for line in report.topics:
         double = line.double + line.extra
         sets = (line.counted, line.late, line.dead_lettered, line.duplicates)
         figures = (line.acknowledged, *sets, line.missing, double, line.waiting)
         table.add_row(line.topic, *(f"{figure:,}" for figure in figures))
-    Console().print(table)
+    print_table(table)
     for line in report.topics:
         if line.removed:
             typer.echo(f"{line.topic}: retention removed {line.removed:,} records; only their lake rows were compared")

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from reference_system.metric_meanings import meanings_of
 from reference_system.registry.bundles import UseCase, version_folder
 from reference_system.registry.gate import Verdict
 
@@ -71,6 +72,7 @@ def markdown(card: Card) -> str:
         ),
         "## What it is worth in the test window",
         _numbers("metric", card.metrics),
+        "\n".join(f"- {meaning}" for meaning in meanings_of(card.metrics)),
     ]
     if card.folds:
         folds = {f"fold {place}": fold for place, fold in enumerate(card.folds, start=1)}

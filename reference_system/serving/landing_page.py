@@ -34,7 +34,8 @@ curl -s $here/v1/recommendations -H 'content-type: application/json' \\
 <ul>
 <li><a href="/openapi.json">The API's description (OpenAPI)</a></li>
 <li><a href="/metrics">Metrics</a>, <a href="/readyz">ready?</a>, <a href="/livez">alive?</a></li>
-<li><a href="$mlflow">MLflow</a>: experiments, models, who is champion</li>
+<li>MLflow: <a href="$mlflow/#/experiments">experiments</a>,
+<a href="$mlflow/#/models">models and who is champion</a></li>
 <li><a href="$prefect">Prefect</a>: ETL, training, batch scoring, monitoring</li>
 </ul>
 </body>

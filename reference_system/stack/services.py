@@ -85,8 +85,9 @@ def _mlflow(settings: Settings) -> Service:
     hosts = (f"{LOOPBACK}:{port}", f"localhost:{port}")
     return Service(
         name="mlflow",
-        url=settings.url("mlflow"),
-        look_at="experiments, runs, models and their aliases",
+        # Its start page opens on an assistant for language models.
+        url=f"{settings.url('mlflow')}/#/experiments",
+        look_at="experiments and runs; models and their aliases at /#/models",
         health=AnswersHttp(port, "/health"),
         ports=("mlflow",),
         command=(
