@@ -8,29 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, Self, get_args, get_type_hints
+from typing import Annotated, Any, Self, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.windows import Floats, Micros
 
-Ids = NDArray[np.int64]
-Flags = NDArray[np.bool_]
-Texts = NDArray[np.str_]
+# Each array says its dtype itself: how numpy builds the alias `NDArray` is its own affair and changes.
+Moments = Annotated[Micros, np.int64]
+Ids = Annotated[NDArray[np.int64], np.int64]
+Numbers = Annotated[Floats, np.float64]
+Flags = Annotated[NDArray[np.bool_], np.bool_]
+Texts = Annotated[NDArray[np.str_], "U64"]  # the bound of an id in events.py
 PAGE_LENGTH = 10
 NO_VIDEO = -1
 # One row a page, one column a position.
 PageIds = Annotated[Ids, PAGE_LENGTH]
-PageFloats = Annotated[Floats, PAGE_LENGTH]
-_TEXT = np.dtype("U64")  # the bound of an id in events.py
+PageNumbers = Annotated[Numbers, PAGE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
     """The columns that everything has: when it happens (or becomes known, or is due)."""
 
-    times: Micros
+    times: Moments
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -92,7 +94,7 @@ class Payments(Columns):
 
     customers: Ids
     terminals: Ids
-    amounts: Floats
+    amounts: Numbers
     frauds: Flags  # the truth: only chargebacks tell it, days later
 
 
@@ -100,7 +102,7 @@ class Payments(Columns):
 class Chargebacks(Columns):
     """Disputed payments; `times` is when the dispute becomes known, `paid` the payment's moment."""
 
-    paid: Micros
+    paid: Moments
     customers: Ids
     terminals: Ids
 
@@ -117,7 +119,7 @@ class PageRequests(Columns):
     """Viewers who are about to open a page: the `numbers`-th (from 0) of the session that began at `sessions`."""
 
     viewers: Ids
-    sessions: Micros
+    sessions: Moments
     numbers: Ids
 
 
@@ -127,7 +129,7 @@ class Pages(PageRequests):
 
     impressions: Texts
     videos: PageIds
-    propensities: PageFloats
+    propensities: PageNumbers
     policies: Texts
 
 
@@ -139,18 +141,14 @@ class Watches(Columns):
     viewers: Ids
     videos: Ids
     positions: Ids  # 1 is first
-    seconds: Floats
-    completions: Floats
+    seconds: Numbers
+    completions: Numbers
 
 
 def _layout(kind: type[Columns]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """The dtype of each field and the shape of one of its rows, from the annotations."""
-    layout = {}
-    for name, hint in get_type_hints(kind, include_extras=True).items():
-        array, *shape = get_args(hint) if hasattr(hint, "__metadata__") else (hint,)
-        scalar = get_args(get_args(array)[1])[0]
-        layout[name] = (_TEXT if scalar is np.str_ else np.dtype(scalar), tuple(shape))
-    return layout
+    annotations = {name: hint.__metadata__ for name, hint in get_type_hints(kind, include_extras=True).items()}
+    return {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, *shape) in annotations.items()}
 
 
 def distinct(times: Micros) -> Micros:
