@@ -1,6 +1,6 @@
 """The shape of a record: where its ids and texts are, and what an id is.
 
-In: a record's declaration. Out: what strict decoding must look at beyond the types.
+In: a record's declaration. Out: what strict decoding must look at beyond the types, and its description in a schema.
 Invariant: a record is one flat object whose fields are all required; a declaration that is not is refused.
 """
 
@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from inspect import cleandoc
 from operator import attrgetter
-from typing import Annotated, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -91,6 +92,17 @@ def shape_of(record: type[msgspec.Struct]) -> Shape:
         if not each.required or (each.name in shape.optional_texts and _holds_id(hints[each.name])):
             raise TypeError(f"{record.__name__}: {each.name} has a default, or is an id that may be null")
     return shape
+
+
+def without_indentation(definitions: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """JSON Schema definitions whose descriptions, which are docstrings, are the same on every Python.
+
+    The compiler of Python 3.13 takes the indentation from a docstring, older ones leave it.
+    """
+    return {
+        name: {key: cleandoc(value) if key == "description" else value for key, value in definition.items()}
+        for name, definition in definitions.items()
+    }
 
 
 def _is_text(kind: msgspec.inspect.Type) -> bool:

@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from reference_system.errors import EventRejected
-from reference_system.event_shapes import ID_PATTERN, Id, are_ids, is_id, shape_of
+from reference_system.event_shapes import ID_PATTERN, Id, are_ids, is_id, shape_of, without_indentation
 
 MAX_EVENT_BYTES = 64 * 1024
 # Where ingestion sends rows to the task that owns their entity (`features/stream_forwarding.py`); no topic of events.
@@ -221,6 +221,7 @@ def _refuse_time(topic: Topic, name: str, moment: datetime, latest: datetime) ->
 def json_schema(topic: Topic) -> dict[str, Any]:
     """The JSON Schema of a topic's record, generated from its declaration."""
     schema = msgspec.json.schema(topic.record)
+    schema["$defs"] = without_indentation(schema["$defs"])
     fields = schema["$defs"][topic.record.__name__]["properties"]
     for name in (*shape_of(topic.record).ids, *shape_of(topic.record).id_lists):
         fields[name].get("items", fields[name])["pattern"] = ID_PATTERN

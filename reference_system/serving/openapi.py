@@ -9,6 +9,7 @@ from functools import cache
 
 import msgspec
 
+from reference_system.event_shapes import without_indentation
 from reference_system.serving.api import (
     FraudScoreAnswer,
     FraudScoreRequest,
@@ -52,8 +53,9 @@ def document() -> bytes:
         if refused:
             answers[refused] = {"description": "No."}
         paths[path] = {"get": {"summary": summary, "responses": answers}}
+    schemas = {"schemas": without_indentation(components)}
     info = {"title": "Real-time predictions", "version": "1", "summary": "Fraud scores and video recommendations."}
-    found = {"openapi": "3.1.0", "info": info, "paths": paths, "components": {"schemas": components}}
+    found = {"openapi": "3.1.0", "info": info, "paths": paths, "components": schemas}
     return msgspec.json.format(msgspec.json.encode(found, order="sorted"), indent=2) + b"\n"
 
 

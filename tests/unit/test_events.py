@@ -107,6 +107,10 @@ def test_committed_schemas_equal_the_declarations():
     compare(SCHEMAS, generated())
 
 
+def test_no_description_has_the_indentation_that_only_older_compilers_leave_in_a_docstring():
+    assert [name for name, text in generated().items() if r"\n " in text] == []
+
+
 @pytest.mark.parametrize("topic", TOPIC_NAMES)
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

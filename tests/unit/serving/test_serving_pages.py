@@ -24,6 +24,10 @@ def test_the_committed_document_is_the_one_that_is_served():
     assert COMMITTED.read_bytes() == document(), "write it again: workbook openapi"
 
 
+def test_no_description_has_the_indentation_that_only_older_compilers_leave_in_a_docstring():
+    assert rb"\n " not in document()
+
+
 def test_the_document_bounds_what_a_request_may_hold():
     schemas = json.loads(document())["components"]["schemas"]
     payment = schemas["FraudScoreRequest"]
