@@ -89,7 +89,7 @@ def _leak(case: FraudCase, rng: Rng) -> FraudCase:
 
 
 def _slow(trained: Trained, rng: Rng) -> Trained:
-    return replace(trained, model=slowed(trained.model, products=int(rng.integers(150, 300))))
+    return replace(trained, model=slowed(trained.model, products=int(rng.integers(1_000, 2_000))))
 
 
 def _uncalibrated(trained: Trained, rng: Rng) -> Trained:

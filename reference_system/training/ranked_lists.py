@@ -93,5 +93,5 @@ def judged(model: Recommender, history: History, wanted: csr_matrix, users: Ids,
         f"recall@{k}": float(np.concatenate(recalls).mean()),
         f"ndcg@{k}": float(np.concatenate(gains).mean()),
         "coverage": float((shown > 0).mean()),
-        "novelty": float(shown @ surprise / max(shown.sum(), 1)),
+        "novelty": float(shown @ surprise) / max(int(shown.sum()), 1),
     }
