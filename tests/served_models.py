@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from reference_system.registry.bundle_catalogue import Catalogue
 from reference_system.registry.bundles import (
-    Catalogue,
     DataWindow,
     Golden,
     Manifest,

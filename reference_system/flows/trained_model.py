@@ -18,8 +18,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from reference_system.errors import TrainingError
+from reference_system.registry.bundle_catalogue import Catalogue
 from reference_system.registry.bundles import (
-    Catalogue,
     DataWindow,
     Golden,
     Manifest,

@@ -48,6 +48,20 @@ def tiny_model(weights: tuple[float, ...] = WEIGHTS) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def failing_model() -> bytes:
+    """ONNX bytes that ONNX Runtime loads; then no batch of rows has the shape that they ask for."""
+    width = len(INPUTS)
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["rows", "shape"], ["probabilities"])],
+        "failing",
+        [helper.make_tensor_value_info("rows", TensorProto.FLOAT, [None, width])],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 2])],
+        [numpy_helper.from_array(np.array([997, 2]), "shape")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_IR)
+    return bytes(model.SerializeToString())
+
+
 def tiny_rows(seed: int) -> NDArray[np.float32]:
     """Sixteen rows."""
     return np.random.default_rng(seed).normal(size=(16, len(INPUTS))).astype(np.float32)

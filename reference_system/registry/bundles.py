@@ -15,7 +15,8 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -26,10 +27,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.errors import BundleRefused
+from reference_system.registry.bundle_catalogue import Catalogue, read_catalogue
 from reference_system.registry.npz_arrays import MOST_BYTES, packed, unpacked
 from reference_system.registry.onnx_scorer import OnnxScorer
 from reference_system.replaced_files import replace_file
-from reference_system.windows import Floats
 
 UseCase = Literal["fraud", "recommendation"]
 MANIFEST = "manifest.json"
@@ -41,17 +42,6 @@ CURRENT = "current"
 # A registered version is a number; nothing else may become a path.
 _MAX_VERSION_DIGITS = 9
 _GOLDEN_TOLERANCE = 1e-5
-# What the arrays of a catalogue hold: text, whole numbers, numbers (numpy's letters).
-_CATALOGUE_KINDS = {
-    "video_ids": "U",
-    "categories": "i",
-    "durations": "f",
-    "published": "i",
-    "neighbour_items": "i",
-    "neighbour_similarities": "f",
-    "factors": "f",
-    "popular": "i",
-}
 _EXPECTED_FILES: Mapping[str, frozenset[str]] = {
     "fraud": frozenset({MODEL, GOLDEN}),
     "recommendation": frozenset({MODEL, GOLDEN, CATALOGUE}),
@@ -90,24 +80,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     usual: tuple[float, ...] | None = None
     data_digest: str = ""
     trigger: str = "asked"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
-    """What the recommender knows of the videos: row i of each array is video i.
-
-    Shapes: (n,), the neighbours (n, k) with -1 where a video has fewer, the factors (n, d) in float32; `popular` lists
-    indices, most watched first.
-    """
-
-    video_ids: NDArray[np.str_]
-    categories: NDArray[np.int64]
-    durations: Floats
-    published: NDArray[np.int64]
-    neighbour_items: NDArray[np.int64]
-    neighbour_similarities: Floats
-    factors: NDArray[np.float32]
-    popular: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,25 +133,27 @@ def load_bundle(directory: Path, *, use_case: str, inputs: tuple[str, ...]) -> B
         inputs: the input names that the caller will give, in order.
 
     Raises:
-        BundleRefused: with the file or field that is not as it must be.
+        BundleRefused: with the file or field that is not as it must be; nothing else, whatever the files hold.
     """
-    manifest = read_manifest(directory)
-    if manifest.use_case != use_case:
-        raise BundleRefused(f"{directory.name}: a bundle for {manifest.use_case}, wanted for {use_case}")
-    if manifest.model_version != directory.name:
-        raise BundleRefused(f"{directory.name}: the bundle of version {manifest.model_version} stands here")
-    if manifest.inputs != inputs:
-        differ = sorted(set(manifest.inputs) ^ set(inputs)) or ["their order"]
-        raise BundleRefused(f"{directory.name}: its inputs are not the service's; what differs: {', '.join(differ)}")
-    contents = _verified_contents(directory, manifest)
-    scorer = OnnxScorer(contents[MODEL])
-    if scorer.width != len(inputs):
-        raise BundleRefused(
-            f"{directory.name}: the model takes {scorer.width} inputs, the manifest names {len(inputs)}"
-        )
-    _replay_golden(directory, scorer, contents[GOLDEN])
-    catalogue = _read_catalogue(directory, contents[CATALOGUE]) if CATALOGUE in contents else None
-    return Bundle(manifest=manifest, scorer=scorer, catalogue=catalogue, directory=directory)
+    with _refusing(directory):
+        manifest = read_manifest(directory)
+        if manifest.use_case != use_case:
+            raise BundleRefused(f"{directory.name}: a bundle for {manifest.use_case}, wanted for {use_case}")
+        if manifest.model_version != directory.name:
+            raise BundleRefused(f"{directory.name}: the bundle of version {manifest.model_version} stands here")
+        if manifest.inputs != inputs:
+            differ = ", ".join(sorted(set(manifest.inputs) ^ set(inputs)) or ["their order"])
+            raise BundleRefused(f"{directory.name}: its inputs are not the service's; what differs: {differ}")
+        contents = _verified_contents(directory, manifest)
+        scorer = OnnxScorer(contents[MODEL])
+        if scorer.width != len(inputs):
+            raise BundleRefused(
+                f"{directory.name}: the model takes {scorer.width} inputs, the manifest names {len(inputs)}"
+            )
+        _replay_golden(directory, scorer, contents[GOLDEN])
+        what = f"{directory.name}: {CATALOGUE}"
+        catalogue = read_catalogue(what, contents[CATALOGUE]) if CATALOGUE in contents else None
+        return Bundle(manifest=manifest, scorer=scorer, catalogue=catalogue, directory=directory)
 
 
 def version_folder(root: Path, use_case: str, version: str) -> Path:
@@ -218,7 +192,8 @@ def verify_current(root: Path, use_case: str) -> None:
     if version is None:
         raise BundleRefused(f"no version is champion in {root / use_case}")
     folder = version_folder(root, use_case, version)
-    _verified_contents(folder, read_manifest(folder))
+    with _refusing(folder):
+        _verified_contents(folder, read_manifest(folder))
 
 
 def read_manifest(directory: Path) -> Manifest:
@@ -244,6 +219,17 @@ def read_manifest(directory: Path) -> Manifest:
     if manifest.thresholds is not None and not manifest.thresholds.review <= manifest.thresholds.block:
         raise BundleRefused(f"{directory.name}: the review threshold lies above the block threshold")
     return manifest
+
+
+@contextmanager
+def _refusing(directory: Path) -> Iterator[None]:
+    """Whatever is raised inside is a refusal: zlib, numpy and ONNX Runtime have types of their own for damage."""
+    try:
+        yield
+    except BundleRefused:
+        raise
+    except Exception as error:
+        raise BundleRefused(f"{directory.name}: {type(error).__name__}: {error}") from error
 
 
 def _verified_contents(directory: Path, manifest: Manifest) -> dict[str, bytes]:
@@ -285,26 +271,3 @@ def _replay_golden(directory: Path, scorer: OnnxScorer, content: bytes) -> None:
     if not np.all(difference <= _GOLDEN_TOLERANCE):
         worst = float(np.max(np.nan_to_num(difference, nan=np.inf)))
         raise BundleRefused(f"{directory.name}: golden rows score differently here, by up to {worst:.2g}")
-
-
-def _read_catalogue(directory: Path, content: bytes) -> Catalogue:
-    arrays = unpacked(f"{directory.name}: {CATALOGUE}", content, tuple(Catalogue.__slots__))
-    for name, array in arrays.items():
-        if array.dtype.kind != _CATALOGUE_KINDS[name]:
-            raise BundleRefused(f"{directory.name}: {CATALOGUE}: {name} holds {array.dtype}")
-    catalogue = Catalogue(**arrays)  # type: ignore[arg-type]  # the kinds are checked above
-    count = len(catalogue.video_ids)
-    per_video = (catalogue.categories, catalogue.durations, catalogue.published, catalogue.neighbour_items)
-    if not count or any(len(array) != count for array in per_video):
-        raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one row for each of its {count} videos")
-    if catalogue.neighbour_items.shape != catalogue.neighbour_similarities.shape:
-        raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one similarity for each neighbour")
-    if catalogue.factors.dtype != np.float32 or catalogue.factors.ndim != 2 or len(catalogue.factors) != count:  # noqa: PLR2004 - a matrix
-        raise BundleRefused(f"{directory.name}: {CATALOGUE} does not have one row of float32 factors for each video")
-    if not np.isfinite(catalogue.factors).all():
-        raise BundleRefused(f"{directory.name}: {CATALOGUE}: factors holds a number that is not finite")
-    for name in ("neighbour_items", "popular"):
-        indices = getattr(catalogue, name)
-        if indices.size and (indices.min() < -1 or indices.max() >= count):
-            raise BundleRefused(f"{directory.name}: {CATALOGUE}: {name} points outside the catalogue")
-    return catalogue

@@ -34,15 +34,27 @@ def unpacked(what: str, content: bytes, wanted: Sequence[str]) -> dict[str, NDAr
         wanted: the names.
 
     Raises:
-        BundleRefused: if it is no such file, lacks one, or holds more than `MOST_BYTES` unpacked.
+        BundleRefused: if it is no such file, is damaged, lacks one, or holds more than `MOST_BYTES` unpacked.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            size = sum(member.file_size for member in archive.infolist())
-        if size > MOST_BYTES:
-            raise BundleRefused(f"{what}: {size} bytes unpacked, at most {MOST_BYTES}")
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            return {key: file[key] for key in wanted}
-    # BadZipFile is what damaged archives raise: it is no ValueError. NotImplementedError: a packing that nobody uses.
-    except (ValueError, KeyError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
+            _require_size(archive)
+            return {key: _array(archive, key) for key in wanted}
+    # zlib, zipfile and numpy each raise types of their own for damaged bytes, and have no common base but Exception.
+    except Exception as error:
         raise BundleRefused(f"{what}: {error}") from error
+
+
+def _require_size(archive: zipfile.ZipFile) -> None:
+    size = sum(member.file_size for member in archive.infolist())
+    if size > MOST_BYTES:
+        raise BundleRefused(f"{size} bytes unpacked, at most {MOST_BYTES}")
+
+
+def _array(archive: zipfile.ZipFile, key: str) -> NDArray[np.generic]:
+    with archive.open(f"{key}.npy") as member:
+        array: NDArray[np.generic] = np.lib.format.read_array(member, allow_pickle=False)
+        # Checksums are compared at the end of a member: an array that ends earlier is not what was written.
+        if member.read(1):
+            raise BundleRefused(f"{key} ends before its bytes do")
+    return array

@@ -7,7 +7,9 @@ Invariant: nothing here is waited for by a request; what fails is said once and 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
@@ -56,10 +58,8 @@ class Housekeeping:
 
     def prepare(self) -> None:
         """Load what is on this machine; the registry is asked later, so that a missing one delays nothing."""
-        self.fraud.poll_pointer()
-        self.recommendation.poll_pointer()
-        self._mend_features()
-        self._refresh(monotonic())
+        self._each(self.fraud.poll_pointer, self.recommendation.poll_pointer, self._mend_features)
+        self._each(partial(self._refresh, monotonic()))
 
     def start(self) -> None:
         """Go on in the background."""
@@ -72,22 +72,18 @@ class Housekeeping:
 
     def tick(self, now: float) -> None:
         """One round at the monotonic time `now`."""
-        self._mend_features()
-        self.fraud.poll_pointer()
-        self.recommendation.poll_pointer()
+        self._each(self._mend_features, self.fraud.poll_pointer, self.recommendation.poll_pointer)
         if now >= self._alias_at:
             self._alias_at = now + _ALIAS_SECONDS
-            self.fraud.poll_alias()
-            self.recommendation.poll_alias()
-        self.fraud_challengers.poll()
-        self.ranking_challengers.poll()
+            self._each(self.fraud.poll_alias, self.recommendation.poll_alias)
+        self._each(self.fraud_challengers.poll, self.ranking_challengers.poll)
         if self.ranking_challengers.current is None:
             self.ranking_challenger = None
         loaded = self.recommendation.current
         new_model = loaded is not None and (self.catalogue is None or self.catalogue.model is not loaded.model)
         recovered = self.catalogue is not None and self.catalogue.tails is None and self.bulk_reads.failure is None
         if new_model or recovered or self._is_new_beside or now >= self._refresh_at:
-            self._refresh(now)
+            self._each(partial(self._refresh, now))
 
     @property
     def missing(self) -> list[str]:
@@ -115,9 +111,14 @@ class Housekeeping:
 
     def _run(self) -> None:
         while not self._stopping.wait(_TICK_SECONDS):
+            self.tick(monotonic())
+
+    def _each(self, *steps: Callable[[], None]) -> None:
+        """Take every step, whatever the others met: no use case waits for another, and the thread goes on."""
+        for step in steps:
             try:
-                self.tick(monotonic())
-            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one round met
+                step()
+            except Exception as error:  # noqa: BLE001 - as said
                 self.report("housekeeping_failed", error=place_of(error))
 
     def _mend_features(self) -> None:

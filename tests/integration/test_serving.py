@@ -15,6 +15,7 @@ from datetime import timedelta
 
 import httpx
 import msgspec
+import numpy as np
 import psutil
 import pytest
 from kafka import KafkaConsumer
@@ -22,14 +23,17 @@ from kafka.structs import TopicPartition
 from local_broker import BLOCK_SIZE, NOON, Broker, small_settings, stop
 from sample_events import example
 from served_models import write_fraud_bundle, write_recommendation_bundle
+from tiny_models import mend_digests
 
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
 from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic
 from reference_system.features.feast_store import apply, open_store, write_states
 from reference_system.paths import StatePaths
+from reference_system.proofs.bundle_damages import flipped_in_arrays
 from reference_system.registry.bundles import set_current
 from reference_system.registry.traffic import TrafficPlan, clear_plan, write_plan
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH
+from reference_system.serving.bentoml_service import new_housekeeping, new_metrics
 from reference_system.serving.kafka_prediction_log import PredictionLog
 from reference_system.serving.spool import Spool
 from reference_system.settings import Settings
@@ -294,6 +298,23 @@ def test_wrong_requests_are_refused_by_the_real_server_too(service):
         assert answer.status_code == status
         assert set(answer.json()) == {"error"}
     assert service.score()["degraded"] is False
+
+
+@pytest.mark.parametrize("name", ["golden.npz", "model.onnx"])
+def test_a_service_that_starts_with_a_damaged_fraud_bundle_still_recommends(tmp_path, name):
+    settings = small_settings(tmp_path / "state", 0)
+    make_state(settings)
+    folder = StatePaths(settings.state_dir).bundles / "fraud" / "1"
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(
+        flipped_in_arrays(content, np.random.default_rng(1)) if name[0] == "g" else b"\xff" * 9
+    )
+    mend_digests(folder)
+    metrics = new_metrics()
+    house = new_housekeeping(settings, metrics)
+    house.prepare()
+    assert house.missing == ["fraud"]
+    assert b'workbook_bundles_refused_total{use_case="fraud"} 1.0' in metrics.text()
 
 
 def test_a_service_that_starts_before_everything_else_loses_nothing(tmp_path, port_offset, launch_broker):

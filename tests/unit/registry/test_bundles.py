@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 
-import msgspec
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
-from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_catalogue, tiny_manifest, tiny_scores
+from tiny_models import (
+    INPUTS,
+    ROWS,
+    mend_digests,
+    rewrite_manifest,
+    tiny_bundle,
+    tiny_catalogue,
+    tiny_manifest,
+    tiny_scores,
+)
 
 from reference_system.errors import BundleRefused
-from reference_system.proofs.onnx_tiny_bundle import tiny_model
+from reference_system.proofs.bundle_damages import flipped_in_arrays
+from reference_system.proofs.onnx_tiny_bundle import failing_model, tiny_model
 from reference_system.registry.bundles import (
     CATALOGUE,
     GOLDEN,
@@ -40,14 +48,6 @@ def folder(tmp_path):
 
 def load(folder, use_case="recommendation", inputs=INPUTS):
     return load_bundle(folder, use_case=use_case, inputs=inputs)
-
-
-def rewrite_manifest(folder, **changes):
-    """What somebody would do who knows the format: the digest fits again."""
-    fields = msgspec.json.decode((folder / MANIFEST).read_bytes()) | changes
-    content = msgspec.json.encode(fields)
-    (folder / MANIFEST).write_bytes(content)
-    (folder / MANIFEST_DIGEST).write_text(hashlib.sha256(content).hexdigest())
 
 
 def test_a_bundle_is_loaded_as_it_was_written(folder):
@@ -196,6 +196,62 @@ def test_of_a_hundred_random_corruptions_none_is_loaded(tmp_path):
             continue
         loaded += 1
     assert loaded == 0
+
+
+@pytest.mark.parametrize("name", [GOLDEN, CATALOGUE])
+def test_a_bit_flipped_deep_in_the_arrays_is_refused_by_name_though_the_digests_were_mended(tmp_path, name):
+    folder = tiny_bundle(tmp_path, "recommendation")
+    original = (folder / name).read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(150):
+        (folder / name).write_bytes(flipped_in_arrays(original, rng))
+        mend_digests(folder)
+        with pytest.raises(BundleRefused, match=name):
+            load(folder)
+
+
+@pytest.mark.parametrize("name", [MODEL, GOLDEN, CATALOGUE])
+def test_whatever_byte_was_changed_and_the_digests_mended_it_is_loaded_or_refused_and_nothing_else(tmp_path, name):
+    folder = tiny_bundle(tmp_path, "recommendation")
+    original = (folder / name).read_bytes()
+    rng = np.random.default_rng(5)
+    refused = 0
+    for _ in range(200):
+        content = bytearray(original)
+        content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+        (folder / name).write_bytes(content)
+        mend_digests(folder)
+        try:
+            load(folder)
+        except BundleRefused:
+            refused += 1
+    assert refused > 100
+
+
+def test_a_model_that_fails_as_it_scores_its_golden_rows_is_refused(tmp_path):
+    folder = write_bundle(
+        version_folder(tmp_path, "fraud", "1"),
+        tiny_manifest(),
+        model=failing_model(),
+        golden=Golden(inputs=ROWS, scores=tiny_scores()),
+    )
+    with pytest.raises(BundleRefused, match=r"1: .*Reshape"):
+        load(folder, "fraud")
+
+
+def test_a_catalogue_of_no_dimension_is_refused(tmp_path):
+    with pytest.raises(BundleRefused, match=CATALOGUE):
+        load(tiny_bundle(tmp_path, "recommendation", catalogue=tiny_catalogue(video_ids=np.array("m1"))))
+
+
+def test_a_folder_that_may_not_be_listed_is_refused(folder, monkeypatch):
+    def forbidden(_folder):
+        raise PermissionError(13, "Permission denied")
+
+    set_current(folder.parents[1], "recommendation", "1")
+    monkeypatch.setattr(type(folder), "iterdir", forbidden)
+    with pytest.raises(BundleRefused, match="Permission denied"):
+        verify_current(folder.parents[1], "recommendation")
 
 
 @pytest.mark.parametrize("version", ["", "..", "../2", "1/2", "one", "-1", "²", "1" * 10])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from local_broker import NOON
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
@@ -22,6 +24,7 @@ class Parts:
         self.versions = {"fraud": "1", "recommendation": "1"}
         self.states = States()
         self.up = True
+        self.damaged = set()
         self.now = self.takes = 0.0
         self.events = []
         self.plans = {"fraud": None, "recommendation": None}
@@ -46,14 +49,21 @@ class Parts:
         source = Source(
             pointer=lambda: self.versions[use_case],
             alias=lambda: None,
-            load=load,
+            load=lambda version: self._load(use_case, version, load),
             confirm=lambda _version: None,
         )
         heard = Heard(loaded=lambda _version: None, refused=lambda _version, _reason: None)
         return Champion(source, heard, monotonic=lambda: 0.0)
 
+    def _load(self, use_case, version, load):
+        if use_case in self.damaged:
+            raise zlib.error("what no loader should let through")
+        return load(version)
+
     def _challengers(self, use_case, load):
-        source = PlanSource(plan=lambda: self.plans[use_case], load=load)
+        source = PlanSource(
+            plan=lambda: self.plans[use_case], load=lambda version: self._load(use_case, version, load)
+        )
         news = News(use_case=use_case, metrics=ChallengerMetrics())
         return Challengers(source, news, budget_seconds=1.0, monotonic=lambda: self.now)
 
@@ -133,3 +143,19 @@ def test_a_planned_ranker_has_a_catalogue_of_its_own_and_goes_with_its_plan(part
     parts.house.tick(3.0)
     assert parts.house.ranking_challenger is None
     assert parts.house.beside == []
+
+
+@pytest.mark.parametrize(("damaged", "other"), [("fraud", "recommendation"), ("recommendation", "fraud")])
+def test_a_bundle_that_fails_in_an_unforeseen_way_keeps_no_other_use_case_from_being_served(parts, damaged, other):
+    parts.damaged.add(damaged)
+    parts.house.prepare()
+    assert parts.house.missing == [damaged]
+    parts.versions[other] = "2"
+    parts.plans[other] = Plan(mode="shadow", version="3", name="release-3", share=0.0, salt="s")
+    parts.house.tick(1.0)
+    assert (parts.house.missing, parts.house.beside) == ([damaged], [f"{other}: version 3 as shadow"])
+    assert getattr(parts.house, other).current.version == "2"
+    assert set(parts.events) == {"features_up", "housekeeping_failed"}
+    parts.damaged.clear()
+    parts.house.tick(2.0)
+    assert parts.house.missing == []
