@@ -4,7 +4,8 @@ In: records with their topics, from the event loop and from the shadow. Out: the
 `shadow-predictions` and `exposures`.
 Invariant: `add` only appends to a bounded list in memory. A background thread sends; what Kafka does not accept goes
 to the spool on disk and is sent again when Kafka is back. A record that was sent twice for that reason has the same
-id, by which ingestion drops it.
+id, by which ingestion drops it. The thread outlives whatever it meets: what neither Kafka nor the disk takes is
+counted as lost.
 
 A kill loses what was added in the last `_SEND_EVERY_SECONDS`; SIGTERM loses nothing.
 """
@@ -23,8 +24,10 @@ from kafka.errors import KafkaError
 from reference_system.events import Event, Topic, encode
 from reference_system.kafka_producers import drop
 from reference_system.serving.spool import Record, Spool
+from reference_system.serving.structured_log import place_of
 
-OUTCOMES = ("sent", "spooled", "replayed", "dropped")
+# Lost are those without room in memory or in the spool (dropped), and those that the disk refused (unspooled).
+OUTCOMES = ("sent", "spooled", "replayed", "dropped", "unspooled")
 # Records that may wait in memory: at 1,000 answers a second, as long as the client needs to find a broker gone.
 _MAX_WAITING = 20_000
 _SEND_EVERY_SECONDS = 0.05
@@ -48,8 +51,8 @@ class PredictionLog:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="prediction-log", daemon=True)
         self._producer: KafkaProducer | None = None
-        self._retry_at = 0.0
-        self._up = True
+        self._retry_at = self._replay_at = 0.0
+        self._down: set[str] = set()
 
     def add(self, topic: Topic, record: Event) -> None:
         """Take a record; never waits and never fails."""
@@ -72,12 +75,22 @@ class PredictionLog:
 
     def _run(self) -> None:
         while not self._stopping.wait(_SEND_EVERY_SECONDS):
-            self._step()
-        self._step()
+            self._round()
+        self._round()
         self._disconnect()
 
-    def _step(self) -> None:
+    def _round(self) -> None:
+        """Deliver what waits."""
         taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            self._deliver(taken)
+        except Exception as error:  # noqa: BLE001 - without this thread nothing would be logged any more, unnoticed
+            self._count("dropped", len(taken))
+            self._say("prediction_log_thread", up=False, reason=place_of(error))
+        else:
+            self._say("prediction_log_thread", up=True, reason="works again")
+
+    def _deliver(self, taken: Sequence[tuple[Topic, Event]]) -> None:
         batch = [(topic.name.encode(), topic.key_of(record).encode(), encode(record)) for topic, record in taken]
         if not batch and not self._spool:
             return
@@ -88,11 +101,21 @@ class PredictionLog:
             failed = self._send(batch)
             self._count("sent", len(batch) - len(failed))
             self._to_spool(failed)
-        if self._spool and self._producer is not None:
+        if self._spool and self._producer is not None and monotonic() >= self._replay_at:
+            self._replay()
+
+    def _replay(self) -> None:
+        """Send what the spool holds; where it cannot be shortened, all of it is sent again later."""
+        try:
             waiting = self._spool.records()
             failed = self._send(waiting)
             self._spool.keep(failed)
-            self._count("replayed", len(waiting) - len(failed))
+        except OSError as error:
+            self._replay_at = monotonic() + _RETRY_SECONDS
+            self._say("prediction_log_spool", up=False, reason=str(error))
+            return
+        self._count("replayed", len(waiting) - len(failed))
+        self._say("prediction_log_spool", up=True, reason="there is room again")
 
     def _connected(self) -> bool:
         """Whether there is a producer; tries to make one every `_RETRY_SECONDS`."""
@@ -102,7 +125,7 @@ class PredictionLog:
             except (KafkaError, OSError) as error:
                 self._disconnect(str(error))
             else:
-                self._say(up=True, reason="connected")
+                self._say("prediction_log", up=True, reason="connected")
         return self._producer is not None
 
     def _send(self, records: Sequence[Record]) -> list[Record]:
@@ -128,24 +151,27 @@ class PredictionLog:
         try:
             kept = self._spool.append(records)
         except OSError as error:
-            kept = 0
-            self._report("prediction_log_spool_failed", str(error))
+            self._count("unspooled", len(records))
+            self._say("prediction_log_spool", up=False, reason=str(error))
+            return
         self._count("spooled", kept)
         self._count("dropped", len(records) - kept)
+        self._say("prediction_log_spool", up=True, reason="there is room again")
 
     def _disconnect(self, reason: str | None = None) -> None:
         producer, self._producer = self._producer, None
         self._retry_at = monotonic() + _RETRY_SECONDS
         if reason is not None:
-            self._say(up=False, reason=reason)
+            self._say("prediction_log", up=False, reason=reason)
         if producer is not None:
             # What it still holds is in the spool: it must not send it as well.
             drop(producer, seconds=0)
 
-    def _say(self, *, up: bool, reason: str) -> None:
-        if up != self._up:
-            self._report("prediction_log_up" if up else "prediction_log_down", reason)
-        self._up = up
+    def _say(self, what: str, *, up: bool, reason: str) -> None:
+        """Report that something works, or does not, when that has changed."""
+        if up == (what in self._down):
+            self._report(f"{what}_{'up' if up else 'down'}", reason)
+        (self._down.discard if up else self._down.add)(what)
 
 
 def _connect(bootstrap: str) -> KafkaProducer:
