@@ -77,25 +77,25 @@ def roll_back(settings: Settings, use_case: str, to: str | None) -> Moved:
     version, present = to or promoting.champion_before(root, use_case), current_version(root, use_case)
     if version == present or present is None:
         raise StateError(f"{use_case} has nothing to roll back from", next_command=f"workbook models list {use_case}")
-    _verify(root, use_case, version)
-    rolled = Decision(
-        event_timestamp=SimulatedClock(StatePaths(settings.state_dir).clock).now(),
-        use_case=use_case,
-        kind="rolled back",
-        version=present,
-        previous=present,
-        reasons=(f"rolled back by hand to version {version}",),
-    )
-    append_decision(root, rolled)
-    return _move(settings, use_case, version, f"rolled back from version {present} by hand")
+    return _move(settings, use_case, version, f"rolled back from version {present} by hand", back_from=present)
 
 
-def _move(settings: Settings, use_case: str, version: str, why: str) -> Moved:
+def _move(settings: Settings, use_case: str, version: str, why: str, *, back_from: str | None = None) -> Moved:
     began = monotonic()
     root = StatePaths(settings.state_dir).bundles
     _verify(root, use_case, version)
     now, previous = SimulatedClock(StatePaths(settings.state_dir).clock).now(), current_version(root, use_case)
     ended = releases.abort(root, use_case, reason=f"version {version}: {why}", now=now)
+    if back_from is not None:
+        rolled = Decision(
+            event_timestamp=now,
+            use_case=use_case,
+            kind="rolled back",
+            version=back_from,
+            previous=back_from,
+            reasons=(f"rolled back by hand to version {version}",),
+        )
+        append_decision(root, rolled)
     decision = Decision(event_timestamp=now, use_case=use_case, version=version, previous=previous, reasons=(why,))
     promoting.make_champion(root, settings.port("mlflow"), use_case=use_case, version=version, decision=decision)
     notes = [f"the release of version {ended.version} was ended"] if ended is not None else []

@@ -97,12 +97,18 @@ def stop(
     from reference_system.registry import releases
 
     paths, name = _paths(), use_case.value
-    if releases.read_release(paths.bundles, name) is None:
+    going = releases.read_release(paths.bundles, name)
+    if going is None:
         raise StateError(f"no release of {name} is on", next_command="workbook release status")
     ended = releases.abort(paths.bundles, name, reason=reason, now=_now(paths))
+    if ended is None:
+        raise StateError(
+            f"{name}: the release of version {going.version} had come to its end before it could be stopped",
+            next_command=f"workbook timeline {name}",
+        )
     if json:
         typer.echo(msgspec.json.encode(ended))
-    elif ended is not None:
+    else:
         typer.echo(f"{name}: version {ended.version} was rolled back; {ended.champion} answers everybody")
 
 

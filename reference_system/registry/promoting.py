@@ -80,8 +80,8 @@ def reconcile(root: Path, mlflow_port: int, *, use_case: str, now: datetime) -> 
     """Let log and alias follow the pointer, where a crash, or a person in MLflow's own page, left them apart."""
     settle_alias(root, mlflow_port, use_case)
     pointer, logged = current_version(root, use_case), champion_in_log(root, use_case)
-    if pointer is not None and pointer != logged:
-        reason = "the pointer was moved outside the gate: in MLflow's page, or before a crash"
+    if pointer is not None and (pointer != logged or pointer in rolled_back(root, use_case)):
+        reason = "the pointer names it: it was moved in MLflow's page, or a crash came between pointer and log"
         append_decision(
             root,
             Decision(event_timestamp=now, use_case=use_case, version=pointer, previous=logged, reasons=(reason,)),

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from reference_system.errors import BundleRefused, StateError
+from reference_system.registry.bundles import current_version
 from reference_system.registry.guardrails import Evidence, Policy, harms, missing
 from reference_system.registry.promoting import rolled_back
 from reference_system.registry.promotions import Decision, Kind, append_decision, read_decisions
@@ -168,18 +169,15 @@ def advance(root: Path, judged: Release, step: Step, now: datetime, means: Means
 
 
 def abort(root: Path, use_case: str, *, reason: str, now: datetime) -> Release | None:
-    """End the release of a use case by hand; an experiment ends with it. Returns what was ended.
+    """End the release of a use case by hand; an experiment ends with it. Returns the release that was ended.
 
-    The champion answers alone afterwards, within about a second.
+    The champion answers alone afterwards, within about a second. A version that was champion before it could be
+    stopped stays so: then nothing was ended.
     """
     with _locked(root, use_case):
         release = read_release(root, use_case)
         if release is not None:
-            ended = msgspec.structs.replace(release, reasons=(reason,))
-            decision = _decision(ended, "rolled back", now)
-            _save(root, msgspec.structs.replace(ended, pending=decision))
-            _carry_out(root, ended, decision, None)
-            return ended
+            return _end(root, release, reason, now)
         plan = read_plan(root, use_case)
         if plan is not None:
             ended_plan = Decision(
@@ -194,19 +192,37 @@ def abort(root: Path, use_case: str, *, reason: str, now: datetime) -> Release |
         return None
 
 
+def _end(root: Path, release: Release, reason: str, now: datetime) -> Release | None:
+    """Roll back; a last step that a killed process began, and that cannot be taken back, is finished instead."""
+    begun = release.pending
+    if begun is not None and (begun.kind == "rolled back" or _is_live(root, begun)):
+        _carry_out(root, release, begun, None)
+        return None if begun.kind == "champion" else msgspec.structs.replace(release, reasons=begun.reasons)
+    ended = msgspec.structs.replace(release, reasons=(reason,))
+    decision = _decision(ended, "rolled back", now)
+    _save(root, msgspec.structs.replace(ended, pending=decision))
+    _carry_out(root, ended, decision, None)
+    return ended
+
+
+def _is_live(root: Path, decision: Decision) -> bool:
+    """Whether the decision made its version champion: the pointer has moved."""
+    return decision.kind == "champion" and current_version(root, decision.use_case) == decision.version
+
+
 def _carry_out(root: Path, release: Release, decision: Decision, means: Means | None) -> Release | None:
     """Write the decision and let it take effect; every line of this may run twice.
 
-    Without `means` there are only steps into the shadow, and back.
+    Without `means` there are only steps into the shadow, back, and to the end of a step that took effect.
     """
-    if decision.kind == "champion" and means is not None:
+    # Who is champion already is not verified once more: what broke since is no reason to say that it never was.
+    if decision.kind == "champion" and means is not None and not _is_live(root, decision):
         try:
             means.promote(decision)
         except BundleRefused as error:
             refused = f"its bundle is refused: {error}"
             decision = msgspec.structs.replace(decision, kind="rolled back", reasons=(refused,))
-    if decision.kind != "champion":
-        _append_once(root, decision)
+    _append_once(root, decision)
     if decision.kind in ("shadow", "canary"):
         stage: Stage = "canary" if decision.kind == "canary" else "shadow"
         share = means.share if means is not None and stage == "canary" else 0.0

@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime
 from time import monotonic
 
+import msgspec
 import pytest
 from tiny_models import tiny_bundle
 from typer.testing import CliRunner
@@ -13,9 +14,11 @@ from typer.testing import CliRunner
 from reference_system import cli
 from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import current_version
+from reference_system.registry.bundles import current_version, set_current
+from reference_system.registry.promoting import rolled_back
 from reference_system.registry.promotions import Decision, append_decision, read_decisions
 from reference_system.registry.releases import begin, read_release
+from reference_system.replaced_files import replace_file
 
 NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)
 
@@ -88,6 +91,22 @@ def test_a_rollback_goes_to_the_champion_before_ends_the_release_and_says_what_i
     stages = {row["version"]: row["stage"] for row in json.loads(workbook("list", "--json").stdout)["models"]}
     assert stages == {"4": "rolled back", "3": "refused", "2": "rolled back", "1": "champion"}
     assert [one.kind for one in read_decisions(root)][-3:] == ["rolled back", "rolled back", "champion"]
+
+
+def test_a_rollback_of_a_champion_whose_release_was_half_done_is_a_rollback(workbook, root):
+    release = begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    champion = decision("champion", "4")
+    replace_file(
+        root / "fraud" / "release.json", msgspec.json.encode(msgspec.structs.replace(release, pending=champion))
+    )
+    set_current(root, "fraud", "4")
+    assert "version 2 is champion (before: 4)" in workbook("rollback", "fraud").output
+    assert rolled_back(root, "fraud") == {"4"}
+    assert [(one.kind, one.version) for one in read_decisions(root)][-3:] == [
+        ("champion", "4"),
+        ("rolled back", "4"),
+        ("champion", "2"),
+    ]
 
 
 def test_a_second_rollback_has_nothing_to_go_back_to(workbook, root):  # noqa: ARG001 - the bundles must be there

@@ -66,6 +66,15 @@ def test_a_crash_between_pointer_and_log_is_mended_by_the_log_following(root):
     assert len(read_decisions(root)) == 2
 
 
+def test_a_rollback_that_died_before_the_pointer_moved_leaves_a_champion_that_the_log_calls_so(root):
+    make(root, "1", decision("1"))
+    append_decision(root, decision("1", kind="rolled back"))
+    for _ in range(2):
+        promoting.reconcile(root, NOBODY, use_case="fraud", now=NOON)
+    assert [one.kind for one in read_decisions(root)] == ["champion", "rolled back", "champion"]
+    assert promoting.rolled_back(root, "fraud") == set()
+
+
 def test_the_champion_before_is_neither_the_present_one_nor_one_that_was_rolled_back(root):
     for hours, version in enumerate(("1", "2", "3")):
         make(root, version, decision(version, hours=hours))

@@ -295,6 +295,99 @@ def test_killed_at_any_line_and_started_again_it_ends_in_the_same_state(tmp_path
     assert died >= 3
 
 
+class Registry:
+    """MLflow's aliases, as `promoting` sets them."""
+
+    def __init__(self, patch):
+        self.aliases = {"champion": "1"}
+        patch.setattr(promoting.mlflow_rest, "get_alias", lambda _port, _case, alias: self.aliases.get(alias))
+        patch.setattr(promoting.mlflow_rest, "delete_alias", lambda _port, _case, alias: self.aliases.pop(alias, None))
+        patch.setattr(promoting.mlflow_rest, "set_version_tag", lambda *_: None)
+        patch.setattr(promoting.mlflow_rest, "set_alias", self._set)
+
+    def _set(self, _port, _use_case, alias, version):
+        self.aliases[alias] = version
+
+
+def stopped_by_hand(place, monkeypatch, *, dies_at, after):
+    """`workbook release stop`; it may be killed itself, and is then called again."""
+    with monkeypatch.context() as patch:
+        if dies_at is not None:
+            kill_at(patch, dies_at, after=after)
+        with suppress(Killed):
+            releases.abort(place.root, "fraud", reason="by hand", now=NOON + 50 * HOUR)
+    releases.abort(place.root, "fraud", reason="by hand", now=NOON + 51 * HOUR)
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("to", ["shadow", "canary", "champion", "rolled back"])
+def test_killed_at_any_line_and_then_stopped_by_hand_pointer_log_and_alias_agree(tmp_path, monkeypatch, to, after):
+    registry = Registry(monkeypatch)
+    ends = set()
+    for moment in range(9):
+        for dies_at in (None, 0, 1, 2):
+            registry.aliases = {"champion": "1"}
+            place = Place(tmp_path / f"{moment}-{dies_at}")
+            *earlier, last = ["shadow", *WAY.get(to, [])]
+            for number, one in enumerate(earlier):
+                place.take(one, hours=number) if number else place.begin()
+            with monkeypatch.context() as patch:
+                kill_at(patch, moment, after=after)
+                with suppress(Killed):
+                    place.take(last, hours=40) if earlier else place.begin()
+            stopped_by_hand(place, monkeypatch, dies_at=dies_at, after=after)
+            promoting.reconcile(place.root, 1, use_case="fraud", now=NOON + 60 * HOUR)
+            release_, plan, champion, decisions = place.state()
+            told = f"killed at effect {moment}, then at {dies_at}: {decisions}"
+            assert (release_, plan) == (None, None), told
+            assert champion not in promoting.rolled_back(place.root, "fraud"), told
+            assert registry.aliases["champion"] == champion, told
+            assert promoting.champion_in_log(place.root, "fraud") == champion, told
+            assert not promoting.alias_is_owed(place.root, "fraud"), told
+            ends.add(champion)
+    assert ends == ({"1", "2"} if to == "champion" else {"1"})
+
+
+def test_a_release_that_had_reached_its_end_is_not_told_as_rolled_back(place, monkeypatch):
+    place.begin()
+    place.take("canary")
+    with monkeypatch.context() as patch:
+        patch.setattr(promoting, "append_decision", killed)
+        with suppress(Killed):
+            place.take("champion", hours=36)
+    assert current_version(place.root, "fraud") == "2"
+    assert releases.abort(place.root, "fraud", reason="by hand", now=NOON + 50 * HOUR) is None
+    assert place.state() == (None, None, "2", [("shadow", "2"), ("canary", "2"), ("champion", "2")])
+
+
+def test_a_roll_back_that_was_half_done_keeps_its_reason_when_somebody_stops_the_release(place, monkeypatch):
+    place.begin()
+    with monkeypatch.context() as patch:
+        patch.setattr(releases, "clear_plan", killed)
+        with suppress(Killed):
+            place.take("rolled back")
+    releases.abort(place.root, "fraud", reason="by hand", now=NOON + 50 * HOUR)
+    assert [(each.kind, each.reasons) for each in read_decisions(place.root)][1:] == [
+        ("rolled back", ("to rolled back",))
+    ]
+
+
+def test_a_champion_whose_bundle_broke_before_its_step_was_finished_is_not_told_as_rolled_back(place, monkeypatch):
+    place.begin()
+    place.take("canary")
+    with monkeypatch.context() as patch:
+        patch.setattr(promoting, "append_decision", killed)
+        with suppress(Killed):
+            place.take("champion", hours=36)
+    (place.root / "fraud" / "2" / "model.onnx").write_bytes(b"damaged")
+    releases.resume(place.root, "fraud", place.means)
+    assert place.state() == (None, None, "2", [("shadow", "2"), ("canary", "2"), ("champion", "2")])
+
+
+def killed(*_, **__):
+    raise Killed
+
+
 def test_killed_while_it_begins_it_has_begun_or_not(tmp_path, monkeypatch):
     begun = []
     for moment in range(6):
