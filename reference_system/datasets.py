@@ -26,7 +26,7 @@ import msgspec
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
-from reference_system.replaced_files import read_record, replace_file
+from reference_system.replaced_files import drafts_of, read_record, replace_file
 from reference_system.settings import Settings
 
 LIVE = "live"
@@ -160,7 +160,7 @@ def clear_leftovers(settings: Settings) -> None:
         for entry in list(folder.iterdir()):
             if _VERSION.fullmatch(entry.name) and (manifest is None or entry.name != f"v{manifest.version}"):
                 shutil.rmtree(entry)
-        for draft in folder.glob(f".{_MANIFEST}.*"):
+        for draft in drafts_of(folder / _MANIFEST):
             draft.unlink()
         if not any(folder.iterdir()):
             folder.rmdir()

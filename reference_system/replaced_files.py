@@ -7,6 +7,7 @@ Invariant: a reader finds the old content or the new, never half of one; a write
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import msgspec
 from reference_system.errors import StateError
 
 T = TypeVar("T")
+_TOKEN_BYTES = 4
 
 
 @contextmanager
@@ -28,12 +30,18 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Two writers at once must not share a draft; a leading dot hides it from whoever lists the folder.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(_TOKEN_BYTES)}")
     try:
         yield draft
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def drafts_of(path: Path) -> list[Path]:
+    """The drafts of a file that lie beside it: those of writers at work, and of writers that were killed."""
+    draft = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{{2 * _TOKEN_BYTES}}}")
+    return [entry for entry in path.parent.iterdir() if draft.fullmatch(entry.name)]
 
 
 def replace_file(path: Path, content: bytes, *, durable: bool = False) -> None:

@@ -15,7 +15,7 @@ import msgspec
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
-from reference_system.replaced_files import replace_file
+from reference_system.replaced_files import drafts_of, replace_file
 from reference_system.settings import ENV_PREFIX
 from reference_system.stack.one_at_a_time import LOCK_NAME
 
@@ -115,7 +115,8 @@ def refuse_foreign(root: Path) -> None:
         return
     if not root.is_dir():
         raise StateError(f"{root} is a file; set {ENV_PREFIX}STATE_DIR to a folder of its own")
-    foreign = sorted(entry.name for entry in root.iterdir() if entry.name not in own_names())
+    drafts = {draft.name for draft in drafts_of(root / STATE_FILE)}
+    foreign = sorted({entry.name for entry in root.iterdir()} - own_names() - drafts)
     if foreign:
         raise StateError(
             f"{root} holds {foreign[0]!r}, which this system did not write; "
@@ -128,4 +129,4 @@ def own_names() -> frozenset[str]:
     root = Path()
     paths = StatePaths(root)
     names = {getattr(paths, name).parts[0] for name, value in vars(StatePaths).items() if isinstance(value, property)}
-    return frozenset(names | {STATE_FILE, f"{STATE_FILE}.draft", DONE_FOLDER, LOCK_NAME})
+    return frozenset(names | {STATE_FILE, DONE_FOLDER, LOCK_NAME})

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from reference_system.errors import StateError
-from reference_system.replaced_files import read_record, replace_file, replacing
+from reference_system.replaced_files import drafts_of, read_record, replace_file, replacing
 
 
 class Note(msgspec.Struct):
@@ -49,6 +49,18 @@ def test_two_writers_do_not_share_a_draft(tmp_path):
         one.write_bytes(b"one")
         other.write_bytes(b"other")
     assert path.read_bytes() == b"one"
+
+
+def test_the_drafts_of_a_file_are_known_and_those_of_no_other(tmp_path):
+    path = tmp_path / "note.json"
+    for name in ("note.json", ".note.json", ".note.json.bak", ".note.json.0123abcd.x", "xnote.json.0123abcd"):
+        (tmp_path / name).touch()
+    with replacing(tmp_path / "other.json") as other, replacing(path) as draft:
+        other.touch()
+        assert drafts_of(path) == []
+        draft.touch()
+        assert drafts_of(path) == [draft]
+    assert drafts_of(path) == []
 
 
 def test_a_record_is_read_or_is_not_there(tmp_path):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,40 @@ def test_a_folder_of_somebody_else_is_neither_used_nor_removed(tmp_path: Path) -
     with pytest.raises(StateError, match="holds 'letters', which this system did not write"):
         remove_state_dir(tmp_path)
     assert (tmp_path / "letters").exists()
+
+
+def killed_while_it_writes(path: Path) -> None:
+    """A process that dies between a file's draft and the file."""
+    program = """
+import os, sys
+from pathlib import Path
+from reference_system.replaced_files import replacing
+with replacing(Path(sys.argv[1])) as draft:
+    draft.write_bytes(b"half of th")
+    os._exit(9)
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False)
+    assert done.returncode == 9
+
+
+def test_a_kill_while_the_state_file_is_written_leaves_a_folder_that_is_ours(settings: Settings) -> None:
+    killed_while_it_writes(settings.state_dir / STATE_FILE)
+    assert [path.name for path in settings.state_dir.iterdir()] != []
+
+    refuse_foreign(settings.state_dir)
+    prepare_state_dir(settings)
+    remove_state_dir(settings.state_dir)
+
+    assert list(settings.state_dir.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".state.json.letter", ".state.json.", "state.json.draft", ".lake.0123abcd"])
+def test_what_only_looks_like_a_draft_is_somebody_elses(settings: Settings, name: str) -> None:
+    prepare_state_dir(settings)
+    (settings.state_dir / name).touch()
+
+    with pytest.raises(StateError, match="which this system did not write"):
+        refuse_foreign(settings.state_dir)
 
 
 def test_removal_says_how_much_it_was(settings: Settings) -> None:
