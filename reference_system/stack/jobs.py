@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import TYPE_CHECKING, Protocol
 
 from reference_system.errors import ServiceError, WorkbookError
@@ -73,26 +74,44 @@ def run_jobs(jobs: Sequence[Job], board: Board) -> None:
     """Do all jobs, each as soon as its needs are done.
 
     Raises:
+        ValueError: before anything starts, if a need is no job, or jobs need one another in a circle.
         WorkbookError: from the first job that fails; jobs in supervised processes go on, others are cancelled.
     """
-    waiting, running, done = list(jobs), dict[str, Job](), set[str]()
+    order = _ordered(jobs)
+    by_name, running = {job.name: job for job in jobs}, dict[str, Job]()
     try:
-        while waiting or running:
-            for job in [job for job in waiting if done.issuperset(job.needs)]:
-                waiting.remove(job)
-                running[job.name] = job
+        while order.is_active():
+            for name in order.get_ready():
+                running[name] = job = by_name[name]
                 board.started(job)
                 job.work.start()
             for job in list(running.values()):
                 if _is_finished(job, board):
                     board.finished(job)
-                    done.add(job.name)
                     del running[job.name]
+                    order.done(job.name)
             if running:
                 time.sleep(_POLL_SECONDS)
     finally:
         for job in running.values():
             job.work.cancel()
+
+
+def _ordered(jobs: Sequence[Job]) -> TopologicalSorter[str]:
+    """The jobs' names, each to be given out when its needs are done."""
+    names = [job.name for job in jobs]
+    for job in jobs:
+        if names.count(job.name) > 1:
+            raise ValueError(f"two jobs are called {job.name}")
+        for need in job.needs:
+            if need not in names:
+                raise ValueError(f"the job {job.name} needs {need}, which is no job")
+    order = TopologicalSorter({job.name: job.needs for job in jobs})
+    try:
+        order.prepare()
+    except CycleError as error:
+        raise ValueError(f"jobs need one another in a circle: {', '.join(error.args[1])}") from error
+    return order
 
 
 def _is_finished(job: Job, board: Board) -> bool:

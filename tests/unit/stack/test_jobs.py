@@ -11,6 +11,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+from reference_system.commands.up import _jobs
 from reference_system.errors import ServiceError
 from reference_system.settings import Settings
 from reference_system.stack import jobs as jobs_module
@@ -93,6 +94,43 @@ def test_the_first_failure_ends_it_shows_the_log_and_cancels_the_rest(
     assert "✗ the history" in output.getvalue()
     assert "history │ no space left" in output.getvalue()
     assert "the x" not in output.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("needs", "fact"),
+    [
+        ({"serving": ["bootstrap"]}, "the job serving needs bootstrap, which is no job"),
+        ({"history": [], "topics": ["kafka"], "kafka": ["jars"]}, "the job kafka needs jars, which is no job"),
+        ({"history": ["history"]}, "jobs need one another in a circle: history, history"),
+        (
+            {"jars": [], "a": ["b", "jars"], "b": ["c"], "c": ["a"]},
+            "jobs need one another in a circle: [abc], [abc], ",
+        ),
+    ],
+)
+def test_a_need_that_nobody_can_meet_is_named_before_anything_starts(
+    board: Board, needs: dict[str, list[str]], fact: str
+) -> None:
+    said: list[str] = []
+    jobs = [job(Recorded(name, said), name, *needed) for name, needed in needs.items()]
+
+    with pytest.raises(ValueError, match=fact):
+        run_jobs(jobs, board)
+
+    assert said == []
+
+
+def test_every_need_of_a_bring_up_is_one_of_its_jobs(settings: Settings, board: Board) -> None:
+    assert jobs_module._ordered(_jobs(settings, cast("Supervisor", None), board)).is_active()
+
+
+def test_two_jobs_of_one_name_are_refused(board: Board) -> None:
+    said: list[str] = []
+
+    with pytest.raises(ValueError, match="two jobs are called history"):
+        run_jobs([job(Recorded("one", said), "history"), job(Recorded("other", said), "history")], board)
+
+    assert said == []
 
 
 def test_what_a_call_raises_is_raised_where_it_is_watched(board: Board) -> None:
