@@ -29,7 +29,7 @@ from reference_system.feedback.duckdb_labels import (
 )
 from reference_system.flows.model_history import champion_before, log_alarms, log_retraining, logged_alarms, past_of
 from reference_system.flows.monitored_events import watch_events
-from reference_system.flows.prefect_steps import is_watched, say, step, warn
+from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
 from reference_system.monitoring.duckdb_windows import degraded_share
@@ -226,7 +226,7 @@ def _act(paths: StatePaths, report: Report, last: Report | None, rulings: tuple[
         from reference_system.flows.prefect_train import train
 
         try:
-            (train if is_watched() else train.fn)(ruling.use_case, trigger=ruling.trigger)
+            step(train, ruling.use_case, trigger=ruling.trigger)
         except WorkbookError as error:
             # No reason to lose the look: the champion goes on, and the policy tries again later.
             warn(f"{ruling.use_case}: the training ended with: {error}")

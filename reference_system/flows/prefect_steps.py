@@ -19,22 +19,22 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def is_watched() -> bool:
-    """Whether Prefect watches this run."""
-    return FlowRunContext.get() is not None
-
-
 def step(of: Task[P, R] | Flow[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """A task or flow of the run that Prefect watches, or a plain call where no run is."""
-    plain: Callable[P, R] = of if is_watched() else of.fn
+    plain: Callable[P, R] = of if _is_watched() else of.fn
     return plain(*args, **kwargs)
 
 
 def say(line: str) -> None:
     """A line in the run's log."""
-    (get_run_logger() if is_watched() else _log).info(line)
+    (get_run_logger() if _is_watched() else _log).info(line)
 
 
 def warn(line: str) -> None:
     """A warning in the run's log."""
-    (get_run_logger() if is_watched() else _log).warning(line)
+    (get_run_logger() if _is_watched() else _log).warning(line)
+
+
+def _is_watched() -> bool:
+    """Whether Prefect watches this run."""
+    return FlowRunContext.get() is not None

@@ -14,7 +14,6 @@ import subprocess
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import cast
 
 import msgspec
 import numpy as np
@@ -24,7 +23,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from reference_system.clock import SimulatedClock
-from reference_system.errors import BundleRefused, TrainingError
+from reference_system.errors import BundleRefused
 from reference_system.features import feast_store
 from reference_system.flows.gate_evidence import judged, opponents_of
 from reference_system.flows.prefect_etl import Mark, etl
@@ -38,6 +37,7 @@ from reference_system.flows.trained_model import (
     split_of,
     train_case,
     trigger_named,
+    use_case_named,
     write_trained,
 )
 from reference_system.flows.training_record import card_of, importance_of, logged_training
@@ -57,7 +57,6 @@ from reference_system.registry.promotions import Decision, append_decision
 from reference_system.registry.traffic import read_plan
 from reference_system.settings import Settings, load_settings
 from reference_system.training.temporal_split import TemporalSplit
-from reference_system.use_cases import USE_CASES
 from reference_system.windows import WindowedView
 
 # How far behind now feature tables may end for a fresh training: what the ETL leaves to settle, in real seconds.
@@ -94,9 +93,7 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     Returns:
         `TrainSummary` as a dict.
     """
-    if use_case not in USE_CASES:
-        raise TrainingError(f"there is no use case {use_case!r} (there are {', '.join(USE_CASES)})")
-    name, why = cast("UseCase", use_case), trigger_named(trigger)
+    name, why = use_case_named(use_case), trigger_named(trigger)
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     mlflow_registry.connect(settings.url("mlflow"))

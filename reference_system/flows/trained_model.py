@@ -81,6 +81,19 @@ class Trained:
         return self.selection.best.judgement.metrics
 
 
+def use_case_named(name: str) -> UseCase:
+    """The use case with that name.
+
+    Raises:
+        TrainingError: if there is none.
+    """
+    for use_case in get_args(UseCase):
+        if use_case == name:
+            found: UseCase = use_case
+            return found
+    raise TrainingError(f"there is no use case {name!r} (there are {', '.join(get_args(UseCase))})")
+
+
 def trigger_named(name: str) -> Trigger:
     """The trigger with that name.
 
@@ -98,12 +111,11 @@ def split_of(
     use_case: UseCase, as_of: datetime, *, trigger: Trigger = "asked", until: datetime | None = None
 ) -> TemporalSplit:
     """Where a use case learns and is judged as of a moment; `until` is where features end, for fresh splits."""
+    is_fraud = use_case_named(use_case) == "fraud"
     if trigger not in FRESH:
-        return (
-            fraud_case.fraud_split(as_of) if use_case == "fraud" else recommendation_case.recommendation_split(as_of)
-        )
+        return fraud_case.fraud_split(as_of) if is_fraud else recommendation_case.recommendation_split(as_of)
     until = until or as_of
-    if use_case == "fraud":
+    if is_fraud:
         return fraud_case.fresh_fraud_split(as_of, until)
     return fresh_split(
         as_of, until=until, train_days=_FRESH_TRAIN_DAYS, test_days=_FRESH_TEST_DAYS, maturity=ATTRIBUTION
@@ -116,7 +128,7 @@ def contest_of(use_case: UseCase, trigger: Trigger = "asked") -> Contest:
     After an alarm the recent window chooses: folds that wait for labels end before what is new began, and would
     choose whoever is best at what was.
     """
-    contest = fraud_case.CONTEST if use_case == "fraud" else recommendation_case.CONTEST
+    contest = fraud_case.CONTEST if use_case_named(use_case) == "fraud" else recommendation_case.CONTEST
     return replace(contest, validation=None) if trigger in FRESH else contest
 
 
@@ -124,9 +136,9 @@ def prepare(use_case: UseCase, lake: Path, split: TemporalSplit, join: Join, *, 
     """Read what a use case learns from.
 
     Raises:
-        TrainingError: if a window cannot be used.
+        TrainingError: if a window cannot be used, or there is no such use case.
     """
-    if use_case == "fraud":
+    if use_case_named(use_case) == "fraud":
         return fraud_case.prepare_fraud(lake, split, join)
     return recommendation_case.prepare_recommendation(lake, split, join, seed=seed)
 

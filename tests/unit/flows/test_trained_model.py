@@ -1,0 +1,33 @@
+"""A use case that nobody declared is not trained as another."""
+
+from __future__ import annotations
+
+import pytest
+from local_broker import NOON
+
+from reference_system.errors import TrainingError
+from reference_system.flows import trained_model
+from reference_system.flows.prefect_train import train
+from reference_system.use_cases.fraud import model as fraud
+from reference_system.use_cases.recommendation import model as recommendation
+
+KNOWN = r"there is no use case 'frauds' \(there are fraud, recommendation\)"
+ASKED = {
+    "split": lambda name: trained_model.split_of(name, NOON),
+    "fresh split": lambda name: trained_model.split_of(name, NOON, trigger="drift"),
+    "contest": trained_model.contest_of,
+    "data": lambda name: trained_model.prepare(name, None, None, None, seed=1),
+    "training": train.fn,
+}
+
+
+@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+def test_an_unknown_use_case_is_an_error_that_names_those_there_are(ask):
+    with pytest.raises(TrainingError, match=KNOWN):
+        ask("frauds")
+
+
+def test_each_use_case_has_its_own_contest():
+    assert trained_model.contest_of("fraud") is not trained_model.contest_of("recommendation")
+    assert trained_model.contest_of("fraud").inputs == fraud.SIGNATURE
+    assert trained_model.contest_of("recommendation").inputs == recommendation.SIGNATURE
