@@ -11,8 +11,10 @@ day behind their partition: they are facts, but in no window, so `read(..., coun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+import contextlib
+import fcntl
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
@@ -40,11 +42,12 @@ _PLAIN_TYPES = {
 }
 # Offsets are looked up by partition number: the bound of `Settings.kafka_partitions`.
 _MAX_PARTITIONS = 64
-# Readers finish within minutes, so what compaction replaced may go after an hour (real time, not event time).
-_RETENTION_HOURS = 1
+# Readers finish within minutes: what compaction replaced stays so long for them (real time, not event time).
+RETENTION = timedelta(minutes=10)
+_INTERVAL = f"interval {RETENTION // timedelta(minutes=1)} minutes"
 _CONFIGURATION = {
-    "delta.deletedFileRetentionDuration": f"interval {_RETENTION_HOURS} hours",
-    "delta.logRetentionDuration": f"interval {_RETENTION_HOURS} hours",
+    "delta.deletedFileRetentionDuration": _INTERVAL,
+    "delta.logRetentionDuration": _INTERVAL,
     # Opening a table replays its log since the last checkpoint: at the default of 100 a commit costs three times more.
     "delta.checkpointInterval": "20",
 }
@@ -140,7 +143,11 @@ def append(lake: Path, topic: Topic, table: pa.Table, *, versions: Mapping[int, 
     Raises:
         StateError: if the lake has a version or a row of it already: Delta itself would accept it a second time.
     """
-    delta = _open_or_create(lake, topic)
+    with written(lake, topic):
+        _append(_open_or_create(lake, topic), topic, table, versions)
+
+
+def _append(delta: DeltaTable, topic: Topic, table: pa.Table, versions: Mapping[int, int]) -> None:
     partitions, offsets = table["kafka_partition"].to_numpy(), table["kafka_offset"].to_numpy()
     for partition, offset in versions.items():
         before = delta.transaction_version(_writer(topic, partition))
@@ -200,23 +207,53 @@ def read(  # noqa: PLR0913 - what to read of it
 def compact(lake: Path, topic: Topic) -> int:
     """Merge the stream's small files, a day each, and delete what nobody reads any more.
 
+    Afterwards the table has one file a day (more above 100 MB), and on disk also what was written or replaced within
+    the retention. While a writer is at work nothing is deleted: that waits for the next compaction.
+
     Returns:
         The number of files that were merged into larger ones.
     """
     if not DeltaTable.is_deltatable(str(_path(lake, topic))):
         return 0
-    delta = DeltaTable(_path(lake, topic))
-    removed = int(delta.optimize.compact()["numFilesRemoved"])
-    delta.vacuum(retention_hours=_RETENTION_HOURS, dry_run=False)
+    with written(lake, topic):
+        removed = int(DeltaTable(_path(lake, topic)).optimize.compact()["numFilesRemoved"])
+    with contextlib.suppress(BlockingIOError), _locked(lake, topic, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        _vacuum(DeltaTable(_path(lake, topic)))
+    return removed
+
+
+def _vacuum(delta: DeltaTable) -> None:
+    """Delete files and commits that are older than the retention; no writer is at work."""
+    if delta.metadata().configuration != _CONFIGURATION:  # a table of an older version
+        delta.alter.set_table_properties(_CONFIGURATION)
+    # In full: a checkpoint forgets what was replaced longer ago than the retention, so a vacuum that looks only into
+    # the log would never delete what a checkpoint between two compactions left out.
+    delta.vacuum(dry_run=False, full=True)
     delta.create_checkpoint()
     delta.cleanup_metadata()
-    return removed
+
+
+def written(lake: Path, topic: Topic) -> contextlib.AbstractContextManager[None]:
+    """While it lasts, files of the table that no commit names yet are not deleted; any number of writers at once.
+
+    A writer may be stopped for longer than the retention between its file and its commit.
+    """
+    return _locked(lake, topic, fcntl.LOCK_SH)
+
+
+@contextlib.contextmanager
+def _locked(lake: Path, topic: Topic, how: int) -> Iterator[None]:
+    """Hold the table's lock; the kernel releases it when the process ends, however it ends."""
+    path = _path(lake, topic)
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / ".writers.lock").open("w") as file:
+        fcntl.flock(file, how)
+        yield
 
 
 def _open_or_create(lake: Path, topic: Topic) -> DeltaTable:
     path = _path(lake, topic)
     if not DeltaTable.is_deltatable(str(path)):
-        path.mkdir(parents=True, exist_ok=True)
         DeltaTable.create(
             path,
             arrow_schema(topic),

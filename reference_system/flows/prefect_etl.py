@@ -39,8 +39,8 @@ from reference_system.windows import WindowedView
 _ONE_DAY = timedelta(days=1)
 # Days that are computed at once: bounds memory, and each piece reads the windows' horizon once more.
 _PIECE = timedelta(days=45)
-# Real seconds after which what happened is in the lake: ingestion appends about every two.
-_SETTLE_SECONDS = 5.0
+# Real seconds after which what happened is in the lake: ingestion appends about every five.
+_SETTLE_SECONDS = 10.0
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from reference_system.delta_lake import append, committed_offsets, to_table
 from reference_system.events import Event, Topic
 
 # A commit costs about as much for one row as for a thousand, and its files must be compacted: seldom is cheaper.
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = 5.0
 # Catching up: bounds the memory, whatever the size of the events.
 FLUSH_ROWS = 20_000
 FLUSH_BYTES = 16 * 1024 * 1024

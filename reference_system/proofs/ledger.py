@@ -34,7 +34,7 @@ from reference_system.use_cases import TOPICS, VIEWS
 
 Progress = Callable[[float, str], None]
 
-# A running consumer commits to the lake every two seconds.
+# A running consumer commits to the lake every five seconds.
 _LAKE_SECONDS = 20.0
 _LAKE_POLL_SECONDS = 0.25
 _MEMORY_MB = 1024

@@ -31,8 +31,8 @@ from reference_system.use_cases.recommendation.events import VIDEOS, WATCHES, Vi
 START = datetime(2025, 3, 3, tzinfo=UTC)
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
-# 5 real seconds at the default speed: the lake is complete up to here.
-SETTLE = 2 * HOUR
+# 10 real seconds at the default speed: the lake is complete up to here.
+SETTLE = 4 * HOUR
 PAYMENTS_A_DAY = 24
 
 
@@ -109,8 +109,8 @@ def test_the_first_run_computes_all_of_history_and_the_states(paths):
     set_clock(paths, START + 5 * DAY)
     summary = etl.fn()
     settled = START + 5 * DAY - SETTLE
-    assert (summary["start"], summary["end"], summary["days"]) == ("2025-03-03T00:00:00Z", "2025-03-07T22:00:00Z", 5)
-    assert summary["rows"]["customer_activity"] == 5 * PAYMENTS_A_DAY - 2
+    assert (summary["start"], summary["end"], summary["days"]) == ("2025-03-03T00:00:00Z", "2025-03-07T20:00:00Z", 5)
+    assert summary["rows"]["customer_activity"] == 5 * PAYMENTS_A_DAY - 4
     assert summary["states"]["customer_activity"] == 5
     assert moments(paths) == [START + n * HOUR for n in range(5 * PAYMENTS_A_DAY) if START + n * HOUR < settled]
     assert list(files(paths)) == [f"2025-03-0{day}.parquet" for day in range(3, 8)]
@@ -137,8 +137,8 @@ def test_the_next_run_begins_a_day_before_the_last_ones_end(paths):
     add_days(paths, 4, 2)
     set_clock(paths, START + 6 * DAY)
     summary = etl.fn()
-    assert (summary["start"], summary["end"]) == ("2025-03-05T00:00:00Z", "2025-03-08T22:00:00Z")
-    assert moments(paths) == [START + n * HOUR for n in range(6 * PAYMENTS_A_DAY - 2)]
+    assert (summary["start"], summary["end"]) == ("2025-03-05T00:00:00Z", "2025-03-08T20:00:00Z")
+    assert moments(paths) == [START + n * HOUR for n in range(6 * PAYMENTS_A_DAY - 4)]
 
 
 def test_an_event_that_came_a_day_late_is_in_the_tables_after_the_next_run(paths):
@@ -247,7 +247,7 @@ def test_two_runs_at_once_wait_for_each_other(paths):
     for run in runs:
         run.join(timeout=120)
     assert len(done) == 2
-    assert moments(paths) == [START + n * HOUR for n in range(3 * PAYMENTS_A_DAY - 2)]
+    assert moments(paths) == [START + n * HOUR for n in range(3 * PAYMENTS_A_DAY - 4)]
 
 
 def test_a_run_that_was_killed_leaves_no_lock_and_the_next_one_completes(paths):
@@ -291,8 +291,8 @@ def test_the_command_says_what_it_does(paths):
     set_clock(paths, START + 2 * DAY)
     result = CliRunner().invoke(etl_command.app, [])
     assert result.exit_code == 0, result.output
-    assert "customer_activity: 46 rows from 2025-03-03" in result.stderr
-    assert "ETL done: 2 days up to 2025-03-04T22:00:00Z" in result.stdout
+    assert "customer_activity: 44 rows from 2025-03-03" in result.stderr
+    assert "ETL done: 2 days up to 2025-03-04T20:00:00Z" in result.stdout
 
 
 def test_prefect_sees_the_run_and_its_tasks(paths):
@@ -301,5 +301,5 @@ def test_prefect_sees_the_run_and_its_tasks(paths):
     with prefect_test_harness(server_startup_timeout=120):
         state = etl(return_state=True)
         assert state.is_completed()
-        assert state.result()["rows"]["customer_activity"] == 2 * PAYMENTS_A_DAY - 2
+        assert state.result()["rows"]["customer_activity"] == 2 * PAYMENTS_A_DAY - 4
     assert Path(paths.feature_tables / "etl.json").exists()

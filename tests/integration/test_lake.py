@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import os
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -221,3 +223,64 @@ def test_two_writers_and_a_compaction_at_once_lose_nothing(tmp_path):
     found = sorted(zip(table["kafka_partition"].to_pylist(), table["kafka_offset"].to_pylist(), strict=True))
     assert found == [(partition, offset) for partition in (0, 1) for offset in range(45)]
     assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == {0: 44, 1: 44}
+
+
+def age(lake: Path, by: timedelta) -> None:
+    """Make the table look as if all that was done to it was done so much earlier (real time)."""
+    table, millis = lake / "transactions", int(by.total_seconds() * 1_000)
+    for checkpoint in [*table.glob("_delta_log/*.checkpoint*"), *table.glob("_delta_log/_last_checkpoint")]:
+        checkpoint.unlink()
+    for commit in table.glob("_delta_log/*.json"):
+        actions = [json.loads(line) for line in commit.read_text().splitlines()]
+        for action in actions:
+            for kind, name in (("remove", "deletionTimestamp"), ("commitInfo", "timestamp")):
+                if kind in action:
+                    action[kind][name] -= millis
+        commit.write_text("\n".join(map(json.dumps, actions)))
+    for file in table.rglob("*"):
+        if file.is_file():
+            os.utime(file, (file.stat().st_mtime - by.total_seconds(),) * 2)
+
+
+def on_disk(lake: Path) -> int:
+    return len(list(lake.glob("transactions/event_day=*/*.parquet")))
+
+
+def append_one_by_one(lake: Path, numbers: range) -> None:
+    for number in numbers:
+        delta_lake.append(lake, TRANSACTIONS, rows(range(number, number + 1)), versions={0: number})
+
+
+def test_what_compaction_replaced_stays_for_readers_and_goes_after_the_retention(tmp_path):
+    append_one_by_one(tmp_path, range(5))
+    delta_lake.compact(tmp_path, TRANSACTIONS)
+    age(tmp_path, delta_lake.RETENTION - timedelta(minutes=1))
+    delta_lake.compact(tmp_path, TRANSACTIONS)
+    assert on_disk(tmp_path) == 6
+    age(tmp_path, timedelta(minutes=2))
+    delta_lake.compact(tmp_path, TRANSACTIONS)
+    assert on_disk(tmp_path) == 1
+    assert ids(tmp_path) == [f"t{number}" for number in range(5)]
+
+
+def test_what_compaction_replaced_goes_though_checkpoints_have_forgotten_it(tmp_path):
+    append_one_by_one(tmp_path, range(5))
+    delta_lake.compact(tmp_path, TRANSACTIONS)
+    age(tmp_path, delta_lake.RETENTION + timedelta(minutes=1))
+    append_one_by_one(tmp_path, range(5, 50))  # two checkpoints, which leave out what was replaced so long ago
+    delta_lake.compact(tmp_path, TRANSACTIONS)
+    live = len(DeltaTable(tmp_path / "transactions").file_uris())
+    assert on_disk(tmp_path) == live + 46  # 45 commits and the first compaction's file: within the retention
+
+
+def test_what_a_killed_writer_left_goes_after_the_retention_but_not_while_a_writer_is_at_work(tmp_path):
+    append_one_by_one(tmp_path, range(2))
+    left = tmp_path / "transactions" / "event_day=2025-03-03" / "part-00000-left.zstd.parquet"
+    left.write_bytes(b"half a file")
+    age(tmp_path, delta_lake.RETENTION + timedelta(minutes=1))
+    with delta_lake.written(tmp_path, TRANSACTIONS):  # its commit may be about to name the file
+        delta_lake.compact(tmp_path, TRANSACTIONS)
+        assert left.exists()
+    delta_lake.compact(tmp_path, TRANSACTIONS)
+    assert not left.exists()
+    assert ids(tmp_path) == ["t0", "t1"]
