@@ -41,11 +41,11 @@ _PLAIN_TYPES = {
     msgspec.inspect.StrType: pa.string(),
 }
 # Offsets are looked up by partition number: the bound of `Settings.kafka_partitions`.
-_MAX_PARTITIONS = 64
+MAX_PARTITIONS = 64
 # Readers finish within minutes: what compaction replaced stays so long for them (real time, not event time).
 RETENTION = timedelta(minutes=10)
 _INTERVAL = f"interval {RETENTION // timedelta(minutes=1)} minutes"
-_CONFIGURATION = {
+CONFIGURATION = {
     "delta.deletedFileRetentionDuration": _INTERVAL,
     "delta.logRetentionDuration": _INTERVAL,
     # Opening a table replays its log since the last checkpoint: at the default of 100 a commit costs three times more.
@@ -163,10 +163,10 @@ def _append(delta: DeltaTable, topic: Topic, table: pa.Table, versions: Mapping[
 
 def committed_offsets(lake: Path, topic: Topic) -> dict[int, int]:
     """The last committed offset of each Kafka partition that has one."""
-    if not DeltaTable.is_deltatable(str(_path(lake, topic))):
+    if not exists(lake, topic):
         return {}
-    delta = DeltaTable(_path(lake, topic))
-    found = {number: delta.transaction_version(_writer(topic, number)) for number in range(_MAX_PARTITIONS)}
+    delta = DeltaTable(table_path(lake, topic))
+    found = {number: delta.transaction_version(_writer(topic, number)) for number in range(MAX_PARTITIONS)}
     return {number: version for number, version in found.items() if version is not None}
 
 
@@ -187,12 +187,12 @@ def read(  # noqa: PLR0913 - what to read of it
     """
     names = list(columns) if columns is not None else arrow_schema(topic).names
     schema = pa.schema([arrow_schema(topic).field(name) for name in names])
-    if not DeltaTable.is_deltatable(str(_path(lake, topic))):
+    if not exists(lake, topic):
         return pa.RecordBatchReader.from_batches(schema, [])
     # Arrow's own file system: through delta-rs's, which is Python, Arrow's threads wait for the interpreter lock while
     # the reader that waits for them may hold it.
-    files = fs.SubTreeFileSystem(str(_path(lake, topic)), fs.LocalFileSystem())
-    dataset = DeltaTable(_path(lake, topic)).to_pyarrow_dataset(schema=arrow_schema(topic), filesystem=files)
+    files = fs.SubTreeFileSystem(str(table_path(lake, topic)), fs.LocalFileSystem())
+    dataset = DeltaTable(table_path(lake, topic)).to_pyarrow_dataset(schema=arrow_schema(topic), filesystem=files)
     day, moment = ds.field(EVENT_DAY), ds.field("event_timestamp")
     wanted = ds.scalar(True)
     if start is not None:
@@ -204,47 +204,32 @@ def read(  # noqa: PLR0913 - what to read of it
     return dataset.scanner(columns=names, filter=wanted).to_reader()
 
 
-def compact(lake: Path, topic: Topic) -> int:
-    """Merge the stream's small files, a day each, and delete what nobody reads any more.
+@contextlib.contextmanager
+def written(lake: Path, topic: Topic) -> Iterator[None]:
+    """While it lasts, the table's upkeep deletes nothing; any number of writers at once.
 
-    Afterwards the table has one file a day (more above 100 MB), and on disk also what was written or replaced within
-    the retention. While a writer is at work nothing is deleted: that waits for the next compaction.
-
-    Returns:
-        The number of files that were merged into larger ones.
+    A file that no commit names yet looks like one that a killed writer left, and its writer may be stopped for longer
+    than any retention before it commits.
     """
-    if not DeltaTable.is_deltatable(str(_path(lake, topic))):
-        return 0
-    with written(lake, topic):
-        removed = int(DeltaTable(_path(lake, topic)).optimize.compact()["numFilesRemoved"])
-    with contextlib.suppress(BlockingIOError), _locked(lake, topic, fcntl.LOCK_EX | fcntl.LOCK_NB):
-        _vacuum(DeltaTable(_path(lake, topic)))
-    return removed
+    with _locked(lake, topic, fcntl.LOCK_SH):
+        yield
 
 
-def _vacuum(delta: DeltaTable) -> None:
-    """Delete files and commits that are older than the retention; no writer is at work."""
-    if delta.metadata().configuration != _CONFIGURATION:  # a table of an older version
-        delta.alter.set_table_properties(_CONFIGURATION)
-    # In full: a checkpoint forgets what was replaced longer ago than the retention, so a vacuum that looks only into
-    # the log would never delete what a checkpoint between two compactions left out.
-    delta.vacuum(dry_run=False, full=True)
-    delta.create_checkpoint()
-    delta.cleanup_metadata()
+@contextlib.contextmanager
+def kept_up(lake: Path, topic: Topic) -> Iterator[DeltaTable]:
+    """The table, while nobody writes to it.
 
-
-def written(lake: Path, topic: Topic) -> contextlib.AbstractContextManager[None]:
-    """While it lasts, files of the table that no commit names yet are not deleted; any number of writers at once.
-
-    A writer may be stopped for longer than the retention between its file and its commit.
+    Raises:
+        BlockingIOError: if a writer is at work.
     """
-    return _locked(lake, topic, fcntl.LOCK_SH)
+    with _locked(lake, topic, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        yield DeltaTable(table_path(lake, topic))
 
 
 @contextlib.contextmanager
 def _locked(lake: Path, topic: Topic, how: int) -> Iterator[None]:
     """Hold the table's lock; the kernel releases it when the process ends, however it ends."""
-    path = _path(lake, topic)
+    path = table_path(lake, topic)
     path.mkdir(parents=True, exist_ok=True)
     with (path / ".writers.lock").open("w") as file:
         fcntl.flock(file, how)
@@ -252,20 +237,26 @@ def _locked(lake: Path, topic: Topic, how: int) -> Iterator[None]:
 
 
 def _open_or_create(lake: Path, topic: Topic) -> DeltaTable:
-    path = _path(lake, topic)
-    if not DeltaTable.is_deltatable(str(path)):
+    path = table_path(lake, topic)
+    if not exists(lake, topic):
         DeltaTable.create(
             path,
             arrow_schema(topic),
             mode="ignore",
             partition_by=EVENT_DAY,
             name=topic.name,
-            configuration=_CONFIGURATION,
+            configuration=CONFIGURATION,
         )
     return DeltaTable(path)
 
 
-def _path(lake: Path, topic: Topic) -> Path:
+def exists(lake: Path, topic: Topic) -> bool:
+    """Whether there is a table yet."""
+    return bool(DeltaTable.is_deltatable(str(table_path(lake, topic))))
+
+
+def table_path(lake: Path, topic: Topic) -> Path:
+    """The folder of a topic's table."""
     return lake / topic.name
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 import msgspec
 from prefect import flow, task
 
-from reference_system import delta_lake
+from reference_system import delta_upkeep
 from reference_system.clock import SimulatedClock
 from reference_system.errors import StateError
 from reference_system.features import feast_store
@@ -101,7 +101,7 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
 @task
 def compact_lake(lake: str) -> int:
     """Merge the stream's small files; returns how many went into larger ones."""
-    removed = sum(delta_lake.compact(Path(lake), topic) for topic in TOPICS)
+    removed = sum(delta_upkeep.compact(Path(lake), topic) for topic in TOPICS)
     say(f"lake: {removed} small files merged")
     return removed
 

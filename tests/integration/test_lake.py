@@ -14,7 +14,7 @@ import pytest
 from deltalake import DeltaTable
 from sample_events import example
 
-from reference_system import delta_lake
+from reference_system import delta_lake, delta_upkeep
 from reference_system.errors import StateError
 from reference_system.events import PREDICTIONS, PredictionLogged
 from reference_system.use_cases import TOPICS
@@ -187,19 +187,19 @@ def test_offsets_survive_many_commits_checkpoints_and_compaction(tmp_path):
         )
     expected = {0: 48, 1: 49, 2: 46, 3: 47}
     assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == expected
-    merged = delta_lake.compact(tmp_path, TRANSACTIONS)
+    merged = delta_upkeep.compact(tmp_path, TRANSACTIONS)
     assert merged == 50
     assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == expected
     assert len(DeltaTable(tmp_path / "transactions").file_uris()) == 3
     assert ids(tmp_path) == [f"t{number}" for number in range(50)]
-    assert delta_lake.compact(tmp_path, TRANSACTIONS) == 0
+    assert delta_upkeep.compact(tmp_path, TRANSACTIONS) == 0
 
 
 def test_a_reader_that_began_before_a_compaction_finishes(tmp_path):
     for number in range(5):
         delta_lake.append(tmp_path, TRANSACTIONS, rows(range(number, number + 1)), versions={0: number})
     reader = delta_lake.read(tmp_path, TRANSACTIONS)
-    delta_lake.compact(tmp_path, TRANSACTIONS)
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
     assert reader.read_all().num_rows == 5
 
 
@@ -215,7 +215,7 @@ def test_two_writers_and_a_compaction_at_once_lose_nothing(tmp_path):
     for writer in writers:
         writer.start()
     while any(writer.is_alive() for writer in writers):
-        delta_lake.compact(tmp_path, TRANSACTIONS)
+        delta_upkeep.compact(tmp_path, TRANSACTIONS)
     for writer in writers:
         writer.join()
         assert writer.exitcode == 0
@@ -253,22 +253,22 @@ def append_one_by_one(lake: Path, numbers: range) -> None:
 
 def test_what_compaction_replaced_stays_for_readers_and_goes_after_the_retention(tmp_path):
     append_one_by_one(tmp_path, range(5))
-    delta_lake.compact(tmp_path, TRANSACTIONS)
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
     age(tmp_path, delta_lake.RETENTION - timedelta(minutes=1))
-    delta_lake.compact(tmp_path, TRANSACTIONS)
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
     assert on_disk(tmp_path) == 6
     age(tmp_path, timedelta(minutes=2))
-    delta_lake.compact(tmp_path, TRANSACTIONS)
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
     assert on_disk(tmp_path) == 1
     assert ids(tmp_path) == [f"t{number}" for number in range(5)]
 
 
 def test_what_compaction_replaced_goes_though_checkpoints_have_forgotten_it(tmp_path):
     append_one_by_one(tmp_path, range(5))
-    delta_lake.compact(tmp_path, TRANSACTIONS)
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
     age(tmp_path, delta_lake.RETENTION + timedelta(minutes=1))
     append_one_by_one(tmp_path, range(5, 50))  # two checkpoints, which leave out what was replaced so long ago
-    delta_lake.compact(tmp_path, TRANSACTIONS)
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
     live = len(DeltaTable(tmp_path / "transactions").file_uris())
     assert on_disk(tmp_path) == live + 46  # 45 commits and the first compaction's file: within the retention
 
@@ -279,8 +279,56 @@ def test_what_a_killed_writer_left_goes_after_the_retention_but_not_while_a_writ
     left.write_bytes(b"half a file")
     age(tmp_path, delta_lake.RETENTION + timedelta(minutes=1))
     with delta_lake.written(tmp_path, TRANSACTIONS):  # its commit may be about to name the file
-        delta_lake.compact(tmp_path, TRANSACTIONS)
+        delta_upkeep.compact(tmp_path, TRANSACTIONS)
         assert left.exists()
-    delta_lake.compact(tmp_path, TRANSACTIONS)
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
     assert not left.exists()
     assert ids(tmp_path) == ["t0", "t1"]
+
+
+def test_days_are_dropped_whole_and_leave_their_counts_in_the_table(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, delta_lake.history_table(TRANSACTIONS, history_of_one()), versions={})
+    late = [number == 3 for number in range(40)]
+    events = [payment(number, MONDAY + number * HOUR) for number in range(40)]
+    table = delta_lake.to_table(TRANSACTIONS, events, [number % 2 for number in range(40)], range(40), late)
+    delta_lake.append(tmp_path, TRANSACTIONS, table, versions={0: 38, 1: 39})
+    assert delta_upkeep.dropped(tmp_path, TRANSACTIONS) == delta_upkeep.Dropped()
+    assert delta_upkeep.drop_days(tmp_path, TRANSACTIONS, MONDAY + 24 * HOUR) == 25
+    assert ids(tmp_path) == [f"t{number}" for number in range(24, 40)]
+    found = delta_upkeep.dropped(tmp_path, TRANSACTIONS)
+    assert found.before == MONDAY + 24 * HOUR
+    assert found.rows == {(0, False): 12, (1, False): 11, (1, True): 1}
+    assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == {0: 38, 1: 39}
+
+
+def history_of_one() -> dict[str, object]:
+    row = payment(1_000)
+    return {name: [getattr(row, name)] for name in Transaction.__struct_fields__}
+
+
+def test_what_was_dropped_adds_up_and_survives_compactions_and_checkpoints(tmp_path):
+    for day in range(4):
+        append_one_by_one(tmp_path, range(day * 24, day * 24 + 12))
+        if day > 1:
+            assert delta_upkeep.drop_days(tmp_path, TRANSACTIONS, MONDAY + (day - 1) * 24 * HOUR) == 12
+        delta_upkeep.compact(tmp_path, TRANSACTIONS)
+    found = delta_upkeep.dropped(tmp_path, TRANSACTIONS)
+    assert (found.before, found.rows) == (MONDAY + 48 * HOUR, {(0, False): 24})
+    assert len(ids(tmp_path)) == 24
+    age(tmp_path, delta_lake.RETENTION + timedelta(minutes=1))
+    delta_upkeep.compact(tmp_path, TRANSACTIONS)
+    assert on_disk(tmp_path) == 2
+
+
+def test_nothing_is_dropped_while_a_writer_is_at_work(tmp_path):
+    append_one_by_one(tmp_path, range(2))
+    with delta_lake.written(tmp_path, TRANSACTIONS):
+        assert delta_upkeep.drop_days(tmp_path, TRANSACTIONS, MONDAY + 24 * HOUR) == 0
+    assert len(ids(tmp_path)) == 2
+
+
+def test_the_first_offsets_of_a_day_are_those_of_the_rows_that_the_stream_brought(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, delta_lake.history_table(TRANSACTIONS, history_of_one()), versions={})
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(30), 2), versions={2: 29})
+    assert delta_upkeep.first_offsets(tmp_path, TRANSACTIONS, MONDAY + 24 * HOUR) == {2: 24}
+    assert delta_upkeep.first_offsets(tmp_path, TRANSACTIONS, MONDAY + 48 * HOUR) == {}
