@@ -17,8 +17,15 @@ from typing import Annotated, Any, get_args, get_type_hints
 import msgspec
 from msgspec import Meta
 
+# What nobody can see or what moves the text around it: control characters, soft hyphens, marks of direction, ends of
+# lines and paragraphs, characters without width. Listed: what a Python calls printable changes with its version.
+_UNSEEN = (
+    r"\u0000-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+)
 # The look-ahead is the end of the string in Python and in JSON Schema alike: `$` would let a newline pass.
-ID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(?![\s\S])"
+ID_PATTERN = rf"^(?!\s)[^{_UNSEEN}]+(?<!\s)(?![\s\S])"
+# The same in words.
+AN_ID = "text of one line that begins and ends with a visible character"
 # An id in a record: `decode` checks the pattern, for all ids of an event at once, because msgspec's own check of three
 # ids costs four times as much as all the rest of a payment's decoding.
 Id = Annotated[str, Meta(min_length=1, max_length=64), "an id of a record"]
@@ -26,8 +33,14 @@ Id = Annotated[str, Meta(min_length=1, max_length=64), "an id of a record"]
 CheckedId = Annotated[str, Meta(min_length=1, max_length=64, pattern=ID_PATTERN)]
 
 is_id = re.compile(ID_PATTERN).search
-# Ids do not hold the newline that joins them: where bytes have no escape, no text can.
-are_ids = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]*(?:\n[A-Za-z0-9][A-Za-z0-9_.:-]*)*").fullmatch
+
+
+def are_plain_ids(joined: str) -> bool:
+    """Whether texts that are joined by a space are ids, at a glance: of ASCII, and no two spaces in a row.
+
+    Others may be ids as well: each must be looked at.
+    """
+    return joined.isascii() and joined.isprintable() and "  " not in f" {joined} "
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,16 +58,16 @@ class Shape:
     optional_texts: list[str] = field(default_factory=list)
 
     def joined_ids(self) -> Callable[[msgspec.Struct], str]:
-        """All ids of an event, joined by newlines."""
+        """All ids of an event, joined by spaces."""
         if self.id_lists:
             # The single ids twice, so that there are at least two, which makes them a tuple.
             singles = attrgetter(*self.ids, self.ids[0])
             lists = [attrgetter(name) for name in self.id_lists]
-            return lambda event: "\n".join(sum([get(event) for get in lists], [*singles(event)]))
+            return lambda event: " ".join(sum([get(event) for get in lists], [*singles(event)]))
         if len(self.ids) == 1:
             return attrgetter(self.ids[0])
         several = attrgetter(*self.ids)
-        return lambda event: "\n".join(several(event))
+        return lambda event: " ".join(several(event))
 
     def quotes(self) -> Callable[[msgspec.Struct], int]:
         """How many quotation marks an event has when it is written without escapes and without a repeated key."""

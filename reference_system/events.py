@@ -11,6 +11,7 @@ Invariant: `decode(topic, encode(event), now=now) == event` for every event that
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ import msgspec
 from msgspec import Meta
 
 from reference_system.errors import EventRejected
-from reference_system.event_shapes import ID_PATTERN, Id, are_ids, is_id, shape_of, without_indentation
+from reference_system.event_shapes import AN_ID, ID_PATTERN, Id, are_plain_ids, is_id, shape_of, without_indentation
 
 MAX_EVENT_BYTES = 64 * 1024
 # Where ingestion sends rows to the task that owns their entity (`features/stream_forwarding.py`); no topic of events.
@@ -123,6 +124,8 @@ SHADOWS = Topic(name="shadow-predictions", record=PredictionLogged, key="entity_
 
 _encoder = msgspec.json.Encoder()
 _QUOTE, _ESCAPE = b'"\\'
+# A field of time whose fraction has more than six digits.
+_FINER_TIME = re.compile(rb'(_timestamp"\s*:\s*"[0-9Tt: -]{19}\.[0-9]{6})[0-9]+')
 
 
 def encode(event: Event) -> bytes:
@@ -160,13 +163,13 @@ def decoder(topic: Topic) -> Callable[[bytes | None, datetime], Event]:
             fact = f"{topic.name}: {len(data)} bytes, at most {MAX_EVENT_BYTES} are allowed"
             raise EventRejected(fact, kind=Refusal.OVERSIZED)
         try:
-            event = read(data)
+            event = read(whole_microseconds(data))
         # RecursionError is what deep nesting raises: it is no ValueError.
         except (msgspec.MsgspecError, ValueError, RecursionError) as error:
             raise EventRejected(f"{topic.name}: {error}", kind=_kind_of(error)) from error
         if _ESCAPE in data or data.count(_QUOTE) != quotes(event):
             _refuse_odd_text(topic, data, event)
-        if not are_ids(ids(event)):
+        if not are_plain_ids(ids(event)):
             _refuse_ids(topic, event)
         if not EARLIEST <= event.event_timestamp <= latest:
             _refuse_time(topic, "event_timestamp", event.event_timestamp, latest)
@@ -175,6 +178,14 @@ def decoder(topic: Topic) -> Callable[[bytes | None, datetime], Event]:
         return event
 
     return decode_value
+
+
+def whole_microseconds(data: bytes) -> bytes:
+    """The JSON with its fields of time cut to the microsecond, as every reader of times here cuts them.
+
+    The decoder by itself rounds: the last moment of a day would become the next day.
+    """
+    return _FINER_TIME.sub(rb"\1", data) if _FINER_TIME.search(data) else data
 
 
 def _kind_of(error: Exception) -> Refusal:
@@ -207,7 +218,7 @@ def _refuse_ids(topic: Topic, event: Event) -> None:
     in_lists = [(f"{name}[...]", value) for name in shape.id_lists for value in getattr(event, name)]
     for name, value in (*single, *in_lists):
         if not is_id(value):
-            fact = f"{topic.name}: {value!r} is no id, which is letters, digits and `_.:-` - at `$.{name}`"
+            fact = f"{topic.name}: {value!r} is no id, which is {AN_ID} - at `$.{name}`"
             raise EventRejected(fact, kind=Refusal.WRONG_SCHEMA)
 
 

@@ -100,7 +100,8 @@ def example(topic: str, **fields: Any) -> Event:
 _moments = st.datetimes(
     min_value=EARLIEST.replace(tzinfo=None), max_value=NOW.replace(tzinfo=None), timezones=st.just(UTC)
 )
-_ids = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", fullmatch=True)
+_visible = st.characters(exclude_categories=["C", "Z"])
+_ids = st.text(_visible | st.sampled_from(" \u3000"), min_size=1, max_size=64).map(str.strip).filter(bool)
 _texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=32)
 _names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=32)
 _shares = st.floats(0.0, 1.0)
@@ -115,7 +116,7 @@ EVENTS: dict[str, st.SearchStrategy[Event]] = {
         transaction_id=_ids,
         customer_id=_ids,
         terminal_id=_ids,
-        amount=st.floats(0.0, 1_000_000.0),
+        amount=st.floats(-1e12, 1e12),
     ),
     "chargebacks": st.tuples(_moments, _moments).flatmap(
         lambda moments: st.builds(
@@ -211,8 +212,13 @@ def stream(seed: int, count: int, *, days: float = 10.0) -> list[tuple[Topic, Ev
     ]
 
 
+def _name(kind: str, number: int) -> str:
+    """An id: of ten one is of the kind that people have in their own data."""
+    return f"{kind}{number:06d}" if number % 10 else f"{{{kind}{number}}} O'Elm, \"Ж\" \\ / 店"
+
+
 def _streamed(name: str, number: str, moment: datetime, rng: np.random.Generator) -> Event:
-    customer, terminal, viewer = (f"{kind}{rng.integers(50):06d}" for kind in "ctv")
+    customer, terminal, viewer = (_name(kind, int(rng.integers(50))) for kind in "ctv")
     video = f"m{rng.integers(20):06d}"
     known: dict[str, dict[str, Any]] = {
         "transactions": {

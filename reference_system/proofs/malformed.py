@@ -108,13 +108,15 @@ def _odd_texts(good: bytes) -> list[tuple[str, Refusal, bytes | None]]:
         "a delete character": b"x\x7f",
         "an empty id": b"",
         "an id of 65 characters": b"x" * 65,
-        "an id with a space": b"x 1",
-        "an id with a path": b"../x1",
-        "an id with a quotation mark": b'x\\"1',
-        "an id that begins with a sign": b"-x1",
-        "an id in another script": "ж1".encode(),
-        "an id with a digit of another script": "x١".encode(),
+        "an id that begins with a space": b" x1",
+        "an id that ends with a space": b"x1 ",
+        "an id that is a space": b" ",
+        "an id that ends with a space of another width": "x1\u00a0".encode(),
         "an id with an invisible character": "x\u200b1".encode(),
+        "an id with an escaped invisible character": b"x\\u200b1",
+        "an id with a mark of direction": "x\u202e1".encode(),
+        "an id of two lines by another sign": "x\u20281".encode(),
+        "an id with a control character of the second kind": "x\u00851".encode(),
     }
     escaped = ("an escaped NUL", Refusal.HOSTILE_TEXT)
     return [
@@ -137,8 +139,8 @@ def _odd_numbers(good: bytes) -> list[tuple[str, bytes]]:
         "null for a number": b"null",
         "an array for a number": b"[12.5]",
         "an object for a number": b'{"value":12.5}',
-        "a negative amount": b"-0.01",
-        "an amount beyond the bound": b"1000000.01",
+        "an amount beyond the bound": b"1000000000000.01",
+        "a refund beyond the bound": b"-1000000000000.01",
     }
     return [(name, good.replace(_AMOUNT, text)) for name, text in numbers.items()]
 

@@ -16,19 +16,23 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
+from reference_system.event_shapes import AN_ID
 from reference_system.event_shapes import CheckedId as Id
-from reference_system.events import EARLIEST, FUTURE_TOLERANCE, Moment
-from reference_system.use_cases.fraud.events import Amount
+from reference_system.events import EARLIEST, FUTURE_TOLERANCE, Moment, whole_microseconds
 from reference_system.use_cases.fraud.policy import Decision
 
 MAX_BODY_BYTES = 64 * 1024
 DEFAULT_PAGE = 10
+# Only ids have a pattern.
+_NOT_THE_PATTERN = "Expected `str` matching regex"
 _FIELD = re.compile(r"`\$((?:\.[^`]*|\[[^`]*)?)`")
 _NAMED_FIELD = re.compile(r"field `(.*?)`(?: - at `\$|\Z)", re.DOTALL)
 # A name that a stranger chose is shown only so far.
 _MAX_SHOWN = 64
 
 Score = Annotated[float, Meta(ge=0.0, le=1.0)]
+# What waits for a decision is paid, not refunded.
+Amount = Annotated[float, Meta(ge=0.0, le=1e12)]
 Source = Literal["neighbours", "factors", "newest", "popular"]
 
 
@@ -134,7 +138,7 @@ def decode_request(decoder: msgspec.json.Decoder[Request], body: bytes) -> Reque
         RequestRefused: 400 if they are no JSON, 422 if they are not such a request.
     """
     try:
-        return decoder.decode(body)
+        return decoder.decode(whole_microseconds(body))
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except RecursionError as error:
@@ -163,6 +167,8 @@ def _invalid(message: str) -> RequestRefused:
     named = _NAMED_FIELD.search(message)
     field = named.group(1) if named else (path.group(1).lstrip(".") or None) if path else None
     expected = message.split(" - at `$", maxsplit=1)[0]
+    if expected.startswith(_NOT_THE_PATTERN):
+        expected = f"Expected an id, which is {AN_ID}"
     if field is not None and len(field) > _MAX_SHOWN:
         expected, field = expected.replace(field, field[:_MAX_SHOWN] + "…"), field[:_MAX_SHOWN] + "…"
     return RequestRefused(422, "invalid_field", expected, field=field)

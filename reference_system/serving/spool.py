@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from reference_system.events import PREDICTIONS
+from reference_system.use_cases import TOPICS
 
+_TOPICS = {topic.name.encode() for topic in TOPICS}
 # Topic, key and value.
 Record = tuple[bytes, bytes, bytes]
 # About 40,000 records: ten minutes of a broker that is down at 60 requests a second.
@@ -93,8 +95,7 @@ class Spool:
 
 def _record_of(line: bytes) -> Record:
     first, _, rest = line.partition(b"\t")
-    # A key is an id, and no id begins like the JSON of a record.
-    if rest.startswith(b"{"):
+    if first not in _TOPICS:
         return PREDICTIONS.name.encode(), first, rest
     key, _, value = rest.partition(b"\t")
     return first, key, value

@@ -37,7 +37,8 @@ def payment_slices(inputs: Inputs) -> Mapping[str, Rows]:
     def column(name: str) -> NDArray[np.float32]:
         return inputs[:, fraud.INPUTS.index(name)]
 
-    amount, edges = column("amount"), (0.0, *AMOUNT_EDGES, np.inf)
+    # What was refunded lies below the lowest band's name, and in it.
+    amount, edges = np.maximum(column("amount"), 0.0), (0.0, *AMOUNT_EDGES, np.inf)
     night, known_fraud = column("is_night") > 0, column("terminal_fraud_rate_30d") > 0
     few = column("customer_transaction_count_30d") <= FEW_PAYMENTS
     bands = {_band(low, high): (low <= amount) & (amount < high) for low, high in pairwise(edges)}

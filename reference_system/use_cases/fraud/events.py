@@ -9,7 +9,7 @@ from msgspec import Meta
 from reference_system.event_shapes import Id
 from reference_system.events import Event, Moment, Topic
 
-Amount = Annotated[float, Meta(ge=0.0, le=1_000_000.0)]
+Amount = Annotated[float, Meta(ge=-1e12, le=1e12)]  # in any currency; below 0 it is a refund
 
 
 class Transaction(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -110,6 +110,18 @@ def test_a_request_may_ask_about_another_moment(service):
     assert (found["event_timestamp"], found["created_timestamp"]) == ("2025-02-28T12:00:00Z", "2025-03-03T12:00:00Z")
 
 
+@pytest.mark.parametrize("name", ["Cedar, Dogwood", "O'Elm", '{"the Fir"}', "../Gum", "Ясень 7"])
+def test_any_text_of_one_line_is_an_id(service, name):
+    answer = service.post(FRAUD_PATH, {**PAYMENT, "transaction_id": name, "customer_id": name, "terminal_id": name})
+    assert (answer.status_code, answer.json()["transaction_id"]) == (200, name)
+    assert service.logged[0].entity_id == name
+
+
+def test_a_moment_finer_than_a_microsecond_is_cut_as_on_the_topics(service):
+    found = service.post(FRAUD_PATH, {**PAYMENT, "event_timestamp": "2025-02-28T23:59:59.9999999Z"}).json()
+    assert found["event_timestamp"] == "2025-02-28T23:59:59.999999Z"
+
+
 @pytest.mark.parametrize("path", [FRAUD_PATH, RECOMMENDATIONS_PATH])
 def test_a_feature_store_that_is_down_degrades_the_answer_and_is_counted(service, path):
     def down(_view, _keys):
@@ -139,12 +151,12 @@ FRAUD_REFUSALS = [
     ({**PAYMENT, "amount": True}, "amount", "float"),
     ({**PAYMENT, "amount": None}, "amount", "float"),
     ({**PAYMENT, "amount": -0.01}, "amount", ">= 0"),
-    ({**PAYMENT, "amount": 1e9}, "amount", "<= 1000000"),
+    ({**PAYMENT, "amount": 1.1e12}, "amount", "<= 1000000000000"),
     ({**PAYMENT, "customer_id": 7}, "customer_id", "str"),
     ({**PAYMENT, "customer_id": ""}, "customer_id", "length"),
     ({**PAYMENT, "customer_id": "a" * 65}, "customer_id", "length"),
-    ({**PAYMENT, "customer_id": "../etc"}, "customer_id", "regex"),
-    ({**PAYMENT, "customer_id": "c1\n"}, "customer_id", "regex"),
+    ({**PAYMENT, "customer_id": " c1"}, "customer_id", "an id, which is text of one line"),
+    ({**PAYMENT, "customer_id": "c1\n"}, "customer_id", "an id, which is text of one line"),
     ({**PAYMENT, "event_timestamp": "2025-03-03T12:00:00"}, "event_timestamp", "timezone"),
     ({**PAYMENT, "event_timestamp": 1741003200}, "event_timestamp", "datetime"),
     ({**PAYMENT, "event_timestamp": "2025-03-03T12:05:01Z"}, "event_timestamp", "between"),

@@ -33,7 +33,7 @@ def test_the_document_bounds_what_a_request_may_hold():
     payment = schemas["FraudScoreRequest"]
     assert payment["additionalProperties"] is False
     assert set(payment["required"]) == {"transaction_id", "customer_id", "terminal_id", "amount"}
-    assert (payment["properties"]["amount"]["minimum"], payment["properties"]["amount"]["maximum"]) == (0.0, 1e6)
+    assert (payment["properties"]["amount"]["minimum"], payment["properties"]["amount"]["maximum"]) == (0.0, 1e12)
     assert schemas["RecommendationRequest"]["properties"]["k"]["maximum"] == 50
 
 

@@ -109,3 +109,9 @@ def test_the_line_that_a_crash_cut_is_dropped_though_the_disk_is_full(path):
     whole = path.read_bytes()
     on_a_full_disk(path, 0, "nothing")
     assert path.read_bytes() + b"exposures\thalf" == whole
+
+
+def test_a_key_that_begins_like_a_record_is_read_as_the_key(path):
+    records = [(b"predictions", b"{c1", b'{"a": 1}'), (b"exposures", b'{"c": 2}', b"{}")]
+    Spool(path).append(records)
+    assert Spool(path).records() == records
