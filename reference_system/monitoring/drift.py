@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from statistics import NormalDist
 from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 from reference_system.monitoring.histograms import (
     Bins,
@@ -213,18 +213,8 @@ def far_bound(without_drift: Floats, *, freedom: int, level: float) -> float:
 
 
 def student_quantile(level: float, freedom: int) -> float:
-    """The quantile of Student's t, by the expansion in 1/freedom.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
-    """
-    z = NormalDist().inv_cdf(level)
-    terms = (
-        (z**3 + z) / 4.0,
-        (5.0 * z**5 + 16.0 * z**3 + 3.0 * z) / 96.0,
-        (3.0 * z**7 + 19.0 * z**5 + 17.0 * z**3 - 15.0 * z) / 384.0,
-        (79.0 * z**9 + 776.0 * z**7 + 1482.0 * z**5 - 1920.0 * z**3 - 945.0 * z) / 92160.0,
-    )
-    return float(z + sum(term / freedom ** (power + 1) for power, term in enumerate(terms)))
+    """The quantile of Student's t."""
+    return float(stdtrit(freedom, level))
 
 
 def _cannot_judge(reference: Sample, current: Values, empty: str) -> str:
