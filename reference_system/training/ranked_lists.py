@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 from reference_system.training.interactions import History
 from reference_system.training.labelled_rows import Ids
-from reference_system.training.recommenders import Recommender, Scores
+from reference_system.training.recommenders import Recommender, Scores, largest
 
 NO_ITEM = -1
 # Scores in memory at a time.
@@ -51,12 +51,8 @@ def ranked_lists(
 
 def best_of(users: Ids, scores: Scores, k: int) -> Lists:
     """The first k of each row of scores; what is minus infinity is left out."""
-    width = min(k, scores.shape[1])
-    # Sorted by index first: of equal scores the first item wins, whatever the partition left.
-    some = np.sort(np.argpartition(-scores, width - 1, axis=1)[:, :width], axis=1)
-    found = np.take_along_axis(scores, some, axis=1)
-    order = np.argsort(-found, axis=1, kind="stable")
-    items, best = np.take_along_axis(some, order, axis=1), np.take_along_axis(found, order, axis=1)
+    items = largest(scores, k)
+    best = np.take_along_axis(scores, items, axis=1)
     return Lists(users=users, items=np.where(np.isfinite(best), items, NO_ITEM), scores=best)
 
 

@@ -147,13 +147,33 @@ def item_knn(history: History, *, shrink: float) -> LinearItems:
         together = np.asarray((turned[rows] @ seen).todense(), np.float32)
         similar = together / (norms[rows, None] * norms[None, :] + shrink + 1e-9)
         similar[np.arange(len(similar)), np.arange(rows.start, rows.stop)] = 0.0
-        near = np.argpartition(-similar, kept - 1, axis=1)[:, :kept]
+        near = largest(similar, kept)
         indices.append(near.ravel())
         data.append(np.take_along_axis(similar, near, axis=1).ravel())
     pointers = np.arange(size + 1) * kept
     weights = csr_matrix((np.concatenate(data), np.concatenate(indices), pointers), shape=(size, size))
     weights.eliminate_zeros()
     return LinearItems(name="item_knn", rows=seen, weights=weights, parameters={"shrink": shrink})
+
+
+def largest(scores: Scores, count: int) -> Ids:
+    """The columns of the `count` largest scores of each row, best first; of equal scores the first column.
+
+    A partition by index would leave it to the processor's instructions which of the equal ones it keeps.
+    """
+    falling = -scores
+    if count >= falling.shape[1]:
+        return np.argsort(falling, axis=1, kind="stable")
+    last = np.partition(falling, count - 1, axis=1)[:, count - 1, None]
+    kept = falling <= last
+    over = np.flatnonzero(np.count_nonzero(kept, axis=1) > count)
+    if len(over):
+        equal = falling[over] == last[over]
+        places = count - np.count_nonzero(falling[over] < last[over], axis=1, keepdims=True)
+        kept[over] &= ~equal | (np.cumsum(equal, axis=1, dtype=np.int32) <= places)
+    some = np.nonzero(kept)[1].reshape(len(scores), count)
+    order = np.argsort(np.take_along_axis(falling, some, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(some, order, axis=1)
 
 
 def factors(history: History, *, rank: int) -> Factors:

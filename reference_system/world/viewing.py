@@ -33,6 +33,8 @@ _EXAMINATION = np.arange(1, PAGE_LENGTH + 1) ** -0.7
 _INTEREST, _TASTE_WEIGHT, _QUALITY_WEIGHT, _FASHION_WEIGHT = -0.9, 1.15, 0.9, 0.35
 _LEAST_TASTE = 0.02
 _BROWSING_SECONDS = 12.0
+# What is written of a propensity: its last digits are the processor's.
+_DECIMALS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ class Viewing:
             demand[viral] = max(demand[viral], demand.sum() * _VIRAL_DEMAND)
         probabilities = inclusion(demand, ages)
         videos = draw_pages(generator(self.seed, Stream.PAGES, moment), probabilities, len(requests))
-        return pages_of(requests, videos, probabilities[videos], POLICY)
+        return pages_of(requests, videos, np.round(probabilities[videos], _DECIMALS), POLICY)
 
     def from_outside(self, requests: PageRequests, viral: int) -> tuple[Flags, Pages]:
         """Which sessions begin with a link to the viral video, and their pages of that one video."""

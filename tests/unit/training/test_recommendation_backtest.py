@@ -53,6 +53,12 @@ def test_of_equal_scores_the_first_item_wins_and_minus_infinity_is_left_out():
     assert found.items.tolist() == [[1, 2, 3], [1, NO_ITEM, NO_ITEM]]
 
 
+def test_the_first_items_win_where_more_have_the_last_score_than_there_are_places():
+    scores = np.repeat(np.array([[0.0, 1.0]], np.float32), 500, axis=1)
+    assert best_of(np.arange(1), scores, 5).items.tolist() == [[500, 501, 502, 503, 504]]
+    assert best_of(np.arange(1), -scores, 5).items.tolist() == [[0, 1, 2, 3, 4]]
+
+
 def test_a_list_holds_nothing_that_was_seen_unless_it_is_asked_for():
     history = history_of(rows_of([(0, 0), (0, 1), (1, 0), (1, 2)]))
     popular = popularity(history)

@@ -13,6 +13,7 @@ from reference_system.training.recommenders import (
     factors,
     item_factors,
     item_knn,
+    largest,
     popularity,
     recent_popularity,
 )
@@ -112,6 +113,12 @@ def test_the_nearest_items_have_the_same_users():
     scores = item_knn(history, shrink=0.0).scores(np.array([3]))
     assert scores[0].argmax() == 1
     assert not scores[0, [2, 3]].any()
+
+
+@pytest.mark.parametrize("count", [1, 7, 200, 400])
+def test_the_largest_are_those_that_sorting_everything_finds_and_of_equal_ones_the_first(count):
+    scores = np.random.default_rng(4).integers(0, 6, (30, 300)).astype(np.float32)
+    assert largest(scores, count).tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :count].tolist()
 
 
 def test_shrinking_trusts_pairs_that_many_users_took():

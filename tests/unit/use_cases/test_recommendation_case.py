@@ -94,6 +94,11 @@ def test_the_nearest_are_those_that_sorting_everything_finds():
     assert len(model.nearest(vectors[:3], wanted, count=20)) == 3
 
 
+def test_of_videos_that_are_equally_near_the_first_are_taken():
+    vectors = np.repeat(np.array([[0.0, 1.0], [1.0, 0.0]], np.float32), 300, axis=0)
+    assert model.nearest(vectors, np.array([1.0, 0.5], np.float32), count=5).tolist() == [300, 301, 302, 303, 304]
+
+
 def test_a_viewer_without_history_gets_newest_and_popular_videos(neighbours):
     assert set(model.generate_candidates([], neighbours, VECTORS, popular=[1, 2], newest=[4])) == {1, 2, 4}
 
