@@ -252,12 +252,8 @@ def _in_micros(name: str, kind: pa.DataType) -> str:
 
 
 def _micros_of_text(column: str) -> str:
-    """A time in a text as microseconds; digits beyond the sixth are rounded, where a cast would cut them."""
-    moment = f"upper({column})"
-    whole = f"epoch_us(TRY_CAST(regexp_replace({moment}, '\\.[0-9]+', '') AS TIMESTAMPTZ))"
-    fraction = f"round(('0' || regexp_extract({moment}, '\\.[0-9]+'))::DOUBLE * 1e6)::BIGINT"
-    cut = f"length(regexp_extract({moment}, '\\.([0-9]+)', 1)) > 6"
-    return f"CASE WHEN {cut} THEN {whole} + {fraction} ELSE epoch_us(TRY_CAST({moment} AS TIMESTAMPTZ)) END"
+    """A time in a text as microseconds; digits beyond the sixth are cut, as the decoder cuts them."""
+    return f"epoch_us(TRY_CAST(upper({column}) AS TIMESTAMPTZ))"
 
 
 def _json_type(kind: pa.DataType) -> object:
