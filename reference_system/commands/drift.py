@@ -1,7 +1,8 @@
 """`workbook drift`: has a table changed, and how well would we know?
 
 In: two files; or nothing, for the power of the methods. Out: verdicts for people, for programs, as a page.
-Invariant: alerts are an answer, not an error: the exit code is 0 with and without them.
+Invariant: alerts are an answer, not an error: the exit code is 0 with and without them. Nothing that could be compared
+is none: the answer says why, and the exit code is 1.
 """
 
 from __future__ import annotations
@@ -66,6 +67,9 @@ def report(  # noqa: PLR0913, PLR0917 - the options of the verb
         _print(found)
         if out is not None:
             typer.echo(f"page {out}")
+    if not found.columns:
+        reasons = "; ".join(f"{name}: {why}" for name, why in found.left_out.items())
+        raise TableRefused(f"nothing could be compared ({reasons})")
 
 
 @app.command("power")
@@ -194,7 +198,8 @@ def _print(found: TableDrift) -> None:
         style="dim",
         markup=False,
     )
-    console.print(verdict_table(found))
+    if found.columns:
+        console.print(verdict_table(found))
     for name, why in found.left_out.items():
         console.print(f"not compared: {name}: {why}", markup=False, style="dim")
     for name, figures in found.figures.items():
@@ -203,6 +208,8 @@ def _print(found: TableDrift) -> None:
     for note in found.notes:
         console.print(note, markup=False)
     drifted = found.drifted
+    if not found.columns:
+        return
     console.print(
         f"drift in {len(drifted)} of {len(found.columns)} columns" if drifted else "no drift",
         style="bold",

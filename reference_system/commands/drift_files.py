@@ -39,7 +39,7 @@ class TableFile:
 
     def view(self, name: str) -> TableView:
         """The table in batches."""
-        types = {column: self.source.types.get(column, pa.string()) for column in self.source.columns}
+        types = {self._named(column): self.source.types.get(column, pa.string()) for column in self.source.columns}
         table = TableView(name=name, types=types, batches=self._batches)
         return held(table) if self.source.path.stat().st_size <= _KEPT_BYTES else table
 
@@ -47,8 +47,13 @@ class TableFile:
         for chunk in self.source.chunks(self.source.columns):
             self.broken.update(number for number, _, _ in chunk.broken)
             self.shown(self.passes, chunk.share)
-            yield chunk.columns
+            yield {self._named(column): cells for column, cells in chunk.columns.items()}
         self.passes += 1
+
+    def _named(self, column: str) -> str:
+        """The name without the spaces around it, which cells lose as well; unless two columns would then be one."""
+        names = Counter(each.strip() for each in self.source.columns)
+        return column.strip() if names[column.strip()] == 1 else column
 
 
 def open_table(path: Path, shown: Shown) -> TableFile:
@@ -80,11 +85,12 @@ def sampled_rows(table: TableView, found: TableDrift, rows: int, most: int) -> p
     for batch in table.batches():
         first = -start % stride
         for name, column in found.columns.items():
+            reading = found.figures[name].reading
             if column.kind == "number":
-                parts[name].append(numbers_of(batch[name])[0][first::stride])
+                parts[name].append(numbers_of(batch[name], reading)[0][first::stride])
             else:
-                texts, codes = texts_of(batch[name])
+                texts, codes = texts_of(batch[name], truth=reading == "truth")
                 shown = np.array(["(missing)" if text is None else text for text in texts], object)
                 parts[name].append(shown[codes[first::stride]])
         start += len(next(iter(batch.values())))
-    return pd.DataFrame({name: np.concatenate(each) for name, each in parts.items()})
+    return pd.DataFrame({name: np.concatenate(each) for name, each in parts.items()}, columns=list(found.columns))

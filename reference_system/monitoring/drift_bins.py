@@ -1,24 +1,25 @@
 """Bins of a column of any table, fixed by the reference.
 
 In: what is known about the reference's column. Out: the number of the bin of each cell.
-Invariant: bins come from the reference alone; the two last bins are never-seen (among numbers: text) and missing.
+Invariant: bins come from the reference (and from the texts that became frequent since); the two last bins are
+never-seen (among numbers: text) and missing.
 
 Numbers get 60 bins with as many rows each, or, where there are few distinct ones, a bin for each and one for what
-lies between. Texts get a bin each; of many, the frequent ones do, and the others share bins by their hash, so that
-the bin of a text does not depend on how often the reference happened to have it.
+lies between. Texts get a bin each; of many, those that are frequent, or became more frequent than chance explains, and
+the others share one. No bin depends on how a text is spelled, nor on the order of rows: what two texts of the same
+counts are called makes no difference to any figure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reference_system.monitoring.drift_cells import numbers_of, texts_of
+from reference_system.monitoring.drift_cells import Reading, numbers_of, texts_of
 from reference_system.monitoring.histograms import FEW_VALUES, Counts
 from reference_system.windows import Floats
 
@@ -26,18 +27,24 @@ Places = NDArray[np.int64]
 
 FINE_BINS = 60
 MOST_TEXTS = 40
-HASHED_BINS = 16
-# Of many texts, those with at least this share of the rows get a bin of their own.
-FREQUENT = 0.02
+# Of many texts, those with at least this share of the rows get a bin of their own, if they have so many rows: the
+# count of a text that was picked for its count is too high, and the more so the smaller it is.
+FREQUENT, FEWEST_ROWS = 0.02, 10
+# A rarer text gets one, too, if the current table has it so many standard deviations more often than chance would.
+_RISEN = 6.0
 _CELLS = 4_096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberBins:
-    """`edges` ascend; bin i holds `edges[i-1] < number <= edges[i]`. `few`: a bin for each distinct number."""
+    """`edges` ascend; bin i holds `edges[i-1] < number <= edges[i]`. `few`: a bin for each distinct number.
+
+    `reading` says which texts are numbers as well.
+    """
 
     edges: Floats
     few: bool
+    reading: Reading = "numbers"
     # A grid over the edges: where a cell of it has no edge, the bin is known without a search.
     _grid: tuple[float, float, Places] | None = field(init=False)
 
@@ -57,7 +64,7 @@ class NumberBins:
 
     def place(self, cells: pa.Array) -> Places:
         """The bin of each cell, shape (n,)."""
-        values, is_text = numbers_of(cells)
+        values, is_text = numbers_of(cells, self.reading)
         return self.place_numbers(values, is_text)
 
     def place_numbers(self, values: Floats, is_text: NDArray[np.bool_] | None = None) -> Places:
@@ -88,70 +95,94 @@ class NumberBins:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextBins:
-    """`bins` has the bin of each text that has its own; `known` all texts, or `None` if they were too many to keep.
+    """`bins` has the bin of each text that has its own; the texts of `shared` are together in one more.
 
-    Other known texts share `hashed` bins. `unseen` is how many rows of the reference speak for texts that it does not
-    have: those whose text is the only one of its kind.
+    `unseen` is how many rows of the reference speak for texts that it does not have: those whose text is the only one
+    of its kind. `truth`: the texts are truth values, and the numbers 0 and 1 are as well.
     Source: Good, The population frequencies of species, Biometrika 1953.
     """
 
     bins: Mapping[str, int]
-    known: frozenset[str] | None
-    hashed: int
+    shared: frozenset[str]
     unseen: int
+    truth: bool = False
 
     @property
     def count(self) -> int:
         """The number of bins, with those for new and for missing texts."""
-        return len(self.bins) + self.hashed + 2
+        return len(self.bins) + bool(self.shared) + 2
 
     def place(self, cells: pa.Array) -> Places:
         """The bin of each cell, shape (n,)."""
-        texts, codes = texts_of(cells)
+        texts, codes = texts_of(cells, truth=self.truth)
         return np.array([self._bin(text) for text in texts], np.int64)[codes]
+
+    def expected(self, reference: Counts) -> Counts:
+        """What the reference's histogram, shape (bins,), says about rows that it does not have."""
+        found = reference.copy()
+        found[-2] += self.unseen
+        if self.shared:
+            # Among many texts they are all in the shared bin, where no row of another table would meet them.
+            found[-3] -= self.unseen
+        return found
 
     def _bin(self, text: str | None) -> int:
         if text is None:
             return self.count - 1
-        own = self.bins.get(text)
-        if own is not None:
-            return own
-        if not self.hashed or (self.known is not None and text not in self.known):
-            return self.count - 2
-        return len(self.bins) + crc32(text.encode()) % self.hashed
+        return self.bins.get(text, self.count - (3 if text in self.shared else 2))
 
 
 Bins = NumberBins | TextBins
 
 
-def number_bins(sample: Floats) -> NumberBins:
+def number_bins(sample: Floats, reading: Reading = "numbers") -> NumberBins:
     """Bins for a column of numbers, shape (n,), of which some may be NaN."""
     ordered = np.sort(sample)
     ordered = ordered[: len(ordered) - int(np.isnan(ordered).sum())]
     if not len(ordered):
-        return NumberBins(edges=np.empty(0), few=True)
+        return NumberBins(edges=np.empty(0), few=True, reading=reading)
     distinct = ordered[np.append([True], ordered[1:] != ordered[:-1])]
     if len(distinct) <= FEW_VALUES:
         # Each distinct number lies alone between the float just below it and itself.
-        return NumberBins(edges=np.unique(np.concatenate([np.nextafter(distinct, -np.inf), distinct])), few=True)
+        edges = np.unique(np.concatenate([_below(distinct), distinct]))
+        return NumberBins(edges=edges, few=True, reading=reading)
     marks = ordered[np.arange(1, FINE_BINS) * len(ordered) // FINE_BINS]
     # A number that several bins' worth of rows share lies alone in its bin, apart from what lies just below.
     shared = marks[1:][marks[1:] == marks[:-1]]
-    edges = np.unique(np.concatenate([marks, np.nextafter(shared, -np.inf)]))
+    edges = np.unique(np.concatenate([marks, _below(shared)]))
     # Above the largest number nothing was seen, so an edge there has no bin to close.
-    return NumberBins(edges=edges[edges < ordered[-1]], few=False)
+    return NumberBins(edges=edges[edges < ordered[-1]], few=False, reading=reading)
 
 
-def text_bins(counts: Mapping[str, int] | None) -> TextBins:
-    """Bins for a column of texts; `counts` are the rows of each text, `None` if there are too many texts to keep."""
-    if counts is None:
-        return TextBins(bins={}, known=None, hashed=HASHED_BINS, unseen=0)
-    known, rows = frozenset(counts), sum(counts.values())
-    unseen = sum(count == 1 for count in counts.values())
-    few = len(counts) <= MOST_TEXTS
-    own = sorted(text for text, count in counts.items() if few or count >= FREQUENT * rows)
-    bins = {text: place for place, text in enumerate(own)}
-    return TextBins(bins=bins, known=known, hashed=0 if few else HASHED_BINS, unseen=unseen)
+def text_bins(counts: Mapping[str, int], now: Mapping[str, int] | None = None, *, truth: bool = False) -> TextBins:
+    """Bins for a column of texts.
+
+    Args:
+        counts: the rows of each text in the reference.
+        now: those in the current table.
+        truth: whether the texts are truth values.
+    """
+    own = set(counts)
+    if len(counts) > MOST_TEXTS:
+        least = max(FREQUENT * sum(counts.values()), FEWEST_ROWS)
+        own = {text for text, count in counts.items() if count >= least} | _risen(counts, now or {})
+    shared = frozenset(counts.keys() - own)
+    unseen = sum(counts[text] == 1 for text in shared or own)
+    # In any order, as long as it is the same one in every pass: no figure depends on it.
+    return TextBins(
+        bins={text: place for place, text in enumerate(sorted(own))}, shared=shared, unseen=unseen, truth=truth
+    )
+
+
+def _risen(counts: Mapping[str, int], now: Mapping[str, int]) -> set[str]:
+    """The texts that the current table has more often than the reference and chance explain."""
+    scale = sum(now.values()) / max(sum(counts.values()), 1)
+    return {
+        text
+        for text, count in now.items()
+        if text in counts
+        and count - counts[text] * scale > _RISEN * (counts[text] * scale * (1.0 + scale) + 1.0) ** 0.5
+    }
 
 
 def count_into(counts: Counts, places: Places, chunks: Places) -> None:
@@ -162,12 +193,19 @@ def count_into(counts: Counts, places: Places, chunks: Places) -> None:
     counts += np.bincount(chunks * counts.shape[1] + places, minlength=counts.size).reshape(counts.shape)
 
 
+def _below(numbers: Floats) -> Floats:
+    """The floats just below; below the smallest finite one lies minus infinity."""
+    with np.errstate(over="ignore"):
+        found: Floats = np.nextafter(numbers, -np.inf)
+    return found
+
+
 def _grid(edges: Floats) -> tuple[float, float, Places] | None:
     """Where the grid begins, cells per unit, the bin of each cell (-1: search); `None` where none would help."""
     if len(edges) < FEW_VALUES or not np.isfinite(edges[[0, -1]]).all():
         return None
     low, width = float(edges[0]), float(edges[-1]) - float(edges[0])
-    scale = _CELLS / width if width > 0 else np.inf
+    scale = _CELLS / width if 0.0 < width < np.inf else np.inf
     if not np.isfinite(scale):
         return None
     # The cell of an edge is found as that of a value is, and never falls where the value grows: other cells are sure.

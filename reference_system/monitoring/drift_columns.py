@@ -1,46 +1,52 @@
 """Columns of any table, told apart: numbers, categories, and what is not compared, with the reason.
 
 In: batches of two tables. Out: what is known about each column, and a kind or a reason.
-Invariant: the decision follows from the reference and, for clocks and counters, from both; a column that is not
-compared is named.
+Invariant: the decision follows from the reference's cells and, for clocks and counters, from both; never from a name,
+and from the order of rows only where a reader says that there is one. A column that is not compared is named.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from reference_system.monitoring.drift_cells import (
+    UNREADABLE,
     CellType,
+    Reading,
     cell_type,
+    coded,
     encoded,
-    moments_of,
     nulls,
+    numbers_in,
     numbers_of,
-    texts_of,
+    truths_in,
 )
+from reference_system.monitoring.drift_moments import look_like_moments
 from reference_system.monitoring.histograms import Kind
 from reference_system.windows import Floats
 
 Batch = Mapping[str, pa.Array]
 Order = Floats | None
 
-SAMPLE = 12_500
+# So many numbers of a column are kept whole. Of more, every second (fourth …) row tells where bins begin and end.
+SAMPLE = 125_000
 MOST_DISTINCT = 100_000
 # Nearly every text is the only one of its kind: it names its row, and says nothing about the others.
 NEARLY_UNIQUE = 0.9
 _FEWEST_TO_TELL = 50
 _MOSTLY = 0.9
-_ID_NAME = re.compile(r"(?i:(^|[_\-. ])(id|ids|uuid|guid)$)|[a-z0-9](Id|ID|Uuid|UUID)$", re.ASCII)
-_ID_LIKE = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_MANY_DISTINCT = 100
+_ID_LIKE = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 # Where so many repeats were to be expected and there is none, numbers are keys.
 _SURE = 5.0
+_A_TIME = "a time: it moves on by itself"
+_FIRST_YEAR, _LAST_YEAR = 1900, 2100
+_MONTHS = np.array([31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,36 +77,38 @@ def held(table: TableView) -> TableView:
 
 @dataclass(slots=True, kw_only=True)
 class ColumnProfile:
-    """What one pass found out about a column: counts, a sample in row order, the texts.
+    """What one pass found out about a column: how many cells are what, a sample in row order, the texts.
 
-    `texts` are the rows of each text; `None` if they were too many to keep, or the column looked like numbers.
+    `present` cells are not missing. Of those of texts `numeric` are numbers, `spans` durations, `moments` times,
+    `truths` true or false, `ids` written as UUIDs are, `unreadable` no UTF-8.
     """
 
     type: CellType
+    lasts: bool = False  # the type itself is a duration
     present: int = 0
     numeric: int = 0
+    spans: int = 0
+    moments: int = 0
+    truths: int = 0
+    ids: int = 0
+    unreadable: int = 0
     stride: int = 1
-    texts: dict[str, int] | None = field(default_factory=dict)
-    nearly_unique: bool = False
+    _texts: list[pa.Table] = field(default_factory=list)
+    _too_many: bool = False
     _kept: list[Floats] = field(default_factory=list)
     _rows: int = 0
 
     def add(self, cells: pa.Array) -> None:
         """Take a batch in."""
-        cells = encoded(cells)
-        if self.type not in {"number", "text"}:
+        if self.type == "number":
+            numbers = numbers_of(cells)[0]
+            self.numeric += (found := len(numbers) - int(np.isnan(numbers).sum()))
+            self.present += found
+            self._keep(numbers)
+        elif self.type == "text":
+            self._add_texts(*coded(cells))
+        else:
             self.present += len(cells) - int(nulls(cells).sum())
-            return
-        numbers, is_text = numbers_of(cells)
-        numeric = len(numbers) - int(np.isnan(numbers).sum())
-        texts = 0 if is_text is None else int(is_text.sum())
-        self.numeric += numeric
-        self.present += numeric + texts
-        self._keep(numbers)
-        if texts and numeric >= _MOSTLY * (numeric + texts):
-            self.texts = None
-        elif texts and self.texts is not None:
-            self._count(cells, self.texts)
 
     def sample(self) -> Floats:
         """At most twice `SAMPLE` numbers: those of every `stride`-th row; NaN where there is none."""
@@ -108,10 +116,49 @@ class ColumnProfile:
             self._kept = [np.concatenate(self._kept)]
         return self._kept[0] if self._kept else np.empty(0)
 
-    @property
-    def is_numbers(self) -> bool:
-        """Whether nearly all that is there are numbers."""
-        return self.present > 0 and self.numeric >= _MOSTLY * self.present
+    def texts(self) -> dict[str, int] | None:
+        """The rows of each text; `None` if they are too many to keep."""
+        self._merge()
+        if self._too_many:
+            return None
+        return {text: rows for each in self._texts for text, rows in zip(*each.to_pydict().values(), strict=True)}
+
+    def mostly(self, cells: int) -> bool:
+        """Whether nearly all that is there are these."""
+        return self.present > 0 and cells >= _MOSTLY * self.present
+
+    def _add_texts(self, distinct: pa.Array, codes: NDArray[np.int64]) -> None:
+        rows = np.bincount(codes, minlength=len(distinct) + 1)[: len(distinct)]
+        numbers = numbers_in(distinct, "numbers")
+        is_number, missing = ~np.isnan(numbers), nulls(distinct)
+        self.present += int(rows[~missing].sum())
+        self.numeric += int(rows[is_number].sum())
+        if len(others := np.flatnonzero(~is_number & ~missing)):
+            self._add_others(distinct.take(pa.array(others)), rows[others])
+            numbers[others] = numbers_in(distinct.take(pa.array(others)), "durations")
+        self._keep(np.append(numbers, np.nan)[codes])
+        if not self._too_many:
+            self._texts.append(pa.table({"text": distinct, "rows": rows}))
+            if sum(map(len, self._texts)) > 2 * MOST_DISTINCT:
+                self._merge()
+
+    def _add_others(self, texts: pa.Array, rows: NDArray[np.int64]) -> None:
+        """Texts that are no numbers, and how many rows have each."""
+        self.spans += int(rows[~np.isnan(numbers_in(texts, "durations"))].sum())
+        self.moments += int(rows[look_like_moments(texts)].sum())
+        self.truths += int(rows[truths_in(texts) >= 0].sum())
+        self.ids += int(rows[_flags(pc.match_substring_regex(texts, _ID_LIKE, ignore_case=True))].sum())
+        self.unreadable += int(rows[_flags(pc.match_substring(texts, UNREADABLE))].sum())
+
+    def _merge(self) -> None:
+        """Each text once, without those that only stand for a missing one."""
+        if self._texts:
+            tables = [each.set_column(0, "text", each["text"].cast(pa.large_string())) for each in self._texts]
+            found = pa.concat_tables(tables).group_by("text").aggregate([("rows", "sum")])
+            there = pc.and_(pc.is_valid(found["text"]), pc.greater(found["rows_sum"], 0))
+            merged = found.filter(there).rename_columns(["text", "rows"])
+            self._too_many = len(merged) > MOST_DISTINCT
+            self._texts = [] if self._too_many else [merged]
 
     def _keep(self, numbers: Floats) -> None:
         self._kept.append(numbers[-self._rows % self.stride :: self.stride].copy())
@@ -120,15 +167,13 @@ class ColumnProfile:
             self._kept = [self.sample()[::2]]
             self.stride *= 2
 
-    def _count(self, cells: pa.Array, texts: dict[str, int]) -> None:
-        known, codes = texts_of(cells)
-        rows = np.bincount(codes, minlength=len(known)).tolist()
-        for text, count in zip(known, rows, strict=True):
-            if count and text is not None:
-                texts[text] = texts.get(text, 0) + count
-        if len(texts) > MOST_DISTINCT:
-            self.nearly_unique = len(texts) > NEARLY_UNIQUE * sum(texts.values())
-            self.texts = None
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """A column that is compared; `reading` says which of its texts are numbers, or truth values."""
+
+    kind: Kind
+    reading: Reading = "numbers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,68 +185,68 @@ class LeftOut:
 
 def new_profile(kind: pa.DataType) -> ColumnProfile:
     """The profile of a column of this type before its first cell."""
-    return ColumnProfile(type=cell_type(kind))
+    value = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return ColumnProfile(type=cell_type(kind), lasts=pa.types.is_duration(value) or pa.types.is_time(value))
 
 
-def tell_apart(
-    name: str, reference: ColumnProfile, current: ColumnProfile, orders: tuple[Order, Order]
-) -> Kind | LeftOut:
-    """What a column is, or why it is not compared.
+def tell_apart(reference: ColumnProfile, current: ColumnProfile, orders: tuple[Order, Order]) -> Compared | LeftOut:
+    """What a column is, or why it is not compared; what it is called makes no difference.
 
     Args:
-        name: the column's.
         reference: its profile there.
         current: its profile there.
-        orders: for each table its moments in row order, or `None` if its rows stand in their order.
+        orders: for each table what orders its rows, in row order; `None` if their order means nothing.
     """
     if not reference.present and not current.present:
         return LeftOut(reason="no value in either table")
     leading = reference if reference.present else current
-    if leading.type == "moment":
-        return LeftOut(reason="a time: it moves on by itself")
-    if leading.type == "other":
-        return LeftOut(reason="its cells are neither numbers nor texts")
-    if leading.type == "number" or leading.is_numbers:
-        return _of_numbers(name, (reference, current), orders)
-    return _of_texts(name, leading)
+    reason = _not_comparable(leading)
+    if reason is not None:
+        return LeftOut(reason=reason)
+    if leading.type == "number" or leading.mostly(leading.numeric):
+        return _of_numbers((reference, current), orders)
+    if leading.mostly(leading.numeric + leading.spans):
+        return Compared(kind="number", reading="durations")
+    return _of_texts(leading)
 
 
-def _of_texts(name: str, profile: ColumnProfile) -> Kind | LeftOut:
-    if profile.texts is None:
-        if profile.nearly_unique or _ID_NAME.search(name):
-            return LeftOut(reason="identifier-like: too many different texts")
-        return "category"
-    first = list(islice(profile.texts, _FEWEST_TO_TELL))
-    distinct, rows = len(profile.texts), sum(profile.texts.values())
-    reason = None
-    if all(_ID_LIKE.fullmatch(text) for text in first):
-        reason = "identifier-like: UUIDs"
-    elif not moments_of(pa.array(first))[1].any():
-        reason = "a time: it moves on by itself"
-    elif rows >= _FEWEST_TO_TELL and distinct >= NEARLY_UNIQUE * rows:
-        reason = f"identifier-like: {distinct:,} different texts in {rows:,} rows"
-    elif distinct > _MANY_DISTINCT and _ID_NAME.search(name):
-        reason = f"identifier-like: its name, and {distinct:,} different texts"
-    return "category" if reason is None else LeftOut(reason=reason)
+def _not_comparable(profile: ColumnProfile) -> str | None:
+    if profile.type == "moment" or profile.mostly(profile.moments):
+        return _A_TIME
+    if profile.type == "other":
+        return "its cells are neither numbers nor texts"
+    return "its cells are bytes that are no text in UTF-8" if profile.mostly(profile.unreadable) else None
 
 
-def _of_numbers(
-    name: str, profiles: tuple[ColumnProfile, ColumnProfile], orders: tuple[Order, Order]
-) -> Kind | LeftOut:
+def _of_texts(profile: ColumnProfile) -> Compared | LeftOut:
+    texts = profile.texts()
+    if texts is None:
+        return LeftOut(reason=f"identifier-like: more than {MOST_DISTINCT:,} different texts")
+    if profile.ids == profile.present:
+        return LeftOut(reason="identifier-like: UUIDs")
+    if profile.present >= _FEWEST_TO_TELL and len(texts) >= NEARLY_UNIQUE * profile.present:
+        return LeftOut(reason=f"identifier-like: {len(texts):,} different texts in {profile.present:,} rows")
+    return Compared(kind="category", reading="truth" if profile.truths == profile.present else "numbers")
+
+
+def _of_numbers(profiles: tuple[ColumnProfile, ColumnProfile], orders: tuple[Order, Order]) -> Compared | LeftOut:
     before, after = (profile.sample() for profile in profiles)
-    sample = before if profiles[0].present else after
+    leading = profiles[0] if profiles[0].present else profiles[1]
+    sample = leading.sample()
     sample = sample[~np.isnan(sample)]
     ordered = [_in_order(*each) for each in zip((before, after), profiles, orders, strict=True)]
     if _is_whole(sample):
         distinct = len(np.unique(sample))
-        grows = all(len(each) > 1 and bool((np.diff(each) > 0).all()) for each in ordered)
+        grows = all(each is not None and len(each) > 1 and bool((each[1:] > each[:-1]).all()) for each in ordered)
         if distinct == len(sample) >= _FEWEST_TO_TELL and (grows or _repeats_expected(sample) >= _SURE):
             return LeftOut(reason="identifier-like: whole numbers, each in one row")
-        if distinct > _MANY_DISTINCT and _ID_NAME.search(name):
-            return LeftOut(reason=f"identifier-like: its name, and {distinct:,} different whole numbers")
+        if _are_dates(sample):
+            return LeftOut(reason=_A_TIME)
     if _goes_on(*ordered):
         return LeftOut(reason="a counter or a clock: it only grows, and goes on where the reference ends")
-    return "number"
+    if leading.lasts:
+        return Compared(kind="number", reading="durations")
+    return Compared(kind="number", reading="truth" if np.isin(sample, (0.0, 1.0)).all() else "numbers")
 
 
 def _repeats_expected(sample: Floats) -> float:
@@ -211,19 +256,36 @@ def _repeats_expected(sample: Floats) -> float:
 
 def _is_whole(sample: Floats) -> bool:
     # The first few settle it for most columns.
-    return all(bool((part == np.floor(part)).all()) for part in (sample[:_FEWEST_TO_TELL], sample))
+    parts = (sample[:_FEWEST_TO_TELL], sample)
+    return all(bool((np.isfinite(part) & (part == np.floor(part))).all()) for part in parts)
 
 
-def _in_order(sample: Floats, profile: ColumnProfile, order: Order) -> Floats:
-    """The sampled numbers in the order of time, without the missing ones."""
-    if order is not None:
-        sample = sample[np.argsort(order[:: profile.stride], kind="stable")]
+def _are_dates(sample: Floats) -> bool:
+    """Whether every number is a date as 20241231 is one."""
+    year, month, day = sample // 10_000, sample // 100 % 100, sample % 100
+    return bool(
+        len(sample)
+        and ((year >= _FIRST_YEAR) & (year < _LAST_YEAR)).all()
+        and ((month >= 1) & (month <= len(_MONTHS))).all()
+        and ((day >= 1) & (day <= _MONTHS[month.astype(np.int64) - 1])).all()
+    )
+
+
+def _in_order(sample: Floats, profile: ColumnProfile, order: Order) -> Order:
+    """The sampled numbers in the order of the rows, of one moment the smaller first; without the missing ones."""
+    if order is None:
+        return None
+    sample = sample[np.lexsort((sample, order[:: profile.stride]))]
     return sample[~np.isnan(sample)]
 
 
-def _goes_on(before: Floats, after: Floats) -> bool:
+def _goes_on(before: Order, after: Order) -> bool:
     """Whether both only grow, by several steps, and the second begins where the first ends."""
-    if min(len(before), len(after)) < _FEWEST_TO_TELL or before[-1] > after[0]:
+    if before is None or after is None or min(len(before), len(after)) < _FEWEST_TO_TELL or before[-1] > after[0]:
         return False
-    steps = np.diff(before)
-    return bool((steps >= 0).all() and (np.diff(after) >= 0).all() and np.count_nonzero(steps) > 1)
+    grow = all(bool((each[1:] >= each[:-1]).all()) for each in (before, after))
+    return grow and int(np.count_nonzero(before[1:] > before[:-1])) > 1
+
+
+def _flags(found: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(found.fill_null(False).to_numpy(zero_copy_only=False))

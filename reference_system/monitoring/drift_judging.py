@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference_system.monitoring.drift_bins import Bins, TextBins
+from reference_system.monitoring.drift_cells import Reading
 from reference_system.monitoring.drift_statistics import method_of, readable, scale, statistics, without_drift
 from reference_system.monitoring.drift_thresholds import FEWEST_WINDOWS, threshold
 from reference_system.monitoring.drift_verdicts import ChunkDrift, ColumnFigures, ColumnVerdict, DriftSettings
-from reference_system.monitoring.histograms import Counts, Kind
+from reference_system.monitoring.histograms import Counts, Kind, RowCounts
 from reference_system.windows import Floats
 
 
@@ -23,23 +24,29 @@ class Counted:
     """A column of both tables, counted.
 
     `windows` has shape (windows, bins), of the reference; those of `window` rows are whole. `chunks` has shape
-    (chunks, bins), of `rows` rows each but for the last.
+    (chunks, bins), of `rows` rows each but for the last. `note` is for people, `reading` what texts stood for.
     """
 
     kind: Kind
     bins: Bins
-    windows: Counts
+    windows: RowCounts
     window: int
-    chunks: Counts
+    chunks: RowCounts
     rows: int
+    note: str
+    reading: Reading
+
+    @property
+    def total(self) -> Counts:
+        """The reference's histogram."""
+        # Shares of rows add up to whole ones, but for the last digit.
+        total: Counts = np.rint(self.windows.sum(axis=0)).astype(np.int64)
+        return total
 
     @property
     def reference(self) -> Counts:
-        """The reference's histogram, with what speaks for texts that it does not have."""
-        total: Counts = self.windows.sum(axis=0)
-        if isinstance(self.bins, TextBins):
-            total[-2] += self.bins.unseen
-        return total
+        """The same as chunks meet it: with what speaks for texts that the reference does not have."""
+        return self.bins.expected(self.total) if isinstance(self.bins, TextBins) else self.total
 
     def found(self) -> Floats:
         """The statistic of each chunk, in the units of the report.
@@ -65,7 +72,7 @@ def judge(column: Counted, settings: DriftSettings, *, columns: int) -> ColumnVe
         )
         / column.unit
     )
-    sizes = column.chunks.sum(axis=1).tolist()
+    sizes = np.rint(column.chunks.sum(axis=1)).astype(np.int64).tolist()
     chunks = tuple(
         ChunkDrift(
             chunk=number,
@@ -81,12 +88,20 @@ def judge(column: Counted, settings: DriftSettings, *, columns: int) -> ColumnVe
     )
 
 
-def figures(column: Counted, settings: DriftSettings, note: str) -> ColumnFigures:
+def figures(column: Counted, settings: DriftSettings) -> ColumnFigures:
     """Psi, Kolmogorov-Smirnov distance and missing cells of the chunk with the largest statistic."""
-    missing = float(column.reference[-1] / max(int(column.reference.sum()), 1))
+    missing = float(column.total[-1] / max(int(column.total.sum()), 1))
     judged = np.flatnonzero(column.chunks.sum(axis=1) >= settings.min_rows)
     if not len(judged):
-        return ColumnFigures(chunk=None, psi=None, ks=None, missing_before=missing, missing_now=None, note=note)
+        return ColumnFigures(
+            chunk=None,
+            psi=None,
+            ks=None,
+            missing_before=missing,
+            missing_now=None,
+            note=column.note,
+            reading=column.reading,
+        )
     worst = int(judged[np.argmax(column.found()[judged])])
     counts = column.chunks[worst]
     psi, distance = readable(column.bins, column.reference, counts)
@@ -96,14 +111,15 @@ def figures(column: Counted, settings: DriftSettings, note: str) -> ColumnFigure
         ks=distance,
         missing_before=missing,
         missing_now=float(counts[-1] / counts.sum()),
-        note=note,
+        note=column.note,
+        reading=column.reading,
     )
 
 
 def _of_windows(column: Counted, min_rows: int) -> Floats:
     """The statistic of each whole window of the reference against the rest of it."""
-    whole = column.windows[column.windows.sum(axis=1) == column.window]
+    whole = column.windows[np.rint(column.windows.sum(axis=1)) == column.window]
     if len(whole) < FEWEST_WINDOWS or column.window < min_rows:
         return np.empty(0)
-    reference = column.reference
-    return np.array([statistics(column.bins, reference - each, each[None, :])[0] for each in whole])
+    total = column.total
+    return np.array([statistics(column.bins, total - each, each[None, :])[0] for each in whole])

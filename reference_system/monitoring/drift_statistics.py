@@ -18,7 +18,7 @@ from functools import lru_cache
 import numpy as np
 
 from reference_system.monitoring.drift_bins import Bins, NumberBins
-from reference_system.monitoring.histograms import Counts, psi
+from reference_system.monitoring.histograms import Counts, RowCounts, psi
 from reference_system.windows import Floats
 
 _DRAWS = 20_000
@@ -39,7 +39,7 @@ def method_of(bins: Bins) -> str:
     return "anderson-darling" if _is_ordered(bins) else "psi"
 
 
-def statistics(bins: Bins, reference: Counts, chunks: Counts) -> Floats:
+def statistics(bins: Bins, reference: RowCounts, chunks: RowCounts) -> Floats:
     """The statistic of each chunk, shape (chunks,), of `reference` (bins,) and `chunks` (chunks, bins)."""
     if isinstance(bins, NumberBins) and not bins.few:
         numbers = _anderson_darling(reference[: bins.numbers], chunks[:, : bins.numbers])
@@ -76,11 +76,11 @@ def far_quantile(draws: Floats, tail: float) -> float:
     return float(ordered[-_TAIL - 1] + beyond.mean() * np.log(share / tail))
 
 
-def readable(bins: Bins, reference: Counts, chunk: Counts) -> tuple[float, float | None]:
+def readable(bins: Bins, reference: RowCounts, chunk: RowCounts) -> tuple[float, float | None]:
     """Psi (numbers by their deciles) and, of numbers, the Kolmogorov-Smirnov distance on the fine bins."""
     if not isinstance(bins, NumberBins):
         return float(psi(reference, chunk)), None
-    before, now = (counts[: bins.numbers] / max(int(counts[: bins.numbers].sum()), 1) for counts in (reference, chunk))
+    before, now = (each / max(float(each.sum()), 1.0) for each in (reference[: bins.numbers], chunk[: bins.numbers]))
     distance = float(np.abs(np.cumsum(before) - np.cumsum(now)).max())
     if bins.few:
         return float(psi(reference, chunk)), distance
@@ -96,22 +96,22 @@ def _is_ordered(bins: Bins) -> bool:
     return isinstance(bins, NumberBins) and not bins.few
 
 
-def _presence(bins: NumberBins, counts: Counts) -> Counts:
+def _presence(bins: NumberBins, counts: RowCounts) -> RowCounts:
     """Rows that are a number, text, missing: shape (…, 3)."""
     numbers = counts[..., : bins.numbers].sum(axis=-1, keepdims=True)
     return np.concatenate([numbers, counts[..., bins.numbers :]], axis=-1)
 
 
-def _scaled_psi(reference: Counts, chunks: Counts) -> Floats:
+def _scaled_psi(reference: RowCounts, chunks: RowCounts) -> Floats:
     rows = chunks.sum(axis=-1)
-    total = int(reference.sum())
+    total = float(reference.sum())
     scaled: Floats = psi(reference, chunks) * (total * rows / np.maximum(total + rows, 1))
     return scaled
 
 
-def _anderson_darling(reference: Counts, chunks: Counts) -> Floats:
+def _anderson_darling(reference: RowCounts, chunks: RowCounts) -> Floats:
     """Squared gaps between the cumulative distributions, each over its variance, averaged over the pooled rows."""
-    total, rows = int(reference.sum()), chunks.sum(axis=-1)
+    total, rows = float(reference.sum()), chunks.sum(axis=-1)
     pooled = (reference + chunks) / np.maximum(total + rows, 1)[:, None]
     below = np.cumsum(pooled, axis=-1)[:, :-1]
     gaps = (
@@ -149,15 +149,16 @@ def _chi_squares() -> Floats:
     return np.random.default_rng(0).chisquare(1.0, size=(_DRAWS, _EIGENVALUES))
 
 
-def _psi_draws(reference: Counts, rows: int) -> Floats:
+def _psi_draws(reference: RowCounts, rows: int) -> Floats:
     """Draws of the scaled psi of chunks of `rows` rows against references of this size and these shares."""
     total = int(reference.sum())
-    filled = reference[reference > 0]
+    # Sorted, so that what is drawn does not depend on the order of the bins.
+    filled = np.sort(reference[reference > 0])
     rng = np.random.default_rng(0)
     if len(filled) < 2:  # noqa: PLR2004 - one bin cannot move; still it takes more than one new row to be drift
         return rng.chisquare(1.0, size=_DRAWS)
     if min(filled.min(), filled.min() * rows / total) >= _MANY_ROWS:
         return rng.chisquare(len(filled) - 1.0, size=_DRAWS)
-    shares = filled / total
+    shares = (filled / total).astype(np.float64)
     chunks, references = (rng.multinomial(count, shares, size=_SIMULATED) for count in (rows, total))
     return np.asarray(psi(references, chunks)) * scale(total, rows)

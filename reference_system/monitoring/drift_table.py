@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 
 from reference_system.errors import TableRefused
-from reference_system.monitoring.drift_bins import Bins, Places, count_into, number_bins, text_bins
-from reference_system.monitoring.drift_cells import moments_of
+from reference_system.monitoring.drift_bins import Bins, count_into, number_bins, text_bins
 from reference_system.monitoring.drift_columns import (
     ColumnProfile,
+    Compared,
     LeftOut,
     Order,
     TableView,
@@ -25,14 +25,15 @@ from reference_system.monitoring.drift_columns import (
     tell_apart,
 )
 from reference_system.monitoring.drift_judging import Counted, figures, judge
+from reference_system.monitoring.drift_order import Cut, RowOrder, cut
 from reference_system.monitoring.drift_thresholds import few_of, window_rows
 from reference_system.monitoring.drift_verdicts import DriftSettings, TableDrift
-from reference_system.monitoring.histograms import Counts, Kind
+from reference_system.monitoring.histograms import RowCounts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Pass:
-    """A table after its first pass: `order` are its moments in row order, if it has a timestamp."""
+    """A table after its first pass: `order` is what orders its rows, in row order, if it has a timestamp."""
 
     rows: int
     profiles: Mapping[str, ColumnProfile]
@@ -49,22 +50,29 @@ def compare_tables(reference: TableView, current: TableView, settings: DriftSett
     before, after = (_first_pass(table, names, settings.timestamp) for table in (reference, current))
     rows = _chunk_rows(before, after, reference, current, settings)
     kinds, left_out = _kinds(names, before, after, settings)
-    bins = {name: _fit(kind, before.profiles[name]) for name, kind in kinds.items()}
+    bins = {name: _fit(each, before.profiles[name], after.profiles[name]) for name, each in kinds.items()}
     # Without chunks and without time the order of the rows means nothing, and its windows would not either.
     in_order = settings.timestamp is not None or settings.chunk_size is not None
     window = window_rows(before.rows, rows) if in_order else before.rows
-    windows = _count(reference, bins, few_of(_chunks(before, window)))
-    chunks = _count(current, bins, _chunks(after, rows))
+    windows = _count(reference, bins, cut(before.rows, before.order, window, few_of))
+    chunks = _count(current, bins, cut(after.rows, after.order, rows))
     counted = {
-        name: Counted(kind=kind, bins=bins[name], windows=windows[name], window=window, chunks=chunks[name], rows=rows)
-        for name, kind in kinds.items()
+        name: Counted(
+            kind=each.kind,
+            bins=bins[name],
+            windows=windows[name],
+            window=window,
+            chunks=chunks[name],
+            rows=rows,
+            note=_note(each, name, reference, current),
+            reading=each.reading,
+        )
+        for name, each in kinds.items()
     }
-    typed = not any(_is_typeless(table) for table in (reference, current))
-    types = {name: (reference.types[name], current.types[name]) for name in kinds} if typed else {}
     return TableDrift(
         columns={name: judge(each, settings, columns=len(kinds)) for name, each in counted.items()},
         left_out=left_out | _in_one_only(reference, current, settings),
-        figures={name: figures(each, settings, _type_note(types.get(name))) for name, each in counted.items()},
+        figures={name: figures(each, settings) for name, each in counted.items()},
         settings=settings,
         rows={"reference": before.rows, "current": after.rows},
         notes=[],
@@ -86,22 +94,34 @@ def _shared(reference: TableView, current: TableView, settings: DriftSettings) -
 
 def _first_pass(table: TableView, names: Sequence[str], timestamp: str | None) -> _Pass:
     profiles = {name: new_profile(table.types[name]) for name in names}
-    rows, moments, unsorted = 0, [], 0
+    rows, moments = 0, RowOrder()
     for batch in table.batches():
         for name, profile in profiles.items():
             profile.add(batch[name])
         rows += len(batch[names[0]])
-        if timestamp in profiles:
-            times, unknown = moments_of(batch[timestamp])
-            moments.append(times)
-            unsorted += int(unknown.sum())
+        if timestamp is not None and timestamp in profiles:
+            moments.add(batch[timestamp])
     if not rows:
         raise TableRefused(f"{table.name} has no rows")
-    if unsorted:
+    if timestamp is None or timestamp not in profiles:
+        return _Pass(rows=rows, profiles=profiles, order=None)
+    order = moments.found(f"{timestamp} of {table.name}")
+    if len(unknown := np.flatnonzero(np.isnan(order))):
+        first = int(unknown[0])
         raise TableRefused(
-            f"{table.name}: {unsorted:,} of {rows:,} rows have no {timestamp} that can be sorted by time"
+            f"{table.name}: {len(unknown):,} of {rows:,} rows have no {timestamp} that can be sorted by time"
+            f" (row {first + 1:,}: {_cell(table, timestamp, first)!r})"
         )
-    return _Pass(rows=rows, profiles=profiles, order=np.concatenate(moments) if moments else None)
+    return _Pass(rows=rows, profiles=profiles, order=order)
+
+
+def _cell(table: TableView, column: str, row: int) -> object:
+    """What stands in a row."""
+    for batch in table.batches():
+        if row < len(batch[column]):
+            return batch[column][row].as_py()
+        row -= len(batch[column])
+    return None
 
 
 def _chunk_rows(before: _Pass, after: _Pass, reference: TableView, current: TableView, settings: DriftSettings) -> int:
@@ -126,19 +146,26 @@ def _chunk_rows(before: _Pass, after: _Pass, reference: TableView, current: Tabl
 
 def _kinds(
     names: Sequence[str], before: _Pass, after: _Pass, settings: DriftSettings
-) -> tuple[dict[str, Kind], dict[str, str]]:
-    kinds: dict[str, Kind] = {}
+) -> tuple[dict[str, Compared], dict[str, str]]:
+    kinds: dict[str, Compared] = {}
     left_out = {}
+    orders = (_row_order(before, settings), _row_order(after, settings))
     for name in names:
         if name == settings.timestamp:
             left_out[name] = "the timestamp: it orders the rows"
             continue
-        found = tell_apart(name, before.profiles[name], after.profiles[name], (before.order, after.order))
+        found = tell_apart(before.profiles[name], after.profiles[name], orders)
         if isinstance(found, LeftOut):
             left_out[name] = found.reason
         else:
             kinds[name] = found
     return kinds, left_out
+
+
+def _row_order(found: _Pass, settings: DriftSettings) -> Order:
+    """What orders the rows; who cuts chunks without a timestamp says that they stand in order."""
+    in_order = found.order is None and settings.chunk_size is not None
+    return np.arange(found.rows, dtype=np.float64) if in_order else found.order
 
 
 def _in_one_only(reference: TableView, current: TableView, settings: DriftSettings) -> dict[str, str]:
@@ -149,36 +176,31 @@ def _in_one_only(reference: TableView, current: TableView, settings: DriftSettin
     return found
 
 
-def _fit(kind: Kind, profile: ColumnProfile) -> Bins:
-    return number_bins(profile.sample()) if kind == "number" else text_bins(profile.texts)
+def _fit(column: Compared, before: ColumnProfile, after: ColumnProfile) -> Bins:
+    if column.kind == "number":
+        return number_bins(before.sample(), column.reading)
+    return text_bins(before.texts() or {}, after.texts(), truth=column.reading == "truth")
 
 
-def _chunks(found: _Pass, size: int) -> Places:
-    """The chunk of each row, in row order, shape (rows,)."""
-    places = np.arange(found.rows)
-    if found.order is not None:
-        places = np.empty(found.rows, np.int64)
-        places[np.argsort(found.order, kind="stable")] = np.arange(found.rows)
-    return places // size
-
-
-def _count(table: TableView, bins: Mapping[str, Bins], chunks: Places) -> dict[str, Counts]:
+def _count(table: TableView, bins: Mapping[str, Bins], rows: Cut) -> dict[str, RowCounts]:
     """The histograms of each column, shape (chunks, bins), in one pass."""
-    many = int(chunks.max()) + 1
-    counts = {name: np.zeros((many, each.count), np.int64) for name, each in bins.items()}
+    counts = {name: np.zeros((rows.shares.shape[1], each.count), np.int64) for name, each in bins.items()}
     start = 0
     for batch in table.batches():
         end = start
         for name, each in bins.items():
             places = each.place(batch[name])
             end = start + len(places)
-            count_into(counts[name], places, chunks[start:end])
+            count_into(counts[name], places, rows.parts[start:end])
         start = end
-    return counts
+    return {name: rows.chunks(each) for name, each in counts.items()}
 
 
-def _type_note(types: tuple[pa.DataType, pa.DataType] | None) -> str:
-    return "" if types is None or types[0] == types[1] else f"its type changed from {types[0]} to {types[1]}"
+def _note(column: Compared, name: str, reference: TableView, current: TableView) -> str:
+    before, now = reference.types[name], current.types[name]
+    changed = before != now and not any(_is_typeless(table) for table in (reference, current))
+    found = ["compared in seconds"] if column.reading == "durations" else []
+    return "; ".join([*found, f"its type changed from {before} to {now}"] if changed else found)
 
 
 def _is_typeless(table: TableView) -> bool:

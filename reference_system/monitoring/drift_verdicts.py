@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from reference_system.monitoring.drift_cells import Reading
 from reference_system.monitoring.histograms import Kind
 
 MIN_ROWS = 50
@@ -34,7 +35,10 @@ class ColumnVerdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ColumnFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What helps to understand a verdict, of the chunk with the largest statistic (or the only one)."""
+    """What helps to understand a verdict, of the chunk with the largest statistic (or the only one).
+
+    `reading` says which texts were numbers, or truth values.
+    """
 
     chunk: int | None
     psi: float | None
@@ -42,6 +46,7 @@ class ColumnFigures(msgspec.Struct, frozen=True, kw_only=True):
     missing_before: float
     missing_now: float | None
     note: str = ""
+    reading: Reading = "numbers"
 
 
 class DriftSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,9 +7,10 @@ nothing from anywhere, and tells the browser so.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
+import numpy as np
 import pandas as pd
 from evidently import DataDefinition, Dataset, Report
 from evidently.legacy.calculations.stattests import StatTest, register_stattest
@@ -25,6 +26,8 @@ _NOTHING_FOREIGN = (
 )
 # Where maps of the world would be fetched from, which no drift report draws; and the address behind a logo.
 _FOREIGN = ("https://cdn.plot.ly/", "https://plotly.com/")
+# More than Evidently ever draws of one column.
+_BINS, _EPSILON = 1_000, float(np.finfo(np.float64).eps)
 _STYLE = """<style>
 .verdicts { font: 14px system-ui, sans-serif; max-width: 1100px; margin: 24px auto; padding: 0 16px; color: #222 }
 .verdicts table { border-collapse: collapse; width: 100% }
@@ -42,14 +45,16 @@ def render(before: pd.DataFrame, now: pd.DataFrame, found: TableDrift) -> str:
         now: rows of the current table, the same columns.
         found: the verdicts.
     """
-    drawn = [name for name in before.columns if before[name].notna().any() and now[name].notna().any()]
+    before, now = (frame.replace([np.inf, -np.inf], np.nan) for frame in (before, now))
+    left_out = {name: why for name in before.columns if (why := _why_not_drawn(before[name], now[name]))}
+    drawn = [name for name in before.columns if name not in left_out]
     page = _evidently(before[drawn], now[drawn], found) if drawn else _empty_page()
     head, _, rest = page.partition("<head>")
     page = f"{head}<head>{_NOTHING_FOREIGN}{_STYLE}{rest}"
     for address in _FOREIGN:
         page = page.replace(address, "")
     head, _, rest = page.partition("<body>")
-    return f"{head}<body>{_verdicts(found, len(before), len(now))}{rest}"
+    return f"{head}<body>{_verdicts(found, len(before), len(now), left_out)}{rest}"
 
 
 def run_preset(before: pd.DataFrame, now: pd.DataFrame, categories: Sequence[str], method: str) -> dict[str, float]:
@@ -60,6 +65,21 @@ def run_preset(before: pd.DataFrame, now: pd.DataFrame, categories: Sequence[str
         for metric in snapshot.dict()["metrics"]
         if "column" in metric["config"]
     }
+
+
+def _why_not_drawn(before: pd.Series, now: pd.Series) -> str | None:
+    """What keeps a histogram of a column from being drawn, if anything does."""
+    present = [part.dropna() for part in (before, now)]
+    if any(part.empty for part in present):
+        return "one of the tables has no value that can be drawn"
+    if not pd.api.types.is_numeric_dtype(before):
+        return None
+    for part in (*present, pd.concat(present)):
+        low, high = float(part.min()), float(part.max())
+        width = high - low or 1.0
+        if not np.isfinite(width) or width < _BINS * _EPSILON * max(abs(low), abs(high)):
+            return f"its numbers, {low:.4g} to {high:.4g}, lie too far apart or too close together for their size"
+    return None
 
 
 def _evidently(before: pd.DataFrame, now: pd.DataFrame, found: TableDrift) -> str:
@@ -81,7 +101,9 @@ def _evidently(before: pd.DataFrame, now: pd.DataFrame, found: TableDrift) -> st
         method=_NAME,
         per_column_threshold={name: found.columns[name].threshold for name in before.columns},
     )
-    snapshot = Report([preset]).run(_dataset(now, categories), _dataset(before, categories))
+    # It works out means and correlations of whatever there is, also where they are no numbers.
+    with np.errstate(all="ignore"):
+        snapshot = Report([preset]).run(_dataset(now, categories), _dataset(before, categories))
     page: str = snapshot.get_html_str(as_iframe=False)
     return page
 
@@ -100,21 +122,28 @@ def _empty_page() -> str:
     return "<!DOCTYPE html><html lang='en'><head><meta charset='UTF-8'></head><body></body></html>"
 
 
-def _verdicts(found: TableDrift, before: int, now: int) -> str:
+def _verdicts(found: TableDrift, before: int, now: int, not_drawn: Mapping[str, str]) -> str:
     """Our own table, above what Evidently draws."""
     rows = "".join(_verdict(found, name) for name in found.columns)
     drifted = found.drifted
     verdict = f"Drift in {len(drifted)} of {len(found.columns)} columns" if drifted else "No drift"
-    left_out = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in found.left_out.items())
+    if not found.columns:
+        verdict = "Nothing could be compared"
     notes = "".join(f"<p>{escape(note)}</p>" for note in found.notes)
     return f"""<div class="verdicts"><h1>{verdict}</h1>
 <p>{found.rows["current"]:,} rows against {found.rows["reference"]:,} rows of the reference. Without drift at most
 {found.settings.false_alarm_rate:.2%} of the chunks have an alert, over all columns together.</p>{notes}
 <table><tr><th>column</th><th>kind</th><th>method</th><th>largest statistic</th><th>threshold</th><th>chunks</th>
 <th>alerts</th><th>first alert</th></tr>{rows}</table>
-{f"<p>Not compared:</p><ul>{left_out}</ul>" if left_out else ""}
+{_listed("Not compared", found.left_out)}
+{_listed("Compared, but not drawn", not_drawn)}
 <p>Below, Evidently draws {before:,} rows of the reference and {now:,} current rows, evenly spaced. Its verdicts
 are those of the table; its histograms are of all chunks together, and leave missing numbers out.</p></div>"""
+
+
+def _listed(what: str, columns: Mapping[str, str]) -> str:
+    lines = "".join(f"<li>{escape(name)}: {escape(why)}</li>" for name, why in columns.items())
+    return f"<p>{what}:</p><ul>{lines}</ul>" if lines else ""
 
 
 def _verdict(found: TableDrift, name: str) -> str:

@@ -22,6 +22,8 @@ from reference_system.windows import Floats
 Kind = Literal["number", "category"]
 Values = NDArray[Any]
 Counts = NDArray[np.int64]
+# Of whole rows, or of shares of rows.
+RowCounts = Counts | Floats
 
 QUANTILES = 10
 # A number with at most this many distinct values is read as a category.
@@ -122,7 +124,7 @@ def histogram(bins: Bins, values: Values) -> Histogram:
     return Histogram(bins=bins, counts=count_blocks(bins, values, np.zeros(len(values), np.int64), 1)[0])
 
 
-def psi(reference: Counts, current: Counts) -> Floats:
+def psi(reference: RowCounts, current: RowCounts) -> Floats:
     """The population stability index of counts, over the last axis.
 
     `sum((q - p) * ln(q / p))` over the bins, with shares p of the reference and q of the current window after
@@ -132,7 +134,8 @@ def psi(reference: Counts, current: Counts) -> Floats:
     p = (reference + SMOOTHING) / (reference.sum(axis=-1, keepdims=True) + SMOOTHING * bins)
     q = (current + SMOOTHING) / (current.sum(axis=-1, keepdims=True) + SMOOTHING * bins)
     parts: Floats = np.where(reference + current > 0, (q - p) * np.log(q / p), 0.0)
-    total: Floats = np.asarray(parts.sum(axis=-1))
+    # Sorted before they are added: to the last digit, the order of the bins makes no difference.
+    total: Floats = np.asarray(np.sort(parts, axis=-1).sum(axis=-1))
     return total
 
 

@@ -115,6 +115,83 @@ def test_what_cannot_be_compared_is_one_line(files, reference, options, message)
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def written(folder, name, **columns):
+    write = pyarrow.parquet.write_table if name.endswith(".parquet") else pyarrow.csv.write_csv
+    write(pa.table(columns), folder / name)
+    return name
+
+
+NUMBERS = np.random.default_rng(8).normal(size=200)
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_nothing_that_can_be_compared_is_an_answer_with_the_reasons_and_the_exit_code_1(files, options):
+    days = [f"2024-{month:02}-{day:02}" for month in (3, 4) for day in range(1, 29)]
+    table = written(files, "times.csv", day=days)
+    result = ran(files, table, table, *options, "--out", str(files / "nothing.html"))
+
+    assert result.exit_code == 1
+    assert result.stderr.strip() == "nothing could be compared (day: a time: it moves on by itself)"
+    assert "Nothing could be compared" in (files / "nothing.html").read_text()
+    if options:
+        found = json.loads(result.stdout)
+        assert (found["columns"], found["left_out"]) == ({}, {"day": "a time: it moves on by itself"})
+    else:
+        assert "not compared: day: a time" in result.stdout
+        assert "no drift" not in result.stdout
+
+
+MOST = float(np.finfo(np.float64).max)
+EXTREMES = {
+    "all infinite": (np.full(200, np.inf), np.full(200, np.inf), "no value that can be drawn"),
+    "infinite since": (NUMBERS, np.full(200, -np.inf), "no value that can be drawn"),
+    "largest floats": (np.append(NUMBERS[1:], MOST), np.append(NUMBERS[1:], -MOST), "too far apart"),
+    "keys that repeat": (
+        np.repeat(2**62 + np.arange(4), 50),
+        np.repeat(2**62 + np.arange(4), 50),
+        "too close together",
+    ),
+    "some infinite": (np.append(NUMBERS[1:], np.inf), np.append(NUMBERS[1:], -np.inf), None),
+    "an outlier": (np.append(NUMBERS[1:], 1e300), NUMBERS, None),
+    "constant": (np.full(200, 3.0), np.full(200, 4.0), None),
+    "missing since": (NUMBERS, np.full(200, np.nan), "no value that can be drawn"),
+}
+
+
+@pytest.mark.parametrize("what", EXTREMES)
+def test_the_page_says_which_columns_cannot_be_drawn(files, evidently, what):
+    before, now, reason = EXTREMES[what]
+    paths = [files / written(files, f"extreme-{place}.parquet", x=each) for place, each in enumerate((before, now))]
+    tables = [open_table(path, lambda *_: None).view(path.name) for path in paths]
+    found = compare_tables(*tables, DriftSettings())
+    page = evidently.render(*(sampled_rows(table, found, 200, 200) for table in tables), found)
+
+    assert (reason is None) == ("Compared, but not drawn" not in page)
+    assert reason is None or reason in page
+
+
+def test_spaces_around_the_names_of_columns_are_no_part_of_them(files):
+    (files / "spaced.csv").write_text("a, b ,c\n" + "1, x ,2\n" * 60)
+    (files / "plain.csv").write_text("a,b,c\n" + "1,x,2\n" * 60)
+    found = json.loads(ran(files, "plain.csv", "spaced.csv", "--json").stdout)
+    assert (set(found["columns"]), found["left_out"]) == ({"a", "b", "c"}, {})
+    # Two that would be one keep their spaces.
+    (files / "two.csv").write_text("a,a ,c\n" + "1,x,2\n" * 60)
+    assert set(json.loads(ran(files, "two.csv", "two.csv", "--json").stdout)["columns"]) == {"a", "a ", "c"}
+
+
+def test_nanoseconds_and_the_end_of_daylight_saving_time_order_rows(files):
+    hours = [
+        f"2024-10-27T02:{minute:02}:{second:02}.123456789+0{zone}:00"
+        for zone in (2, 1)
+        for minute in range(60)
+        for second in (0, 30)
+    ]
+    table = written(files, "nanos.csv", at=hours, x=np.where(np.arange(240) < 120, 0.0, 1.0))
+    shown = json.loads(ran(files, table, table, "--timestamp", "at", "--chunk-size", "120", "--json").stdout)
+    assert [chunk["alert"] for chunk in shown["columns"]["x"]["chunks"]] == [True, True]
+
+
 def test_a_sparkline_has_the_threshold_at_half_height_and_marks_alerts():
     chunks = [
         ChunkDrift(chunk=number, rows=100, statistic=value, alert=alert)

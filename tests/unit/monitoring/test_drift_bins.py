@@ -70,6 +70,15 @@ def test_a_number_that_many_rows_share_lies_alone():
     assert method_of(bins) == "anderson-darling"
 
 
+def test_the_largest_floats_of_both_signs_have_bins_and_no_overflow():
+    most = np.finfo(np.float64).max
+    values = np.concatenate([normal(3, 300), np.full(40, most), np.full(40, -most), np.full(40, np.inf)])
+    with np.errstate(all="raise"):
+        counts = counted(number_bins(values), pa.array(values))[0]
+    assert counts.sum() == len(values)
+    assert {40} < set(counts.tolist())
+
+
 def test_few_numbers_have_a_bin_each_and_between():
     bins = number_bins(np.array([0.0, 1.0, 1.0, 3.0]))
     assert len(set(bins.place_numbers(np.array([0.0, 1.0, 3.0, -1.0, 0.5, 2.0, 9.0])).tolist())) == 7
@@ -81,12 +90,22 @@ def test_text_among_numbers_and_missing_cells_have_bins_of_their_own():
     assert bins.place(pa.array(["0.1", "?", None, " "])).tolist()[1:] == [61 - 1, 61, 61]
 
 
-def test_frequent_texts_have_bins_and_rare_ones_share_them_by_their_hash():
+def test_of_many_texts_the_frequent_ones_have_bins_and_the_others_share_one():
     rows = {f"t{i}": 5 for i in range(MOST_TEXTS + 60)} | {"often": 100}
     bins = text_bins(rows)
     assert list(bins.bins) == ["often"]
-    assert bins.place(pa.array(["often", "never", None])).tolist() == [0, bins.count - 2, bins.count - 1]
-    assert 1 <= bins.place(pa.array(["t3"]))[0] <= 16
+    assert bins.place(pa.array(["often", "t3", "t4", "never", None])).tolist() == [0, 1, 1, 2, 3]
+
+
+def test_a_rare_text_that_became_frequent_has_a_bin_of_its_own():
+    rows = {f"t{i}": 5 for i in range(MOST_TEXTS + 60)}
+    assert list(text_bins(rows, {**rows, "t3": 8}).bins) == []
+    assert list(text_bins(rows, {**rows, "t3": 40}).bins) == ["t3"]
+
+
+def test_the_only_ones_of_their_kind_stand_for_texts_that_the_reference_does_not_have():
+    bins = text_bins({f"t{i}": 1 + i % 2 for i in range(100)})
+    assert bins.expected(np.array([150, 0, 7])).tolist() == [100, 50, 7]
 
 
 def test_texts_that_occur_once_speak_for_those_that_never_did():

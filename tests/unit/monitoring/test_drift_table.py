@@ -169,6 +169,18 @@ GOOD = {"x": np.arange(200) % 9, "when": np.arange(200.0)}
         (GOOD, GOOD, {"chunk_size": 201}, "more than the 200 rows"),
         (GOOD, GOOD, {"timestamp": "nope"}, "no column 'nope'; it has x, when"),
         (GOOD, {"x": [1] * 200, "when": ["now"] * 200}, {"timestamp": "when"}, "200 of 200 rows have no when"),
+        (
+            GOOD,
+            {"x": [1] * 200, "when": ["2024-10-27T02:30:00+01:00"] * 60 + ["n/a"] + ["2024-10-27"] * 139},
+            {"timestamp": "when"},
+            r"1 of 200 rows have no when that can be sorted by time \(row 61: 'n/a'\)",
+        ),
+        (
+            GOOD,
+            {"x": [1] * 200, "when": [f"0{1 + i % 9}/0{1 + i // 9 % 9}/2024" for i in range(200)]},
+            {"timestamp": "when"},
+            "days and months cannot be told apart",
+        ),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(reference, current, kwargs, message):
