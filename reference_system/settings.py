@@ -88,6 +88,12 @@ class Settings(BaseSettings):
         1, ge=0, le=1, description="Places of a served page left to chance, with logged probability; 0 is off."
     )
 
+    keep_days: int = Field(
+        180,
+        ge=120,
+        description="Days of event time that are kept, those of the generated history at least; older ones go.",
+    )
+
     ready_seconds: float = Field(90.0, gt=0, description="Deadline for a service to become healthy.")
 
     @field_validator("history_start")

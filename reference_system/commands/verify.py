@@ -53,11 +53,15 @@ def show_ledger(report: LedgerReport) -> None:
     for line in report.topics:
         if line.removed:
             typer.echo(f"{line.topic}: retention removed {line.removed:,} records; only their lake rows were compared")
+        if line.dropped:
+            typer.echo(
+                f"{line.topic}: the lake dropped {line.dropped:,} rows of old days; only their number was compared"
+            )
     states = report.states
     typer.echo(
         f"states: {states.compared:,} compared with the recount, {states.different + states.missing + states.extra:,}"
         f" differ; online store: {states.online_compared:,} compared, {states.online_different:,} differ,"
-        f" {states.online_in_flight:,} in flight"
+        f" {states.online_in_flight:,} in flight" + (f"; {states.aged:,} of old days" if states.aged else "")
     )
     typer.echo(f"digest {report.digest}, {report.seconds:.1f} s")
     for each in report.problems:

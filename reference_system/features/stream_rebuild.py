@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from reference_system import delta_lake
 from reference_system.clock import wall_seconds
+from reference_system.delta_upkeep import Dropped, dropped
 from reference_system.events import EARLIEST, Topic
 from reference_system.features.duckdb_snapshot import states
 from reference_system.features.kafka_keys import partition_of
@@ -110,6 +111,8 @@ def rebuild(  # noqa: PLR0913 - where from, where to and for whom
         newest.append(int(rows.known.max(initial=_NEVER)))
         for task, db in files.items():
             _add_topic(db, topic, rows, task, tasks, committed.get((topic.name, task), -1) + 1)
+            if not history_only:
+                _count_dropped(db, topic, dropped(lake, topic), task)
     report(f"read {len(topics)} topics of the lake")
     for view in views:
         added = 0
@@ -202,12 +205,21 @@ def _add_topic(  # noqa: PLR0913, PLR0917 - the topic, and whose part of it
         ]
     )
     live, late = int(here.sum()), int(rows.late[here].sum())
-    for outcome, count in ((Outcome.COUNTED, live - late), (Outcome.LATE, late)):
-        if count:
-            db.execute("INSERT INTO total VALUES (?, ?, ?)", (topic.name, outcome, count))
-    db.execute(
-        "UPDATE total SET events = events - ? WHERE topic = ? AND outcome = ?", (live, topic.name, Outcome.DUPLICATE)
-    )
+    _count_events(db, topic, counted=live - late, late=late)
+
+
+def _count_dropped(db: sqlite3.Connection, topic: Topic, dropped: Dropped, task: int) -> None:
+    """Events of days that the lake dropped were counted, too."""
+    _count_events(db, topic, counted=dropped.rows.get((task, False), 0), late=dropped.rows.get((task, True), 0))
+
+
+def _count_events(db: sqlite3.Connection, topic: Topic, *, counted: int, late: int) -> None:
+    """Of the records that are taken for duplicates, so many are events."""
+    for outcome, count in ((Outcome.COUNTED, counted), (Outcome.LATE, late), (Outcome.DUPLICATE, -counted - late)):
+        db.execute(
+            "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events",
+            (topic.name, outcome, count),
+        )
     db.execute("DELETE FROM total WHERE events = 0")
 
 

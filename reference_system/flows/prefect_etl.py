@@ -23,22 +23,29 @@ from prefect import flow, task
 
 from reference_system import delta_upkeep
 from reference_system.clock import SimulatedClock
-from reference_system.errors import StateError
+from reference_system.errors import ServiceError, StateError
 from reference_system.features import feast_store
 from reference_system.features.duckdb_history import feature_rows
 from reference_system.features.duckdb_snapshot import states
 from reference_system.features.feast_objects import join_key, state_name
 from reference_system.features.feature_tables import write_days, write_snapshot
-from reference_system.flows.prefect_steps import say, step
+from reference_system.flows.old_days import drop_old_days, first_kept
+from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.paths import StatePaths
 from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings, load_settings
-from reference_system.use_cases import TOPICS, VIEWS
+from reference_system.use_cases import TOPICS, USE_CASES, VIEWS, VIEWS_OF
 from reference_system.windows import WindowedView
 
 _ONE_DAY = timedelta(days=1)
 # Days that are computed at once: bounds memory, and each piece reads the windows' horizon once more.
 _PIECE = timedelta(days=45)
+# Ratings are kept for ever.
+_LONGEST_WINDOW = timedelta(
+    microseconds=max(
+        view.horizon_micros for use_case in USE_CASES for view in VIEWS_OF[use_case] if isinstance(view, WindowedView)
+    )
+)
 # Real seconds after which what happened is in the lake: ingestion appends about every five.
 _SETTLE_SECONDS = 10.0
 
@@ -57,6 +64,7 @@ class EtlSummary(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     days: int
     compacted_files: int
+    dropped_rows: int
     rows: dict[str, int]
     states: dict[str, int]
 
@@ -77,6 +85,7 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
     with _one_at_a_time(paths.feature_tables / "etl.lock"):
         now = SimulatedClock(paths.clock).now()
         first, last = _span(settings, paths, start, end, now)
+        old = step(drop_what_is_old, now)
         compacted = step(compact_lake, str(paths.lake))
         rows = {
             view.name: step(build_feature_table, view.name, first, last)
@@ -91,11 +100,25 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
         as_of=now,
         days=-((first - last) // _ONE_DAY),
         compacted_files=compacted,
+        dropped_rows=old,
         rows=rows,
         states=found,
     )
     done: dict[str, object] = msgspec.to_builtins(summary)
     return done
+
+
+@task
+def drop_what_is_old(now: datetime) -> int:
+    """Drop the days that are no longer kept; returns how many rows of the lake that were."""
+    try:
+        rows = drop_old_days(load_settings(), now)
+    except ServiceError as error:
+        warn(f"old days stay until the next run: {error}")
+        return 0
+    if rows:
+        say(f"lake: {rows} rows of old days dropped")
+    return rows
 
 
 @task
@@ -151,6 +174,12 @@ def _span(
         mark = _read_mark(paths)
         first = settings.history_start if mark is None else max(settings.history_start, mark.end - _ONE_DAY)
     first = _midnight(first)
+    kept = first_kept(settings, now)
+    if settings.history_start < kept > first - _LONGEST_WINDOW:
+        raise StateError(
+            f"the lake keeps events from {kept:%Y-%m-%d} on (WORKBOOK_KEEP_DAYS): features of {first:%Y-%m-%d} would"
+            f" lack a part of their windows, which reach back {_LONGEST_WINDOW.days} days"
+        )
     if first >= last:
         raise StateError(f"nothing to compute from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (event time)")
     return first, last

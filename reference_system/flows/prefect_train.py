@@ -23,11 +23,12 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from reference_system.clock import SimulatedClock
-from reference_system.errors import BundleRefused
+from reference_system.errors import BundleRefused, ServiceError
 from reference_system.features import feast_store
 from reference_system.flows.gate_evidence import judged, opponents_of
+from reference_system.flows.old_versions import forget_old_versions
 from reference_system.flows.prefect_etl import Mark, etl
-from reference_system.flows.prefect_steps import say, step
+from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.flows.trained_model import (
     FRESH,
     Case,
@@ -103,6 +104,7 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     case = step(read_training_set, name, split_of(name, as_of, trigger=why, until=until))
     trained = step(fit_and_evaluate, name, case, why)
     summary = step(register_and_decide, trained)
+    step(forget_what_is_old, name)
     done: dict[str, object] = msgspec.to_builtins(summary)
     return done
 
@@ -171,6 +173,19 @@ def register_and_decide(trained: Trained) -> TrainSummary:
     )
 
 
+@task
+def forget_what_is_old(use_case: UseCase) -> list[str]:
+    """Forget versions that have no part to play any more; returns which."""
+    try:
+        gone = forget_old_versions(load_settings(), use_case)
+    except ServiceError as error:
+        warn(f"{use_case}: old versions stay until the next training: {error}")
+        return []
+    if gone:
+        say(f"{use_case}: forgot the versions {', '.join(gone)}")
+    return gone
+
+
 def _act(settings: Settings, verdict: gate.Verdict, trained: Trained, version: str, previous: str | None) -> str:
     """Write the gate's answer down, and let it take effect."""
     root = StatePaths(settings.state_dir).bundles
@@ -220,7 +235,8 @@ def _champion(use_case: UseCase, version: str, inputs: tuple[str, ...], root: Pa
 def _rolled_back(root: Path, use_case: UseCase) -> list[Manifest]:
     """The manifests of versions that were rolled back; a bundle that is not here any more cannot come again."""
     found = []
-    for version in sorted(promoting.rolled_back(root, use_case)):
+    back = promoting.rolled_back(root, use_case)
+    for version in sorted(one for one in back if version_folder(root, use_case, one).exists()):
         try:
             found.append(read_manifest(version_folder(root, use_case, version)))
         except BundleRefused as error:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from reference_system.delta_upkeep import Dropped
 from reference_system.events import Topic
 from reference_system.features.stream_verdicts import Outcome
 from reference_system.proofs.duckdb_recount import Duck, Span, fields_of
 from reference_system.proofs.ledger_report import EXAMPLES, Problem, TopicLedger, problem
+from reference_system.windows import micros
 
 # A state can be made anew from the topics; a lake or a log that lost something cannot.
 REBUILD = "workbook state rebuild"
@@ -23,6 +25,7 @@ _LIST = "workbook dead-letter list"
 _MISSING = """
     SELECT place(v.id, v.part, v."off") FROM verdict v JOIN span USING (part) LEFT JOIN lake l USING (part, "off")
     WHERE v.verdict <> 'duplicate' AND v."off" < read_to AND l.part IS NULL
+    AND NOT EXISTS (FROM aged a WHERE a.part = v.part AND a."off" = v."off")
 """
 _EXTRA = """
     SELECT place(l.id, l.part, l."off") || CASE WHEN v.part IS NOT NULL THEN ' (a duplicate)'
@@ -74,22 +77,37 @@ _DIFFERENCES = (
     ("a dead letter of a record that does not exist", _REFUSED_NOTHING, _LIST),
     ("read by the state and not held by the broker", _GAPS, _CLEAN),
 )
-# Of records that retention removed the lake and the dead letters tell; what remains were duplicates.
-_SETS = """
+# The broker still has these records, and the lake may have dropped their rows: their day is one that it dropped.
+_AGED = """
+    CREATE OR REPLACE TEMP VIEW aged AS
+    SELECT v.part, v."off", v.verdict FROM verdict v JOIN raw r USING (part, "off") JOIN span USING (part)
+    LEFT JOIN lake l USING (part, "off")
+    WHERE v.verdict <> 'duplicate' AND v."off" < read_to AND l.part IS NULL AND r.event_timestamp < {before}
+"""
+# Of records that retention removed the lake and the dead letters tell, and the lake's own count of what it dropped;
+# what remains were duplicates. Dropped rows whose records are still there are in the verdicts already.
+_GONE = """
+    SELECT part, CASE WHEN late THEN 'late' ELSE 'counted' END AS verdict, "rows" AS n FROM dropped
+    UNION ALL SELECT part, verdict, -count(*) FROM aged GROUP BY ALL
+"""
+_SETS = f"""
+    WITH gone AS ({_GONE})
     SELECT part, verdict, count(*) FROM (
         SELECT part, verdict FROM verdict JOIN span USING (part) WHERE "off" < read_to
         UNION ALL SELECT part, 'dead_lettered' FROM dead JOIN span USING (part) WHERE "off" < read_to
         UNION ALL SELECT part, CASE WHEN late THEN 'late' ELSE 'counted' END FROM removed
     ) GROUP BY ALL
+    UNION ALL SELECT part, verdict, sum(n)::BIGINT FROM gone GROUP BY ALL HAVING sum(n) <> 0
     UNION ALL
     SELECT part, 'duplicate', least(read_from, read_to) - (SELECT count(*) FROM removed r WHERE r.part = span.part)
         - (SELECT count(*) FROM dead d WHERE d.part = span.part AND d."off" < least(read_from, read_to))
+        - (SELECT coalesce(sum(n), 0)::BIGINT FROM gone g WHERE g.part = span.part)
     FROM span WHERE read_from > 0
 """
 
 
 def topic_ledger(
-    duck: Duck, topic: Topic, spans: Sequence[Span], totals: Mapping[tuple[int, str], int]
+    duck: Duck, topic: Topic, spans: Sequence[Span], totals: Mapping[tuple[int, str], int], dropped: Dropped
 ) -> tuple[TopicLedger, list[Problem]]:
     """The topic's line and its problems.
 
@@ -98,8 +116,10 @@ def topic_ledger(
         topic: whose they are.
         spans: its partitions.
         totals: (task, outcome) → events, as the tasks say.
+        dropped: what the lake dropped of old days.
     """
     _name_tables(duck, topic)
+    duck.execute(_AGED.format(before=micros(dropped.before)))
     differs = " OR ".join(f'l."{name}" IS DISTINCT FROM r."{name}"' for name in fields_of(topic))
     found = {
         kind: _found(duck, topic, kind, query.replace("differs", differs), then) for kind, query, then in _DIFFERENCES
@@ -124,6 +144,7 @@ def topic_ledger(
         double=sum(each.count for each in found[_TWICE]),
         waiting=sum(max(span.log_end - span.read_to, 0) for span in spans),
         removed=sum(min(span.read_from, span.read_to) for span in spans),
+        dropped=sum(dropped.rows.values()),
     )
     return line, problems
 
@@ -133,6 +154,7 @@ def _name_tables(duck: Duck, topic: Topic) -> None:
     for kind in ("raw", "lake", "verdict", "dead"):
         identity = f', "{topic.event_id}" AS id' if kind in ("raw", "lake") else ""
         duck.execute(f'CREATE OR REPLACE TEMP VIEW {kind} AS SELECT *{identity} FROM "{kind}_{topic.name}"')
+    duck.execute(f'CREATE OR REPLACE TEMP VIEW dropped AS FROM "dropped_{topic.name}"')
     duck.execute("""
         CREATE OR REPLACE TEMP VIEW removed AS
         SELECT DISTINCT part, "off", late FROM lake JOIN span USING (part) WHERE "off" < least(read_from, read_to)

@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 
 from reference_system import delta_lake
+from reference_system.delta_upkeep import Dropped
 from reference_system.errors import StateError
 from reference_system.events import Topic
 from reference_system.features.kafka_keys import partition_of
@@ -115,6 +116,20 @@ def load_lake(duck: Duck, lake: Path, topic: Topic, needed: Iterable[str]) -> No
         f" {chosen} FROM source WHERE kafka_partition >= 0"
     )
     duck.unregister("source")
+
+
+def load_dropped(duck: Duck, topic: Topic, dropped: Dropped) -> None:
+    """Make `dropped_…`: how many rows of each partition the lake has dropped, with the day before which they were."""
+    columns = list(zip(*((part, late, rows) for (part, late), rows in dropped.rows.items()), strict=True)) or [
+        (),
+        (),
+        (),
+    ]
+    kinds = (pa.int32(), pa.bool_(), pa.int64())
+    arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+    duck.register("counts", pa.table(arrays, names=["part", "late", "rows"]))
+    duck.execute(f'CREATE TEMP TABLE "dropped_{topic.name}" AS FROM counts')
+    duck.unregister("counts")
 
 
 def judge(duck: Duck, topic: Topic, spans: Sequence[Span]) -> None:

@@ -14,10 +14,11 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reference_system import delta_lake
+from reference_system import delta_lake, delta_upkeep
 from reference_system.duckdb_connection import connection
 from reference_system.errors import StateError
 from reference_system.events import Topic
+from reference_system.features.stream_rows import topics_of
 from reference_system.features.stream_snapshot import TaskSnapshot, digest, snapshot, task_file, task_files
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.paths import StatePaths
@@ -31,6 +32,7 @@ from reference_system.proofs.ledger_states import Comparison, compare_online, co
 from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS, VIEWS
+from reference_system.windows import micros
 
 Progress = Callable[[float, str], None]
 
@@ -88,6 +90,7 @@ class _Audit:
     tasks: Sequence[TaskSnapshot]
     progress: Progress
     problems: list[Problem] = field(default_factory=list)
+    kept_from: dict[str, int] = field(default_factory=dict)  # of each topic the first moment that the lake keeps
 
     def topics(self) -> list[TopicLedger]:
         """The line of each topic."""
@@ -106,8 +109,12 @@ class _Audit:
                 self.progress(_READ * (done + count) / total, f"{topic.name}: {count:,} records")
             done += count
             recount.load_lake(self.duck, lake, topic, state_recount.needed_fields(VIEWS, topic))
+            dropped = delta_upkeep.dropped(lake, topic)
+            recount.load_dropped(self.duck, topic, dropped)
+            self.kept_from[topic.name] = micros(dropped.before)
             recount.judge(self.duck, topic, spans[topic.name])
-            line, found = topic_ledger(self.duck, topic, spans[topic.name], _totals(self.tasks, topic))
+            totals = _totals(self.tasks, topic)
+            line, found = topic_ledger(self.duck, topic, spans[topic.name], totals, dropped)
             lines.append(line)
             self.problems += found
         return lines
@@ -119,11 +126,12 @@ class _Audit:
         whole = Comparison()
         for place, view in enumerate(VIEWS):
             self.progress(_READ + (_STATES - _READ) * place / len(VIEWS), f"states of {view.name}")
+            kept_from = max(self.kept_from[topic] for topic in topics_of(view))
             found = Comparison()
             for task, expected in state_recount.expected_states(self.duck, view, self.settings.kafka_partitions):
                 path = task_file(self.copies, task)
                 if path.exists():
-                    found.add(compare_view(path, view, expected))
+                    found.add(compare_view(path, view, expected, kept_from=kept_from))
             self.problems += found.problems(view.name)
             whole.add(found)
         self.progress(_STATES, "online store")
@@ -134,6 +142,7 @@ class _Audit:
             different=len(whole.different),
             missing=len(whole.missing),
             extra=len(whole.extra),
+            aged=whole.aged,
             online_compared=online.compared,
             online_different=len(online.different),
             online_in_flight=online.in_flight,

@@ -28,6 +28,7 @@ class TopicLedger(msgspec.Struct, frozen=True, kw_only=True):
     double: int  # rows of the lake whose record has another row
     waiting: int  # records behind those offsets: not read yet
     removed: int  # records that retention removed from the broker: not recounted, only their lake rows are
+    dropped: int  # rows of old days that the lake dropped: of these only its counts are compared with the totals
 
 
 class StateLedger(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +38,7 @@ class StateLedger(msgspec.Struct, frozen=True, kw_only=True):
     different: int
     missing: int
     extra: int
+    aged: int  # states with rows of days that the lake dropped: not recounted
     online_compared: int
     online_different: int
     online_in_flight: int  # states that were being pushed while the ledger looked, or that the next start pushes

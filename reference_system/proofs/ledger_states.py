@@ -16,11 +16,14 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
+import msgspec
+
+from reference_system.events import EARLIEST
 from reference_system.features.stream_snapshot import task_file, task_files
 from reference_system.paths import StatePaths
 from reference_system.proofs.ledger_report import Problem, problem
 from reference_system.use_cases import VIEWS
-from reference_system.windows import View, WindowedView, unpack_tail
+from reference_system.windows import MICROS_PER_DAY, RecentItems, View, WindowedView, micros, unpack_tail
 
 _REBUILD = "workbook state rebuild"
 _CHUNK = 400
@@ -44,6 +47,7 @@ class Comparison:
     different: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     extra: list[str] = field(default_factory=list)
+    aged: int = 0  # of days that the lake dropped
 
     def add(self, other: Comparison) -> None:
         """Take in another comparison."""
@@ -51,6 +55,7 @@ class Comparison:
         self.different += other.different
         self.missing += other.missing
         self.extra += other.extra
+        self.aged += other.aged
 
     def problems(self, view: str) -> list[Problem]:
         """What differs, by kind."""
@@ -61,8 +66,13 @@ class Comparison:
         ]
 
 
-def compare_view(path: Path, view: View, expected: Sequence[Expected]) -> Comparison:
-    """A task's states of a view against those that it must have, which are ordered by key."""
+def compare_view(
+    path: Path, view: View, expected: Sequence[Expected], *, kept_from: int = micros(EARLIEST)
+) -> Comparison:
+    """A task's states of a view against those that it must have, which are ordered by key.
+
+    A state with rows from before `kept_from` (microseconds) is not compared: the lake has dropped them.
+    """
     found = Comparison()
     with closing(sqlite3.connect(path)) as db:
         stored: Iterator[Expected] = db.execute(
@@ -71,7 +81,11 @@ def compare_view(path: Path, view: View, expected: Sequence[Expected]) -> Compar
         wanted = iter(expected)
         mine, due = next(stored, None), next(wanted, None)
         while mine is not None or due is not None:
-            if due is None or (mine is not None and mine[0].encode() < due[0].encode()):
+            if mine is not None and _is_aged(view, mine[2], kept_from):
+                found.aged += 1
+                due = next(wanted, None) if due is not None and due[0] == mine[0] else due
+                mine = next(stored, None)
+            elif due is None or (mine is not None and mine[0].encode() < due[0].encode()):
                 found.extra.append(mine[0] if mine else "")
                 mine = next(stored, None)
             elif mine is None or due[0].encode() < mine[0].encode():
@@ -83,6 +97,22 @@ def compare_view(path: Path, view: View, expected: Sequence[Expected]) -> Compar
                     found.different.append(_difference(view, mine, due))
                 mine, due = next(stored, None), next(wanted, None)
     return found
+
+
+def _is_aged(view: View, state: bytes, kept_from: int) -> bool:
+    """Whether the state reaches back behind the first moment that the lake keeps, or has forgotten what did."""
+    if kept_from == micros(EARLIEST):
+        return False
+    if isinstance(view, WindowedView):
+        # Behind its newest row a state keeps the horizon and a day; a row of tiles stands at the end of its tile.
+        reach = view.horizon_micros + MICROS_PER_DAY + view.tile_micros
+        try:
+            return bool(unpack_tail(view, state).times[-1] - reach < kept_from)
+        except ValueError:
+            return False
+    if isinstance(view, RecentItems):
+        return min(time for time, _ in msgspec.msgpack.decode(state, type=list[tuple[int, str]])) < kept_from
+    return False
 
 
 def _difference(view: View, mine: Expected, due: Expected) -> str:

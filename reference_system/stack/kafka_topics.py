@@ -108,6 +108,31 @@ def end_offsets(bootstrap: str, topics: Sequence[str]) -> dict[str, int]:
         return totals
 
 
+def delete_before(bootstrap: str, offsets: Mapping[str, Mapping[int, int]]) -> None:
+    """Delete the records of each topic's partitions below these offsets; those that are gone already do no harm.
+
+    Raises:
+        ServiceError: if the broker does not answer, or refuses.
+    """
+    wanted = {
+        TopicPartition(topic, part): offset
+        for topic, parts in offsets.items()
+        for part, offset in parts.items()
+        if offset > 0
+    }
+    if not wanted:
+        return
+    with _admin(bootstrap) as admin:
+        try:
+            first = admin.list_partition_offsets(dict.fromkeys(wanted, OffsetSpec.EARLIEST))
+            # Below its first record the broker refuses an offset as out of range.
+            ahead = {place: offset for place, offset in wanted.items() if offset > int(first[place].offset)}
+            if ahead:
+                admin.delete_records(ahead)
+        except KafkaError as error:
+            raise ServiceError(f"the broker did not delete old records: {error!r}") from error
+
+
 @contextmanager
 def _admin(bootstrap: str, *, bootstrap_seconds: float = _CONNECT_SECONDS) -> Iterator[KafkaAdminClient]:
     """A client that fails at once when nothing listens, instead of backing off."""

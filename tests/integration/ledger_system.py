@@ -9,24 +9,29 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import deltalake
 import msgspec
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
+from kafka.structs import TopicPartition
 from local_broker import small_settings
 from prometheus_client import CollectorRegistry
 from sample_events import NOW, stream
 
+from reference_system import delta_lake
 from reference_system.clock import FixedClock
 from reference_system.events import Event, Topic, encode
 from reference_system.features.feast_store import apply, open_store, write_states
 from reference_system.features.stream_verdicts import Outcome
 from reference_system.flows.ingestion_setup import open_loop
+from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.paths import StatePaths
+from reference_system.proofs.ledger_report import LedgerReport
 from reference_system.proofs.scratch_system import Scratch, scratch_system
 from reference_system.settings import Settings
 from reference_system.stack.kafka_topics import ensure_topics
-from reference_system.use_cases import BROKER_TOPICS, TOPICS
+from reference_system.use_cases import BROKER_TOPICS, TOPICS, topic_named
 
 # Topic, key, value.
 Message = tuple[str, bytes | None, bytes | None]
@@ -99,3 +104,31 @@ def ingest(settings: Settings) -> None:
         while not loop.caught_up():
             loop.step()
         loop.finish()
+
+
+def kinds(report: LedgerReport) -> set[tuple[str, str]]:
+    return {(each.where, each.kind) for each in report.problems}
+
+
+def row_of(system: Settings, topic: str) -> dict[str, object]:
+    table = delta_lake.read(StatePaths(system.state_dir).lake, topic_named(topic)).read_all()
+    return max(table.to_pylist(), key=lambda row: (row["kafka_partition"], row["kafka_offset"]))
+
+
+def where(row: dict[str, object]) -> str:
+    return f"kafka_partition = {row['kafka_partition']} AND kafka_offset = {row['kafka_offset']}"
+
+
+def table_of(system: Settings, topic: str) -> deltalake.DeltaTable:
+    return deltalake.DeltaTable(StatePaths(system.state_dir).lake / topic)
+
+
+def end_of(bootstrap: str, topic: str, partition: int) -> int:
+    with TopicLog(bootstrap) as log:
+        return log.extent(topic)[partition][1]
+
+
+def remove_until(bootstrap: str, offsets: dict[tuple[str, int], int]) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    admin.delete_records({TopicPartition(*place): offset for place, offset in offsets.items()})
+    admin.close()

@@ -11,13 +11,23 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
-import deltalake
 import msgspec
 import pyarrow as pa
 import pytest
-from kafka.admin import KafkaAdminClient
-from kafka.structs import TopicPartition
-from ledger_system import emptied, ingest, message, mixed, own_broker, produce
+from ledger_system import (
+    emptied,
+    end_of,
+    ingest,
+    kinds,
+    message,
+    mixed,
+    own_broker,
+    produce,
+    remove_until,
+    row_of,
+    table_of,
+    where,
+)
 from local_broker import free_port_offset
 from sample_events import TOPIC_NAMES, example, stream
 from typer.testing import CliRunner
@@ -81,10 +91,6 @@ def lay_history(scratch: Scratch) -> None:
         delta_lake.append(scratch.paths.lake, topic, rows, versions={})
 
 
-def kinds(report: LedgerReport) -> set[tuple[str, str]]:
-    return {(each.where, each.kind) for each in report.problems}
-
-
 def test_the_ledger_of_a_whole_system_holds(system: Settings):
     report = verify(system)
     assert report.problems == []
@@ -108,19 +114,6 @@ def test_nothing_of_the_system_is_changed_and_nothing_is_left_behind(system: Set
     before = files()
     verify(system)
     assert files() == before
-
-
-def row_of(system: Settings, topic: str) -> dict[str, object]:
-    table = delta_lake.read(StatePaths(system.state_dir).lake, topic_named(topic)).read_all()
-    return max(table.to_pylist(), key=lambda row: (row["kafka_partition"], row["kafka_offset"]))
-
-
-def where(row: dict[str, object]) -> str:
-    return f"kafka_partition = {row['kafka_partition']} AND kafka_offset = {row['kafka_offset']}"
-
-
-def table_of(system: Settings, topic: str) -> deltalake.DeltaTable:
-    return deltalake.DeltaTable(StatePaths(system.state_dir).lake / topic)
 
 
 def delete_row(system: Settings) -> str:
@@ -399,17 +392,6 @@ def test_a_dead_letter_that_is_missing_forged_or_of_no_record_is_named(fresh: Se
     headers = [("topic", b"videos"), ("partition", b"0"), ("offset", b"5"), ("error", b"invented")]
     produce(bootstrap, [("videos.dead-letter", b"k", b"v")], headers=headers)
     assert ("videos", "a dead letter of a record that does not exist") in kinds(verify(settings))
-
-
-def end_of(bootstrap: str, topic: str, partition: int) -> int:
-    with TopicLog(bootstrap) as log:
-        return log.extent(topic)[partition][1]
-
-
-def remove_until(bootstrap: str, offsets: dict[tuple[str, int], int]) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
-    admin.delete_records({TopicPartition(*place): offset for place, offset in offsets.items()})
-    admin.close()
 
 
 def test_what_retention_removed_is_judged_by_the_lake(fresh: Settings):
