@@ -29,6 +29,7 @@ from reference_system.feedback.duckdb_labels import (
 )
 from reference_system.flows.model_history import champion_before, log_alarms, log_retraining, logged_alarms, past_of
 from reference_system.flows.monitored_events import watch_events
+from reference_system.flows.old_days import first_kept
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
@@ -276,13 +277,14 @@ def _model(settings: Settings, use_case: str, version: str, signature: tuple[str
 
 
 def _scene(settings: Settings, as_of: datetime) -> Scene:
-    paths = StatePaths(settings.state_dir)
+    paths, kept = StatePaths(settings.state_dir), first_kept(settings, as_of)
     return Scene(
         lake=paths.lake,
         feature_tables=paths.feature_tables,
         as_of=as_of,
         history_start=settings.history_start,
         live_start=settings.history_start + timedelta(days=settings.history_days),
+        kept_from=kept if kept > settings.history_start else None,
     )
 
 

@@ -74,7 +74,7 @@ def watch_fraud(
         recent = dict.fromkeys(recent, nothing(reason if covered else _NO_ANSWERS))
     about = (
         "The model's inputs as they were served, against the feature tables of the weeks that "
-        + (f"champion {champion.version} learned from" if champion else "came before (no champion yet)")
+        + _which_weeks(scene, champion)
         + "; the score against the champion's scores on those rows."
     )
     group = ColumnGroup(
@@ -122,6 +122,14 @@ def _skew(scene: Scene, answers: Answers) -> dict[str, float]:
     one, two = answers.inputs[here], inputs[there]
     apart = np.abs(one - two) > _SAME * np.maximum(1.0, np.abs(two))
     return {name: float(apart[:, column].mean()) for column, name in enumerate(INPUTS)}
+
+
+def _which_weeks(scene: Scene, champion: Champion | None) -> str:
+    if champion is None:
+        return "came before (no champion yet)"
+    if champion.learned_until < scene.oldest_end:
+        return f"are the oldest kept (those that champion {champion.version} learned from are gone)"
+    return f"champion {champion.version} learned from"
 
 
 def _payments_as_they_happened(scene: Scene, window: Window) -> tuple[ColumnDrift, ...]:

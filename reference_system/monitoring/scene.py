@@ -42,13 +42,17 @@ class Champion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scene:
-    """Where and when. `live_start` is the end of the generated history: from then on models chose and answered."""
+    """Where and when. `live_start` is the end of the generated history: from then on models chose and answered.
+
+    `kept_from` is the first moment of which the lake still has everything, where that is not the whole history.
+    """
 
     lake: Path
     feature_tables: Path
     as_of: datetime
     history_start: datetime
     live_start: datetime
+    kept_from: datetime | None = None
 
     def days_ago(self, days: int) -> datetime:
         """The same time of day, so many days earlier."""
@@ -60,10 +64,21 @@ class Scene:
         return blocks
 
     def weeks_before(self, moment: datetime) -> Window:
-        """The last four whole weeks before `moment` and before this week, aligned so that days have like days."""
+        """The last four whole weeks before `moment` and before this week, aligned so that days have like days.
+
+        Where those are not kept any more it is the oldest four weeks that are.
+        """
+        moment = max(moment, self.oldest_end)
         weeks = max(1, -((moment - self.as_of) // (_WEEK * _ONE_DAY)))
         start = self.days_ago(weeks * _WEEK + REFERENCE_DAYS)
         return Window(start=max(start, self.history_start), end=max(self.days_ago(weeks * _WEEK), self.history_start))
+
+    @property
+    def oldest_end(self) -> datetime:
+        """The earliest moment before which four whole weeks are still kept."""
+        if self.kept_from is None:
+            return self.history_start
+        return self.kept_from + (REFERENCE_DAYS + _WEEK) * _ONE_DAY
 
     def sample(self, times: Micros, values: Values, *, since: datetime, empty: str) -> Sample:
         """The values from `since` on, as a sample."""

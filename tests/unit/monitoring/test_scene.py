@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,6 +37,15 @@ def test_the_reference_does_not_begin_before_the_history():
     assert (window.start, window.end) == (SCENE.history_start, NOW - 91 * DAY)
     window = SCENE.weeks_before(NOW - 200 * DAY)
     assert window.start == window.end == SCENE.history_start
+
+
+@pytest.mark.parametrize("days_ago", [60, 90, 1_000])
+def test_the_reference_of_an_old_champion_is_the_oldest_weeks_that_are_kept(days_ago):
+    scene = replace(SCENE, history_start=NOW - 500 * DAY, kept_from=NOW - 80 * DAY)
+    window = scene.weeks_before(NOW - days_ago * DAY)
+    assert window.end - window.start == REFERENCE_DAYS * DAY
+    assert scene.kept_from <= window.start < scene.kept_from + 14 * DAY
+    assert scene.weeks_before(NOW - 22 * DAY) == SCENE.weeks_before(NOW - 22 * DAY)
 
 
 def test_rows_of_windows_that_were_still_filling_are_left_out():
