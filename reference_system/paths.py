@@ -119,6 +119,11 @@ class StatePaths:
         return self.root / "bench"
 
     @property
+    def disk_sizes(self) -> Path:
+        """What the state took at earlier moments (see `stack/disk_use.py`)."""
+        return self.root / "disk.json"
+
+    @property
     def scratch(self) -> Path:
         """Systems that a proof makes for itself and removes, one folder each."""
         return self.root / "scratch"

@@ -94,6 +94,10 @@ class Settings(BaseSettings):
         description="Days of event time that are kept, those of the generated history at least; older ones go.",
     )
 
+    least_free_mb: int = Field(
+        1_000, ge=0, description="MB that must be free on the disk of the state; with less the world stands still."
+    )
+
     ready_seconds: float = Field(90.0, gt=0, description="Deadline for a service to become healthy.")
 
     @field_validator("history_start")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import signal
+from functools import partial
 from threading import Event as Flag
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import typer
 
@@ -21,6 +22,7 @@ def main(settings: Settings) -> None:
     """Be the world until somebody asks to stop."""
     from reference_system.paths import StatePaths
     from reference_system.process_metrics import serve_metrics
+    from reference_system.stack.disk_use import lack_of_room
     from reference_system.use_cases import EVENT_TOPICS
     from reference_system.windows import moment_of
     from reference_system.world.checkpoint import restore
@@ -43,12 +45,23 @@ def main(settings: Settings) -> None:
             settings=settings, world=world, released=released, publisher=publisher, serving=serving, metrics=metrics
         )
         typer.echo(f"the world goes on at {moment_of(released):%Y-%m-%d %H:%M} UTC, {settings.speed:g} x")
-        run(live, stop)
+        run(live, stop, room=partial(lack_of_room, settings.state_dir, least_free_mb=settings.least_free_mb))
     typer.echo(f"stopped: everything up to {moment_of(live.released):%Y-%m-%d %H:%M} UTC is published")
 
 
-def run(live: LiveWorld, stop: Flag) -> None:
-    """Tick until somebody asks to stop; then let the clock stand still."""
+class Room(Protocol):
+    """Whether there is room on the disk."""
+
+    def __call__(self, *, stands: bool) -> str | None:
+        """Why not; `stands` says whether the world stands because of it."""
+        ...
+
+
+def run(live: LiveWorld, stop: Flag, *, room: Room = lambda *, stands: None) -> None:  # noqa: ARG005 - no bound
+    """Tick until somebody asks to stop; then let the clock stand still.
+
+    Where there is no room on the disk nothing is produced and the clock stands still, until there is.
+    """
     from reference_system.process_metrics import beat
 
     def keep_on(problem: str) -> bool:
@@ -59,9 +72,26 @@ def run(live: LiveWorld, stop: Flag) -> None:
 
     live.start_clock()
     while not stop.is_set():
+        if (problem := room(stands=False)) is not None:
+            _stand_still(live, stop, room, problem)
+            continue
         began = monotonic()
         if not live.tick(keep_on):
             break
         beat()
         stop.wait(max(TICK_SECONDS - (monotonic() - began), 0.0))
     live.stop_clock()
+
+
+def _stand_still(live: LiveWorld, stop: Flag, room: Room, problem: str) -> None:
+    """Wait for room on the disk; everybody else goes on."""
+    from reference_system.process_metrics import beat
+
+    live.stop_clock()
+    typer.echo(problem, err=True)
+    while not stop.wait(_RETRY_SECONDS):
+        beat()
+        if room(stands=True) is None:
+            typer.echo("there is room on the disk again: the world goes on", err=True)
+            live.start_clock()
+            return

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from reference_system.settings import Settings
+    from reference_system.stack.disk_use import DiskUse
     from reference_system.stack.status_report import ServiceStatus, StatusReport
 
 app = typer.Typer()
@@ -20,7 +21,7 @@ _COLOURS = {"healthy": "green", "starting": "yellow", "restarting": "yellow"}
 
 @app.command("status")
 def status(*, json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Show services, the simulated clock, the ledger and freshness. Exit code 3 unless all are healthy."""
+    """Show services, the simulated clock, the ledger, freshness and the disk. Exit code 3 unless all are healthy."""
     import msgspec
 
     from reference_system.settings import load_settings
@@ -33,6 +34,7 @@ def status(*, json: Annotated[bool, typer.Option("--json", help="For programs.")
     else:
         print_services(settings, report.services)
         _print_figures(report)
+        _print_disk(report.disk)
         if any(service.state == ORPHANED for service in report.services):
             typer.echo("\nthe supervisor is gone, its processes are not; run `make up`", err=True)
     if not report.all_healthy:
@@ -62,6 +64,17 @@ def print_services(settings: Settings, states: Sequence[ServiceStatus]) -> None:
             look_at[state.name],
         )
     print_table(table)
+
+
+def _print_disk(disk: DiskUse) -> None:
+    typer.echo(f"{'disk (MB)':20} {disk.total_mb:,.0f} in {disk.files:,} files: {disk.largest}")
+    if disk.month_mb is not None:
+        typer.echo(f"{'':20} {disk.month_mb:+,.0f} in a simulated month")
+    typer.echo(f"{'':20} {disk.free_mb:,.0f} free")
+    if disk.problem is not None:
+        typer.secho(
+            f"\n{disk.problem}; largest: {disk.largest}; `make clean` removes it all", fg=typer.colors.RED, err=True
+        )
 
 
 def _print_figures(report: StatusReport) -> None:

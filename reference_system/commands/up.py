@@ -199,6 +199,7 @@ def _stoppable() -> Iterator[None]:
 def _print_table(settings: Settings, *, seconds: float) -> None:
     from reference_system.commands.status import print_services
     from reference_system.paths import StatePaths
+    from reference_system.stack.disk_use import lack_of_room
     from reference_system.stack.status_report import service_states
 
     states = service_states(settings)
@@ -206,4 +207,7 @@ def _print_table(settings: Settings, *, seconds: float) -> None:
     print_services(settings, states)
     memory = sum(state.rss_mb or 0 for state in states)
     typer.echo(f"\nup in {seconds:.0f} s; {memory:.0f} MB resident; logs in {StatePaths(settings.state_dir).logs}")
+    problem = lack_of_room(settings.state_dir, least_free_mb=settings.least_free_mb)
+    if problem is not None:
+        typer.secho(f"{problem}; `workbook status` shows what is largest", fg=typer.colors.RED, err=True)
     typer.echo("next: `workbook status`, `workbook logs NAME -f`, `workbook scenario list`, `make load`, `make down`")

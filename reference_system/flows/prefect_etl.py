@@ -34,6 +34,7 @@ from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.paths import StatePaths
 from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings, load_settings
+from reference_system.stack.disk_use import remember_size
 from reference_system.use_cases import TOPICS, USE_CASES, VIEWS, VIEWS_OF
 from reference_system.windows import WindowedView
 
@@ -94,6 +95,7 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
         }
         found = step(materialize_states, first, now)
         _advance(paths, settings, first, last)
+        remember_size(settings.state_dir, now)
     summary = EtlSummary(
         start=first,
         end=last,

@@ -18,6 +18,7 @@ import psutil
 from reference_system.errors import SetupError, WorkbookError
 from reference_system.paths import PROJECT_ROOT
 from reference_system.settings import PORT_NAMES, Settings
+from reference_system.stack.disk_use import disk_use
 from reference_system.stack.environment import HIDES_LEAKS, TELEMETRY_SWITCHES
 from reference_system.stack.ports import mend_ports, taken_ports
 from reference_system.stack.processes import marked_processes
@@ -54,7 +55,7 @@ def machine_checks(settings: Settings) -> list[Check]:
         check_python,
         check_architecture,
         lambda: check_memory(running=running),
-        lambda: check_disk(settings.state_dir),
+        lambda: check_disk(settings.state_dir, needed_gb=_needed_disk(settings, running=running)),
         lambda: check_ports(settings),
         check_lock,
         check_jars,
@@ -100,17 +101,23 @@ def check_memory(*, running: bool) -> Check:
     )
 
 
-def check_disk(state_dir: Path) -> Check:
-    """There is room for the state."""
+def _needed_disk(settings: Settings, *, running: bool) -> float:
+    """A system that runs has its state already: it needs what the world leaves free."""
+    return settings.least_free_mb / 1_000 if running else NEEDED_DISK_GB
+
+
+def check_disk(state_dir: Path, *, needed_gb: float = NEEDED_DISK_GB) -> Check:
+    """There is room for the state, or for it to go on."""
     place = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     free = shutil.disk_usage(place).free / _GB
-    ok = free >= NEEDED_DISK_GB
-    return Check(
-        name="disk",
-        ok=ok,
-        detail=f"{free:.1f} GB free at {place}; {NEEDED_DISK_GB:.0f} GB are needed",
-        mend=None if ok else "WORKBOOK_STATE_DIR=/path/on/a/larger/disk make up",
-    )
+    ok = free >= needed_gb
+    detail = f"{free:.1f} GB free at {place}; {needed_gb:g} GB are needed"
+    if ok:
+        return Check(name="disk", ok=True, detail=detail)
+    held = disk_use(state_dir, least_free_mb=0)
+    if not held.total_mb:
+        return Check(name="disk", ok=False, detail=detail, mend="WORKBOOK_STATE_DIR=/path/on/a/larger/disk make up")
+    return Check(name="disk", ok=False, detail=f"{detail}; the state's largest: {held.largest}", mend="make clean")
 
 
 def require_disk(state_dir: Path) -> None:

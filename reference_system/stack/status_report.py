@@ -13,6 +13,7 @@ import msgspec
 from reference_system.clock import SimulatedClock
 from reference_system.errors import StateError, WorkbookError
 from reference_system.paths import StatePaths
+from reference_system.stack.disk_use import DiskUse, disk_use
 from reference_system.stack.metrics_page import read_metrics
 from reference_system.stack.processes import marked_processes, resident_mb
 from reference_system.stack.services import services
@@ -64,6 +65,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     clock: str | None
     events: EventCounts
     freshness_ms: Freshness
+    disk: DiskUse
 
     @property
     def all_healthy(self) -> bool:
@@ -77,7 +79,13 @@ def status_report(settings: Settings) -> StatusReport:
     events, freshness = _ingestion_figures(settings)
     if any(service.name == "kafka" and service.state == HEALTHY for service in found):
         events = msgspec.structs.replace(events, acknowledged=_acknowledged(settings))
-    return StatusReport(services=found, clock=_event_time(settings), events=events, freshness_ms=freshness)
+    return StatusReport(
+        services=found,
+        clock=_event_time(settings),
+        events=events,
+        freshness_ms=freshness,
+        disk=disk_use(settings.state_dir, least_free_mb=settings.least_free_mb),
+    )
 
 
 def service_states(settings: Settings) -> list[ServiceStatus]:
