@@ -26,6 +26,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system import reported_rows
+from reference_system.reported_rows import Once
 from reference_system.window_sums import Plan, WindowSum, of_arrays, of_bytes, plan_of
 
 MICROS_PER_SECOND = 1_000_000
@@ -63,6 +65,7 @@ class Rows:
     entity: str  # the field with the entity's key
     explode: bool = False  # the field is a list: one row for each of its elements
     known_within_days: float | None = None  # rows from labels: used only if created that soon after the event
+    once: Once | None = None  # many events may say the same, and others take it back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,15 +115,27 @@ class WindowedView:
     tile: timedelta | None = None
 
     def __post_init__(self) -> None:
-        """Refuse windows that end inside a tile: values would change between two tile ends."""
+        """Refuse windows that end inside a tile: values would change between two tile ends.
+
+        Rows that count once must be alike, whichever event reports the fact, and keep their own moments.
+        """
         edges = [edge for window in self.windows for edge in (window.width_micros, window.delay_micros)]
         if self.tile_micros and any(edge % self.tile_micros for edge in edges):
             raise ValueError(f"{self.name}: widths and delays must be whole tiles of {self.tile}")
+        once = [rows for rows in self.rows if rows.once is not None]
+        unlike = any(rows.explode or any(isinstance(v, str | Is) for _, v in rows.values) for rows in once)
+        if unlike or len(once) > 1 or (once and self.tile_micros):
+            raise ValueError(f"{self.name}: only one kind of rows counts once, of constants, in a view without tiles")
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of a row's values, sorted: the column order of a `Tail`."""
         return tuple(sorted({name for rows in self.rows for name, _ in rows.values}))
+
+    @cached_property
+    def once(self) -> Rows | None:
+        """The rows that count once, if there are such."""
+        return next((rows for rows in self.rows if rows.once is not None), None)
 
     @cached_property
     def features(self) -> tuple[str, ...]:
@@ -196,14 +211,14 @@ def empty_tail(view: WindowedView) -> Tail:
 
 
 def unpack_tail(view: WindowedView, data: bytes | None) -> Tail:
-    """The inverse of `Tail.pack`; `None` or no bytes give an empty tail.
+    """The inverse of `Tail.pack`, whatever a state remembers besides; `None` or no bytes give an empty tail.
 
     Raises:
         ValueError: if the bytes are not a whole number of rows of this view.
     """
     if not data:
         return empty_tail(view)
-    width = len(view.columns)
+    data, width = reported_rows.rows_of(data), len(view.columns)
     count, rest = divmod(len(data), 8 * (1 + width))
     if rest:
         raise _no_tail(view, data)
@@ -283,7 +298,7 @@ def evaluate_state(
     Raises:
         ValueError: if the bytes are not a whole number of rows of this view.
     """
-    data = state or b""
+    data = reported_rows.rows_of(state or b"")
     if len(data) % view.plan.row_bytes:
         raise _no_tail(view, data)
     return of_bytes(view.plan, data, as_of, own)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
 from reference_system.events import EARLIEST, Event, PredictionLogged, Topic
 from reference_system.use_cases import TOPICS, topic_named
-from reference_system.use_cases.fraud.events import ChargebackReported, Transaction
+from reference_system.use_cases.fraud.events import ChargebackReported, ChargebackReversed, Transaction
 from reference_system.use_cases.recommendation.events import (
     CATEGORIES,
     ExposureLogged,
@@ -34,6 +35,14 @@ _EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "chargebacks": {
         "event_timestamp": NOW - timedelta(days=3),
+        "chargeback_id": "b1",
+        "transaction_id": "x1",
+        "customer_id": "c000001",
+        "terminal_id": "t000001",
+        "created_timestamp": NOW,
+    },
+    "chargeback-reversals": {
+        "event_timestamp": NOW - timedelta(days=9),
         "chargeback_id": "b1",
         "transaction_id": "x1",
         "customer_id": "c000001",
@@ -109,6 +118,22 @@ _seconds = st.floats(0.0, 86_400.0)
 _finite = st.floats(allow_nan=False, allow_infinity=False)
 _of_every_event = {"schema_version": st.just(1), "event_timestamp": _moments}
 
+
+def _about_a_payment(record: type[Event]) -> st.SearchStrategy[Event]:
+    return st.tuples(_moments, _moments).flatmap(
+        lambda moments: st.builds(
+            record,
+            schema_version=st.just(1),
+            event_timestamp=st.just(min(moments)),
+            chargeback_id=_ids,
+            transaction_id=_ids,
+            customer_id=_ids,
+            terminal_id=_ids,
+            created_timestamp=st.just(max(moments)),
+        )
+    )
+
+
 EVENTS: dict[str, st.SearchStrategy[Event]] = {
     "transactions": st.builds(
         Transaction,
@@ -118,18 +143,8 @@ EVENTS: dict[str, st.SearchStrategy[Event]] = {
         terminal_id=_ids,
         amount=st.floats(-1e12, 1e12),
     ),
-    "chargebacks": st.tuples(_moments, _moments).flatmap(
-        lambda moments: st.builds(
-            ChargebackReported,
-            schema_version=st.just(1),
-            event_timestamp=st.just(min(moments)),
-            chargeback_id=_ids,
-            transaction_id=_ids,
-            customer_id=_ids,
-            terminal_id=_ids,
-            created_timestamp=st.just(max(moments)),
-        )
-    ),
+    "chargebacks": _about_a_payment(ChargebackReported),
+    "chargeback-reversals": _about_a_payment(ChargebackReversed),
     "videos": st.builds(
         VideoPublished,
         **_of_every_event,
@@ -206,10 +221,32 @@ def stream(seed: int, count: int, *, days: float = 10.0) -> list[tuple[Topic, Ev
     names = rng.choice(["transactions", "impressions", "watches", "chargebacks", "predictions"], count)
     names[:20] = "videos"
     seconds = np.sort(rng.uniform(0, days * 86_400, count))
-    return [
+    events = [
         (topic_named(name), _streamed(name, f"{seed}-{number}", NOW - timedelta(days=days, seconds=-float(at)), rng))
         for number, (name, at) in enumerate(zip(names.tolist(), seconds, strict=True))
     ]
+    return _disputed_again(events, np.random.default_rng([seed, 1]))
+
+
+def _disputed_again(events: list[tuple[Topic, Event]], rng: np.random.Generator) -> list[tuple[Topic, Event]]:
+    """Some chargebacks name the payment of an earlier one, and some predictions make way for a reversal."""
+    reports: list[Event] = []
+    found = []
+    for topic, event in events:
+        before = reports[int(rng.integers(len(reports)))] if reports else None
+        changed = topic, event
+        if before is not None and topic.name == "chargebacks" and rng.random() < 0.2:
+            if event.created_timestamp - before.event_timestamp < timedelta(days=7):
+                fields = {"event_timestamp": before.event_timestamp, "terminal_id": before.terminal_id}
+                again = msgspec.structs.replace(event, **fields, transaction_id=before.transaction_id)
+                changed = topic, again
+        elif before is not None and topic.name == "predictions" and rng.random() < 0.2:
+            fields = {**msgspec.structs.asdict(before), "created_timestamp": event.created_timestamp}
+            changed = topic_named("chargeback-reversals"), ChargebackReversed(**fields)
+        if topic.name == "chargebacks":
+            reports.append(changed[1])
+        found.append(changed)
+    return found
 
 
 def _name(kind: str, number: int) -> str:
@@ -230,6 +267,7 @@ def _streamed(name: str, number: str, moment: datetime, rng: np.random.Generator
         "chargebacks": {
             "event_timestamp": moment - timedelta(days=float(rng.uniform(1, 6.9))),
             "chargeback_id": f"b{number}",
+            "transaction_id": f"y{number}",
             "terminal_id": terminal,
             "created_timestamp": moment,
         },

@@ -51,6 +51,11 @@ def chargeback(number, hours, known_hours, *, customer="c1", terminal="t1"):
     }
 
 
+def reversal(number, hours, known_hours, *, customer="c1", terminal="t1"):
+    """What takes back the chargeback of the same number."""
+    return chargeback(number, hours, known_hours, customer=customer, terminal=terminal)
+
+
 def video(number, hours, *, category="kids", seconds=60.0):
     return {
         "event_timestamp": at(hours),

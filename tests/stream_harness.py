@@ -19,6 +19,7 @@ from sample_events import NOW, example, stream
 from reference_system import delta_lake
 from reference_system.events import REPARTITION_TOPIC, Event, Topic
 from reference_system.features.kafka_keys import partition_of
+from reference_system.features.stream_folds import fold
 from reference_system.features.stream_forwarding import Forwarded, decode_forwarded
 from reference_system.features.stream_rebuild import rebuild
 from reference_system.features.stream_rows import reader, topics_of
@@ -57,8 +58,15 @@ def paid(name: str, moment=NOW, **fields) -> Event:
     return example("transactions", transaction_id=name, event_timestamp=moment, **fields)
 
 
+def grow(view: WindowedView, states: dict[str, bytes], topic: str, event: Event) -> None:
+    """Fold one event into the states of the entities that it touches."""
+    if topic in topics_of(view):
+        for key, _, addition in reader(view, topic)([event], [micros(event.event_timestamp)]):
+            states[key] = fold(view, states.get(key), 0, [addition])
+
+
 def rows_of(view: WindowedView, topic: str, event: Event) -> Iterator[tuple[str, int, np.ndarray]]:
-    """What one event adds to a windowed view: (entity key, time of the row, values)."""
+    """What one event adds to a view without reports: (entity key, time of the row, values)."""
     if topic in topics_of(view):
         for key, _, (time, *values) in reader(view, topic)([event], [micros(event.event_timestamp)]):
             yield key, time, np.array(values)

@@ -129,13 +129,13 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from reference_system import delta_lake
     from reference_system.commands.table_files import with_own_types
     from reference_system.datasets import LIVE, dataset_paths, order_folder, read_manifest
     from reference_system.errors import StateError
     from reference_system.features.duckdb_inputs import events_in_order, fraud_inputs
+    from reference_system.feedback.duckdb_labels import dispute_times
     from reference_system.training.fraud_backtest import NEVER, Payments
-    from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+    from reference_system.use_cases.fraud.events import TRANSACTIONS
     from reference_system.use_cases.fraud.features import INPUTS
 
     paths = dataset_paths(settings, dataset)
@@ -149,15 +149,17 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]
     if not inputs.num_rows:
         raise StateError(f"the dataset {dataset!r} has no payments", next_command="workbook data list")
     events = events_in_order(paths.lake, TRANSACTIONS, order)
-    columns = ["transaction_id", "created_timestamp"]
-    reports = delta_lake.read(paths.lake, CHARGEBACKS, columns=columns).read_all()
-    first = reports.group_by("transaction_id").aggregate([("created_timestamp", "min")])
-    found = pc.index_in(inputs["transaction_id"].combine_chunks(), first["transaction_id"].combine_chunks())
-    reported = pc.take(first["created_timestamp_min"].cast(pa.int64()).combine_chunks(), found)
+    disputes = dispute_times(paths.lake).combine_chunks()
+    found = pc.index_in(inputs["transaction_id"].combine_chunks(), disputes["transaction_id"].combine_chunks())
+    reported, withdrawn = (
+        pc.take(disputes[name].combine_chunks(), found).fill_null(NEVER).to_numpy(zero_copy_only=False)
+        for name in ("reported", "withdrawn")
+    )
     cards = events["customer_id"].combine_chunks().dictionary_encode().indices
     return with_own_types(inputs.select(["transaction_id"]), manifest)["transaction_id"].combine_chunks(), Payments(
         inputs=np.column_stack([inputs[name].to_numpy() for name in INPUTS]).astype(np.float32),
-        reported=reported.fill_null(NEVER).to_numpy(zero_copy_only=False),
+        reported=reported,
+        withdrawn=withdrawn,
         cards=cards.cast(pa.int64()).to_numpy(),
         times=events["event_timestamp"].cast(pa.int64()).to_numpy(),
     )

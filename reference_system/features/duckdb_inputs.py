@@ -22,9 +22,9 @@ import pyarrow.dataset as ds
 from reference_system import delta_lake
 from reference_system.duckdb_connection import connection
 from reference_system.events import Topic
-from reference_system.features.duckdb_asked import features_of, sums_at, terms_of
-from reference_system.features.duckdb_history import fields_of, rows_query
-from reference_system.use_cases import topic_named
+from reference_system.features.duckdb_asked import sums_at
+from reference_system.features.duckdb_rows import register_events, rows_query
+from reference_system.features.duckdb_sums import features_of, sums_query, terms_of
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.fraud.features import INPUTS, REQUEST_INPUTS, VIEWS, request_inputs
 from reference_system.use_cases.recommendation.events import RATINGS
@@ -81,9 +81,9 @@ def features_at_events(view: WindowedView, lake: Path, events: pa.Table) -> Floa
     with connection(lake.parent, any_order=True) as duck:
         # An event that asks is a row of the view as well: tagged with its place, it stands in the timeline once.
         duck.register("own", _own_rows(view, asking, events))
-        others = _register_others(duck, view, asking, lake)
-        found = duck.sql(_query(view, others)).to_arrow_table()
-    place = found["place"].to_numpy()
+        _load_others(duck, view, asking, lake)
+        found = duck.sql(f"SELECT * EXCLUDE (entity, t) FROM ({sums_query(duck, view, 'FROM own')})").to_arrow_table()
+    place = found["ask"].to_numpy()
     for number in range(len(terms)):
         sums[place, number] = found[f"sum_{number}"].to_numpy()
     return features_of(view, sums)
@@ -114,41 +114,16 @@ def _own_rows(view: WindowedView, asking: Rows, events: pa.Table) -> pa.Table:
             columns[name] = events[value].cast(pa.float64()).to_numpy() * counted
         else:
             columns[name] = counted * value
-    return pa.table({"entity": events[view.entity], "t": _times(events), "place": np.arange(len(events)), **columns})
+    return pa.table({"entity": events[view.entity], "t": _times(events), "ask": np.arange(len(events)), **columns})
 
 
-def _register_others(duck: duckdb.DuckDBPyConnection, view: WindowedView, asking: Rows, lake: Path) -> str:
-    """SQL for the rows that do not ask; empty if there are none."""
-    others = tuple(rows for rows in view.rows if rows is not asking)
-    if not others:
-        return ""
-    for number, rows in enumerate(others):
-        events = delta_lake.read(lake, topic_named(rows.topic), columns=fields_of(rows), counted_only=True)
-        duck.register(f"events_{number}", events)
-    of_others = replace(view, rows=others, windows=())
-    values = ", ".join(f'"{name}"' if name in of_others.columns else f'0.0 AS "{name}"' for name in view.columns)
-    return f"UNION ALL SELECT entity, t, NULL AS place, {values} FROM ({rows_query(of_others)})"
-
-
-def _query(view: WindowedView, others: str) -> str:
-    terms = terms_of(view)
-    edges = sorted({(width, delay) for width, delay, _ in terms})
-    # RANGE takes both ends in; one microsecond less makes the window half-open, as `(t - delay - days, t - delay]`.
-    frames = ", ".join(
-        f"frame_{number} AS (PARTITION BY entity ORDER BY t RANGE BETWEEN {width + delay - 1} PRECEDING"
-        f" AND {delay} PRECEDING)"
-        for number, (width, delay) in enumerate(edges)
-    )
-    sums = ", ".join(
-        f'coalesce(sum("{name}") OVER frame_{edges.index((width, delay))}, 0.0) AS sum_{number}'
-        for number, (width, delay, name) in enumerate(terms)
-    )
-    values = ", ".join(f'"{name}"' for name in view.columns)
-    return f"""
-        WITH timeline AS (SELECT entity, t, place, {values} FROM own {others}),
-        summed AS (SELECT place, {sums} FROM timeline WINDOW {frames})
-        SELECT * FROM summed WHERE place IS NOT NULL
-    """
+def _load_others(duck: duckdb.DuckDBPyConnection, view: WindowedView, asking: Rows, lake: Path) -> None:
+    """Make `past`: the rows that do not ask."""
+    others = replace(view, rows=tuple(rows for rows in view.rows if rows is not asking), windows=())
+    register_events(duck, others, lake)
+    rows = rows_query(others) if others.rows else "SELECT NULL::VARCHAR AS entity, NULL::BIGINT AS t WHERE false"
+    missing = "".join(f', 0.0 AS "{name}"' for name in view.columns if name not in others.columns)
+    duck.execute(f"CREATE TEMP TABLE past AS SELECT *{missing} FROM ({rows})")
 
 
 def events_in_order(lake: Path, topic: Topic, order: Path) -> pa.Table:

@@ -24,14 +24,14 @@ import pyarrow.compute as pc
 
 from reference_system import delta_lake
 from reference_system.duckdb_connection import connection
-from reference_system.features.duckdb_history import fields_of, rows_query
+from reference_system.features.duckdb_rows import EVENT_TIME, NEVER, load_told, rows_query, sources_of
+from reference_system.reported_rows import Report, memory_of
 from reference_system.use_cases import topic_named
 from reference_system.windows import EVERYONE, MICROS_PER_DAY, Profile, RecentItems, Tail, View, WindowedView, micros
 
 State = tuple[str, int, bytes]
 # Offsets that a consumer has reached: (topic, Kafka partition) → the last offset that counts.
 Offsets = Mapping[tuple[str, int], int]
-_EVENT_TIME = "epoch_us(event_timestamp)"
 _MICRO = timedelta(microseconds=1)
 
 
@@ -90,24 +90,43 @@ def _tails(duck: duckdb.DuckDBPyConnection, view: WindowedView, events: _Events)
     # The same slack of a day as in `extend`, and one tile more, because the first tile that is read may be cut.
     slack = view.horizon_micros + MICROS_PER_DAY
     first = events.as_of - timedelta(microseconds=slack + view.tile_micros)
-    for number, rows in enumerate(view.rows):
-        events.register(duck, f"events_{number}", rows.topic, fields_of(rows), first)
+    for name, topic, fields in sources_of(view):
+        events.register(duck, name, topic, fields, first)
     known = "true" if events.offsets is not None else f"known <= {micros(events.as_of)}"
+    load_told(duck, view, only=known)
     whole = micros(first) + view.tile_micros
     # A stream forgets what is older than its entity's own newest row needs; for a moment, what that moment needs.
     newest = f"t > max(t) OVER (PARTITION BY entity) - {slack}"
-    kept = f"QUALIFY {newest}" if events.offsets is not None else f"WHERE t > {whole}"
+    kept = newest if events.offsets is not None else f"t > {whole}"
+    stands = "" if view.once is None else f" * (until = {NEVER})::DOUBLE"
+    values = ", ".join(f'"{name}"{stands} AS "{name}"' for name in view.columns)
+    # The newest event may be about something too old to be kept.
+    duck.execute(f"""
+        CREATE TEMP TABLE kept AS
+        SELECT entity, t, max(known) OVER (PARTITION BY entity) AS known, {values}
+        FROM ({rows_query(view, only=known)}) QUALIFY {kept}
+    """)
     order = ", ".join(f'"{name}"' for name in view.columns)
-    query = f"SELECT * FROM ({rows_query(view, only=known)}) {kept} ORDER BY entity, t, {order}"
-    table = duck.sql(query).to_arrow_table()
+    table = duck.sql(f"SELECT * FROM kept ORDER BY entity, t, {order}").to_arrow_table()
     times = table["t"].to_numpy()
     known_at = table["known"].to_numpy()
-    values = np.column_stack([table[name].to_numpy() for name in view.columns])
+    values_of = np.column_stack([table[name].to_numpy() for name in view.columns])
+    memories = _memories(duck) if view.once is not None else {}
     runs = pc.run_end_encode(table["entity"].combine_chunks())
     start = 0
     for key, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        yield key, int(known_at[start:end].max()), Tail(times[start:end], values[start:end]).pack()
+        rows = Tail(times[start:end], values_of[start:end]).pack()
+        yield key, int(known_at[start]), memories.get(key, b"") + rows
         start = end
+
+
+def _memories(duck: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
+    """For each entity with rows that count once what was told of these facts."""
+    reports: dict[str, set[Report]] = {}
+    told = "SELECT entity, t, fact, report, taken_back FROM told SEMI JOIN kept USING (entity, t)"
+    for entity, *report in duck.sql(told).fetchall():
+        reports.setdefault(entity, set()).add(tuple(report))
+    return {entity: memory_of(found) for entity, found in reports.items()}
 
 
 def _recent_items(duck: duckdb.DuckDBPyConnection, view: RecentItems, events: _Events) -> Iterator[State]:
@@ -116,7 +135,7 @@ def _recent_items(duck: duckdb.DuckDBPyConnection, view: RecentItems, events: _E
     key = f'"{view.entity}"' if view.entity else f"'{EVERYONE}'"
     newest = "ORDER BY t DESC, item"
     rows = duck.sql(f"""
-        WITH items AS (SELECT {key} AS key, "{view.item}" AS item, max({_EVENT_TIME}) AS t FROM events GROUP BY ALL),
+        WITH items AS (SELECT {key} AS key, "{view.item}" AS item, max({EVENT_TIME}) AS t FROM events GROUP BY ALL),
         latest AS (SELECT * FROM items QUALIFY row_number() OVER (PARTITION BY key {newest}) <= {view.length})
         SELECT key, list(t {newest}) AS times, list(item {newest}) AS items FROM latest GROUP BY key ORDER BY key
     """)
@@ -134,8 +153,8 @@ def _profiles(duck: duckdb.DuckDBPyConnection, view: Profile, events: _Events) -
         for name in view.fields
     )
     rows = duck.sql(f"""
-        SELECT "{view.entity}", {_EVENT_TIME}, {values} FROM events
-        QUALIFY row_number() OVER (PARTITION BY "{view.entity}" ORDER BY {_EVENT_TIME} DESC) = 1
+        SELECT "{view.entity}", {EVENT_TIME}, {values} FROM events
+        QUALIFY row_number() OVER (PARTITION BY "{view.entity}" ORDER BY {EVENT_TIME} DESC) = 1
         ORDER BY "{view.entity}"
     """)
     encoder = msgspec.msgpack.Encoder()

@@ -10,17 +10,19 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
 
 from reference_system.features.stream_rows import Addition
+from reference_system.reported_rows import Report, memory_of, oldest_in, opened, reports_in, standing
 from reference_system.windows import (
     MICROS_PER_DAY,
     Floats,
     Profile,
     RecentItems,
+    Tail,
     View,
     WindowedView,
     extend,
@@ -42,12 +44,67 @@ def fold(view: View, state: bytes | None, time: int, additions: list[Addition]) 
         additions: at least one, in the order of arrival.
     """
     match view:
+        case WindowedView() if view.once is not None:
+            return _fold_with_reports(view, state or b"", additions)
         case WindowedView():
             return _fold_rows(view, state or b"", additions)
         case RecentItems():
             return _fold_items(view, state, additions)
         case Profile():
             return _fold_profile(state, time, additions)
+
+
+def _fold_with_reports(view: WindowedView, state: bytes, additions: list[Addition]) -> bytes:
+    """Rows that count as often as they come first; then reports, each of which may change the row of its fact."""
+    memory, rows = opened(state)
+    told: list[Report] = [each for each in additions if isinstance(each[1], str)]
+    plain = additions if not told else [each for each in additions if not isinstance(each[1], str)]
+    if plain:
+        rows = _fold_rows(view, rows, plain)
+    if told:
+        return _tell(view, reports_in(memory), unpack_tail(view, rows), told)
+    oldest = _oldest(view, _TIME.unpack_from(rows, len(rows) // view.plan.row_bytes * 8 - 8)[0])
+    if memory and oldest_in(memory) <= oldest:
+        memory = memory_of(report for report in reports_in(memory) if report[0] > oldest)
+    return memory + rows
+
+
+def _tell(view: WindowedView, before: set[Report], tail: Tail, told: Sequence[Report]) -> bytes:
+    """The state with more reports: a row for each fact, zeros where no report of it stands.
+
+    The zeros keep the fact's moment, so a report leaves the same trace whether it was taken back before or after.
+    """
+    before = _reached(view, tail, before)
+    after = before | _reached(view, tail, told)
+    was, now = standing(before), standing(after)
+    changed = [fact for fact in now if was.get(fact) != now[fact]]
+    constants = dict(view.once.values) if view.once is not None else {}
+    row = np.array([constants.get(name, 0.0) for name in view.columns])
+    for fact in changed:
+        if fact in was:
+            tail = _without(tail, fact[0], row * was[fact])
+    values: Floats = np.array([row * now[fact] for fact in changed])
+    tail = extend(view, tail, np.array([time for time, _ in changed], np.int64), values)
+    return memory_of(_reached(view, tail, after)) + tail.pack()
+
+
+def _without(tail: Tail, time: int, row: Floats) -> Tail:
+    """The tail with one of its rows less."""
+    place = int(np.flatnonzero((tail.times == time) & (tail.values == row).all(axis=1))[0])
+    return Tail(np.delete(tail.times, place), np.delete(tail.values, place, axis=0))
+
+
+def _reached(view: WindowedView, tail: Tail, reports: Collection[Report]) -> set[Report]:
+    """The reports of facts that the tail reaches back to."""
+    if not len(tail.times):
+        return set(reports)
+    oldest = _oldest(view, int(tail.times[-1]))
+    return {report for report in reports if report[0] > oldest}
+
+
+def _oldest(view: WindowedView, newest: int) -> int:
+    """The moment after which a state has rows: one more day than the horizon, as in `extend`."""
+    return newest - view.horizon_micros - MICROS_PER_DAY
 
 
 def _fold_rows(view: WindowedView, state: bytes, additions: list[Addition]) -> bytes:
@@ -76,7 +133,7 @@ def _fold_rows(view: WindowedView, state: bytes, additions: list[Addition]) -> b
 def _splice(view: WindowedView, state: bytes, additions: Sequence[Addition], count: int, place: int) -> bytes:
     """The state of `count` rows with the additions between the rows before and after `place`, trimmed."""
     newest = additions[-1][0] if place == count else _TIME.unpack_from(state, 8 * count - 8)[0]
-    oldest = newest - view.horizon_micros - MICROS_PER_DAY
+    oldest = _oldest(view, newest)
     if additions[0][0] <= oldest:
         additions = [addition for addition in additions if addition[0] > oldest]
     cut = 0

@@ -5,12 +5,14 @@ task that owns the key.
 Invariant: an event gives the same additions in whatever batch it comes; the order within a batch is kept.
 
 An addition is a tuple that begins with a time in microseconds: `(time, *values)` for a window (in the order of
-`view.columns`), `(time, item)` for recent items, `(time, fields)` for a profile.
+`view.columns`), a `Report` for rows of a window that count once, `(time, item)` for recent items, `(time, fields)` for
+a profile.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import repeat
 from math import floor
@@ -35,6 +37,8 @@ from reference_system.windows import (
 Addition = tuple[Any, ...]
 # entity key, its place in the batch, addition
 Keyed = tuple[str, int, Addition]
+# From events of a topic and their event times (µs) to what they add to a view.
+Reader = Callable[[Sequence[Event], Sequence[int]], Iterator[Keyed]]
 
 _event_times = attrgetter("event_timestamp")
 
@@ -47,26 +51,30 @@ def microseconds(moment: datetime) -> int:
 def topics_of(view: View) -> frozenset[str]:
     """The topics whose events change the view's states."""
     if isinstance(view, WindowedView):
-        return frozenset(rows.topic for rows in view.rows)
+        return frozenset(topic for rows in view.rows for topic in _topics_of_rows(rows))
     return frozenset((view.topic,))
+
+
+def _topics_of_rows(rows: Rows) -> tuple[str, ...]:
+    return (rows.topic,) if rows.once is None else (rows.topic, rows.once.taken_back_by)
 
 
 def is_keyed_by(view: View, topic: str) -> bool:
     """Whether the view's entity is the topic's key: then the task that reads an event owns what it changes."""
     key = topic_named(topic).key
     if isinstance(view, WindowedView):
-        return all(rows.entity == key and not rows.explode for rows in view.rows if rows.topic == topic)
+        return all(rows.entity == key and not rows.explode for rows in view.rows if topic in _topics_of_rows(rows))
     return view.entity == key
 
 
-def reader(view: View, topic: str) -> Callable[[Sequence[Event], Sequence[int]], Iterator[Keyed]]:
-    """A function from events of the topic and their event times (µs) to what they add to the view."""
+def reader(view: View, topic: str) -> Reader:
+    """A function from events of the topic to what they add to the view."""
     match view:
         case WindowedView():
-            specs = [rows for rows in view.rows if rows.topic == topic]
-            if len(specs) == 1:
-                return _window_reader(view, specs[0])
-            readers = [_window_reader(view, rows) for rows in specs]
+            specs = [rows for rows in view.rows if topic in _topics_of_rows(rows)]
+            readers = [_window_reader(view, rows) if rows.once is None else _reports(rows, topic) for rows in specs]
+            if len(readers) == 1:
+                return readers[0]
             return lambda events, times: (keyed for read in readers for keyed in read(events, times))
         case RecentItems():
             keys = _keys(view.entity)
@@ -100,17 +108,14 @@ def _plain(value: Any) -> float | int | str:  # noqa: ANN401 - any field of a re
     return plain
 
 
-def _window_reader(view: WindowedView, rows: Rows) -> Callable[[Sequence[Event], Sequence[int]], Iterator[Keyed]]:
+def _window_reader(view: WindowedView, rows: Rows) -> Reader:
     values = dict(rows.values)
     columns = [_column(values.get(name, 0.0), snap=bool(view.tile_micros)) for name in view.columns]
-    tile, key = view.tile_micros, attrgetter(rows.entity)
-    bound = None if rows.known_within_days is None else round(rows.known_within_days * MICROS_PER_DAY)
+    tile, key, in_time = view.tile_micros, attrgetter(rows.entity), _in_time(rows)
 
     def read(events: Sequence[Event], times: Sequence[int]) -> Iterator[Keyed]:
-        places: Iterable[int] = range(len(events))
-        if bound is not None:
-            known = [microseconds(event.created_timestamp) for event in events]  # type: ignore[attr-defined] # declared
-            places = [i for i in places if known[i] - times[i] <= bound]
+        places = in_time(events, times)
+        if len(places) < len(events):
             events, times = [events[i] for i in places], [times[i] for i in places]
         if tile:
             times = [-(-time // tile) * tile for time in times]
@@ -123,6 +128,35 @@ def _window_reader(view: WindowedView, rows: Rows) -> Callable[[Sequence[Event],
             yield from zip(map(key, events), places, additions, strict=False)
 
     return read
+
+
+def _reports(rows: Rows, topic: str) -> Reader:
+    """Reports of facts, or what takes them back, which may come at any time."""
+    once = rows.once
+    if once is None:
+        raise ValueError(f"{rows.topic}: these rows count as often as they come")
+    takes_back = topic == once.taken_back_by
+    key, about, report = (attrgetter(name) for name in (rows.entity, once.per, topic_named(rows.topic).event_id))
+    in_time = _in_time(replace(rows, known_within_days=None) if takes_back else rows)
+
+    def read(events: Sequence[Event], times: Sequence[int]) -> Iterator[Keyed]:
+        for place in in_time(events, times):
+            event = events[place]
+            yield key(event), place, (times[place], about(event), report(event), takes_back)
+
+    return read
+
+
+def _in_time(rows: Rows) -> Callable[[Sequence[Event], Sequence[int]], Sequence[int]]:
+    """The places of the events that were known soon enough to count."""
+    if rows.known_within_days is None:
+        return lambda events, _: range(len(events))
+    bound, known = round(rows.known_within_days * MICROS_PER_DAY), attrgetter("created_timestamp")
+    return lambda events, times: [
+        place
+        for place, (event, time) in enumerate(zip(events, times, strict=True))
+        if microseconds(known(event)) - time <= bound
+    ]
 
 
 def _column(value: Value, *, snap: bool) -> Callable[[Sequence[Event]], Iterable[float]]:

@@ -1,25 +1,27 @@
 """The label join: what was predicted, beside what turned out to be true.
 
-In: the prediction log, payments, chargebacks, pages and watches, in the lake. Out: one row for each payment that was
+In: the prediction log, payments, disputes, pages and watches, in the lake. Out: one row for each payment that was
 scored, one for each video that was shown, with its label.
 Invariant: nothing that was created after `as_of` is used; a label that is not mature yet is given with the moment of
 its report, never as an outcome.
 
 Answers that nothing happened upon (load tests, a person's trial) have no payment and no page: the join drops them.
 """
+# ruff: noqa: S608 - the SQL is made of constants of this repository; no input from outside reaches it
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from reference_system.delta_lake import read
 from reference_system.duckdb_connection import connection
 from reference_system.events import PREDICTIONS
-from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
-from reference_system.use_cases.fraud.labels import LABEL_DELAY
+from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
+from reference_system.use_cases.fraud.labels import DISPUTE_FIELDS, LABEL_DELAY, disputes_query
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
 from reference_system.windows import MICROS_PER_DAY, micros
@@ -27,6 +29,7 @@ from reference_system.windows import MICROS_PER_DAY, micros
 # A request and its event may lie on two sides of midnight.
 _SLACK = timedelta(hours=1)
 _MICRO = timedelta(microseconds=1)
+_EVER = 2**62
 
 # An answer may be logged twice (the caller asked again): the first one is what was acted upon.
 _ANSWERS = """
@@ -36,10 +39,7 @@ _ANSWERS = """
 """
 _PAYMENTS = """
     WITH answers AS ({answers}),
-    frauds AS (
-        SELECT transaction_id, min(created_timestamp) AS created_timestamp FROM chargebacks
-        WHERE epoch_us(created_timestamp) <= {as_of} GROUP BY transaction_id
-    )
+    frauds AS (SELECT * FROM ({disputes}) WHERE withdrawn_timestamp IS NULL)
     SELECT answers.prediction_id, paid.transaction_id, paid.customer_id, paid.event_timestamp,
         answers.created_timestamp, answers.model_version, answers.scores[1] AS score, answers.decision,
         answers.degraded, (frauds.transaction_id IS NOT NULL)::TINYINT AS label,
@@ -54,32 +54,24 @@ _PAYMENTS = """
 _SHARES = """
     SELECT epoch_us(paid.event_timestamp) // {day} AS day, count(*) AS payments, count(frauds.transaction_id) AS frauds
     FROM transactions AS paid
-    LEFT JOIN (
-        SELECT DISTINCT transaction_id FROM chargebacks WHERE epoch_us(created_timestamp) <= {as_of}
-    ) AS frauds USING (transaction_id)
+    LEFT JOIN (SELECT * FROM ({disputes}) WHERE withdrawn_timestamp IS NULL) AS frauds USING (transaction_id)
     GROUP BY day HAVING (day + 1) * {day} <= {as_of} - {delay} AND day * {day} >= {start}
     ORDER BY day
 """
 _REPORTS = """
-    SELECT epoch_us(paid.event_timestamp) AS time, epoch_us(frauds.created_timestamp) AS reported
-    FROM transactions AS paid
-    LEFT JOIN (
-        SELECT transaction_id, min(created_timestamp) AS created_timestamp FROM chargebacks
-        WHERE epoch_us(created_timestamp) <= {as_of} GROUP BY transaction_id
-    ) AS frauds USING (transaction_id)
+    SELECT epoch_us(paid.event_timestamp) AS time, epoch_us(disputed.created_timestamp) AS reported,
+        epoch_us(disputed.withdrawn_timestamp) AS withdrawn
+    FROM transactions AS paid LEFT JOIN ({disputes}) AS disputed USING (transaction_id)
     ORDER BY time
 """
 _ANSWERED = """
-    WITH answers AS ({answers}),
-    frauds AS (
-        SELECT transaction_id, min(created_timestamp) AS created_timestamp FROM chargebacks
-        WHERE epoch_us(created_timestamp) <= {as_of} GROUP BY transaction_id
-    )
-    SELECT epoch_us(paid.event_timestamp) AS time, epoch_us(frauds.created_timestamp) AS reported,
+    WITH answers AS ({answers})
+    SELECT epoch_us(paid.event_timestamp) AS time, epoch_us(disputed.created_timestamp) AS reported,
+        epoch_us(disputed.withdrawn_timestamp) AS withdrawn,
         answers.model_version, answers.scores[1] AS score, answers.features
     FROM answers
     JOIN transactions AS paid ON paid.transaction_id = answers.request_id
-    LEFT JOIN frauds ON frauds.transaction_id = paid.transaction_id
+    LEFT JOIN ({disputes}) AS disputed ON disputed.transaction_id = paid.transaction_id
     WHERE epoch_us(paid.event_timestamp) >= {start} AND epoch_us(paid.event_timestamp) < {as_of}
     ORDER BY time, paid.transaction_id
 """
@@ -121,12 +113,11 @@ def payment_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datet
         duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
         paid = ("transaction_id", "customer_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=end, columns=paid))
-        # A chargeback's event time is its payment's.
-        reported = ("transaction_id", "created_timestamp")
-        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=end, columns=reported))
+        _register_disputes(duck, lake, start, end)
         return duck.sql(
             _PAYMENTS.format(
                 answers=_ANSWERS.format(use_case="fraud", as_of=micros(as_of)),
+                disputes=disputes_query(micros(as_of)),
                 as_of=micros(as_of),
                 start=micros(start),
                 end=micros(end),
@@ -144,32 +135,37 @@ def fraud_shares(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
     with connection(lake.parent) as duck:
         paid = ("transaction_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
-        reported = ("transaction_id", "created_timestamp")
-        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=as_of, columns=reported))
+        _register_disputes(duck, lake, start, as_of)
         return duck.sql(
-            _SHARES.format(day=MICROS_PER_DAY, as_of=micros(as_of), start=micros(start), delay=LABEL_DELAY // _MICRO)
+            _SHARES.format(
+                disputes=disputes_query(micros(as_of)),
+                day=MICROS_PER_DAY,
+                as_of=micros(as_of),
+                start=micros(start),
+                delay=LABEL_DELAY // _MICRO,
+            )
         ).to_arrow_table()
 
 
 def payment_reports(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
-    """All payments from `start` on, mature or not, with the moment from which they were known to be frauds.
+    """All payments from `start` on, mature or not, with the moments between which they were known to be frauds.
 
     Returns:
-        `time`, `reported` (null as long as nobody has complained); microseconds since 1970.
+        `time`, `reported` (null as long as nobody has complained), `withdrawn` (null as long as a complaint stands);
+        microseconds since 1970. Of a payment that was a fraud twice the later time counts.
     """
     with connection(lake.parent) as duck:
         paid = ("transaction_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
-        reported = ("transaction_id", "created_timestamp")
-        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=as_of, columns=reported))
-        return duck.sql(_REPORTS.format(as_of=micros(as_of))).to_arrow_table()
+        _register_disputes(duck, lake, start, as_of)
+        return duck.sql(_REPORTS.format(disputes=disputes_query(micros(as_of)))).to_arrow_table()
 
 
 def answered_payments(lake: Path, start: datetime, *, as_of: datetime) -> pa.Table:
     """Payments from `start` on that were answered, mature or not, with the model's inputs as they were served.
 
     Returns:
-        `time, reported` (as above), `model_version, score` (null where a rule answered), `features`.
+        `time, reported, withdrawn` (as above), `model_version, score` (null where a rule answered), `features`.
     """
     with connection(lake.parent) as duck:
         columns = ("prediction_id", "request_id", "use_case", "model_version", "scores", "features")
@@ -177,11 +173,25 @@ def answered_payments(lake: Path, start: datetime, *, as_of: datetime) -> pa.Tab
         duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=as_of, columns=answers))
         paid = ("transaction_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
-        reported = ("transaction_id", "created_timestamp")
-        duck.register("chargebacks", read(lake, CHARGEBACKS, start=start, end=as_of, columns=reported))
+        _register_disputes(duck, lake, start, as_of)
         answers_sql = _ANSWERS.format(use_case="fraud", as_of=micros(as_of))
-        sql = _ANSWERED.format(answers=answers_sql, as_of=micros(as_of), start=micros(start))
+        disputes = disputes_query(micros(as_of))
+        sql = _ANSWERED.format(answers=answers_sql, disputes=disputes, as_of=micros(as_of), start=micros(start))
         return duck.sql(sql).to_arrow_table()
+
+
+def dispute_times(lake: Path) -> pa.Table:
+    """Each payment that was ever known to be a fraud, by all that is known today.
+
+    Returns:
+        `transaction_id, reported, withdrawn` (as above).
+    """
+    with connection(lake.parent) as duck:
+        _register_disputes(duck, lake)
+        return duck.sql(f"""
+            SELECT transaction_id, epoch_us(created_timestamp) AS reported, epoch_us(withdrawn_timestamp) AS withdrawn
+            FROM ({disputes_query(_EVER)})
+        """).to_arrow_table()
 
 
 def page_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime) -> pa.Table:
@@ -208,3 +218,11 @@ def page_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime
                 completion=MIN_COMPLETION,
             )
         ).to_arrow_table()
+
+
+def _register_disputes(
+    duck: duckdb.DuckDBPyConnection, lake: Path, start: datetime | None = None, end: datetime | None = None
+) -> None:
+    """Make the disputes of the payments of [start, end) available: their event time is the payment's."""
+    for name, topic in (("chargebacks", CHARGEBACKS), ("reversals", REVERSALS)):
+        duck.register(name, read(lake, topic, start=start, end=end, columns=DISPUTE_FIELDS))

@@ -51,18 +51,24 @@ class EarlyOutcomes(msgspec.Struct, frozen=True, kw_only=True):
         return self.bound is not None and self.reported > self.bound
 
 
-def early_outcomes(times: Micros, reported: Micros, *, as_of: int, learned_until: int) -> EarlyOutcomes:
+def early_outcomes(
+    times: Micros, reported: Micros, withdrawn: Micros | None = None, *, as_of: int, learned_until: int
+) -> EarlyOutcomes:
     """Compare the youngest payments with the earlier ones at their age.
 
     Args:
         times: when payments happened, ascending, shape (n,).
         reported: when each was reported as a fraud, `NOT_REPORTED` where it was not, shape (n,).
+        withdrawn: when that was taken back, `NOT_REPORTED` where it was not, shape (n,); by default nowhere. At an
+            earlier moment a report counts that was taken back later.
         as_of: now; microseconds, as all of them.
         learned_until: the end of what the champion learned from; with too few days before it, all days are compared.
     """
     first = times[0] if len(times) else as_of
     whole_days = max((as_of - int(first)) // MICROS_PER_DAY - WINDOW_DAYS, 0) + 1
-    payments, counts = _counts(times, reported, as_of, whole_days)
+    if withdrawn is None:
+        withdrawn = np.full(len(times), NOT_REPORTED)
+    payments, counts = _counts(times, reported, withdrawn, as_of, whole_days)
     now = EarlyOutcomes(window_days=WINDOW_DAYS, payments=int(payments[0]), reported=int(counts[0]))
     nearest = max(WINDOW_DAYS, -((learned_until - as_of) // MICROS_PER_DAY))
     if whole_days - nearest < MIN_REFERENCE_DAYS:
@@ -83,14 +89,15 @@ def early_outcomes(times: Micros, reported: Micros, *, as_of: int, learned_until
     return msgspec.structs.replace(now, usual=usual, bound=bound, days=tuple(shown.tolist()))
 
 
-def _counts(times: Micros, reported: Micros, as_of: int, days: int) -> tuple[Micros, Micros]:
-    """For each of the last days how many payments were in its window, and how many of them were reported by then."""
+def _counts(times: Micros, reported: Micros, withdrawn: Micros, as_of: int, days: int) -> tuple[Micros, Micros]:
+    """For each of the last days how many payments were in its window, and how many of them stood reported then."""
     ends = as_of - np.arange(days) * MICROS_PER_DAY
     starts = ends - WINDOW_DAYS * MICROS_PER_DAY
     payments = np.searchsorted(times, ends) - np.searchsorted(times, starts)
     known = reported != NOT_REPORTED
-    paid, told = times[known], reported[known]
+    paid, told, until = times[known], reported[known], withdrawn[known]
     counts = [
-        int(((paid >= start) & (paid < end) & (told <= end)).sum()) for start, end in zip(starts, ends, strict=True)
+        int(((paid >= start) & (paid < end) & (told <= end) & (until > end)).sum())
+        for start, end in zip(starts, ends, strict=True)
     ]
     return payments.astype(np.int64), np.array(counts, np.int64)

@@ -41,7 +41,12 @@ def watch_early(
     """
     now = micros(scene.as_of)
     learned_until = micros(champion.learned_until) if champion else now
-    outcomes = early_outcomes(reports["time"].to_numpy(), _reported(reports), as_of=now, learned_until=learned_until)
+    times, reported, withdrawn = (
+        reports["time"].to_numpy(),
+        _moments(reports, "reported"),
+        _moments(reports, "withdrawn"),
+    )
+    outcomes = early_outcomes(times, reported, withdrawn, as_of=now, learned_until=learned_until)
     answered = _answered(answers)
     if champion is None or not len(answered.times):
         return Early(outcomes=outcomes)
@@ -62,15 +67,16 @@ def _answered(answers: pa.Table) -> Answered:
     inputs = by_model["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
     return Answered(
         times=by_model["time"].to_numpy(),
-        reported=_reported(by_model),
+        reported=_moments(by_model, "reported"),
+        withdrawn=_moments(by_model, "withdrawn"),
         versions=np.array(by_model["model_version"].to_pylist(), np.str_),
         scores=by_model["score"].to_numpy().astype(np.float64),
         inputs=inputs.astype(np.float64).reshape(-1, width),
     )
 
 
-def _reported(table: pa.Table) -> Micros:
-    known: Micros = pc.fill_null(table["reported"], NOT_REPORTED).to_numpy().astype(np.int64)
+def _moments(table: pa.Table, name: str) -> Micros:
+    known: Micros = pc.fill_null(table[name], NOT_REPORTED).to_numpy().astype(np.int64)
     return known
 
 

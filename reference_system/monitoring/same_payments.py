@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.monitoring.early_outcomes import NOT_REPORTED, WINDOW_DAYS
+from reference_system.monitoring.early_outcomes import WINDOW_DAYS
 from reference_system.monitoring.estimated_performance import Estimate, estimate
 from reference_system.monitoring.performance import MIN_POSITIVES, Change, Metric
 from reference_system.use_cases.fraud.labels import LABEL_DELAY_DAYS
@@ -34,13 +34,22 @@ RISKIEST = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered:
-    """Answered payments by time; shapes (n,), inputs (n, width); `scores` are as answered, NaN from a rule."""
+    """Answered payments by time; shapes (n,), inputs (n, width); `scores` are as answered, NaN from a rule.
+
+    A payment is a fraud from `reported` on and before `withdrawn`; `NOT_REPORTED` stands for never.
+    """
 
     times: Micros
     reported: Micros
+    withdrawn: Micros
     versions: NDArray[np.str_]
     scores: Floats
     inputs: Floats
+
+    def frauds_at(self, moment: int) -> NDArray[np.bool_]:
+        """Which payments stood reported at a moment; shape (n,)."""
+        stood: NDArray[np.bool_] = (self.reported <= moment) & (self.withdrawn > moment)
+        return stood
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +107,7 @@ def missed(answered: Answered, champion: Rescored, *, as_of: int) -> int:
     if not len(known):
         return 0
     harmless = scores < np.quantile(known, 1.0 - RISKIEST)
-    return int((harmless & (answered.reported[young] != NOT_REPORTED)).sum())
+    return int((harmless & answered.frauds_at(as_of)[young]).sum())
 
 
 def early_change(answered: Answered, champion: Rescored, *, as_of: int, metric: Metric) -> Change | None:
@@ -121,7 +130,7 @@ def _at_age(answered: Answered, champion: Rescored, moment: int, metric: Metric)
     """The metric as it could have been measured at `moment`."""
     age = moment - answered.times
     rows = (age > _YOUNGEST * MICROS_PER_DAY) & (age <= _OLDEST * MICROS_PER_DAY) & ~np.isnan(champion.scores)
-    labels = (answered.reported[rows] <= moment).astype(np.float64)
+    labels = answered.frauds_at(moment)[rows].astype(np.float64)
     return metric(labels, champion.scores[rows]) if labels.sum() >= MIN_POSITIVES else None
 
 
@@ -135,7 +144,7 @@ def _day(  # noqa: PLR0913 - one argument for each thing that a day is judged by
     as_of: int,
     metric: Metric,
 ) -> DayOfPayments:
-    labels = (answered.reported[rows] != NOT_REPORTED).astype(np.float64)
+    labels = answered.frauds_at(as_of)[rows].astype(np.float64)
     frauds = int(labels.sum())
     mine = versions.get(champion) if champion is not None else None
     known = DayOfPayments(

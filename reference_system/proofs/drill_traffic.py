@@ -15,7 +15,15 @@ import numpy as np
 
 from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic, encode
 from reference_system.proofs.kafka_drill_producer import RawMessage
-from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS, ChargebackReported, Transaction
+from reference_system.use_cases.fraud.events import (
+    CHARGEBACKS,
+    REVERSALS,
+    TRANSACTIONS,
+    ChargebackReported,
+    ChargebackReversed,
+    Transaction,
+)
+from reference_system.use_cases.fraud.labels import LABEL_DELAY
 from reference_system.use_cases.recommendation.events import (
     CATEGORIES,
     EXPOSURES,
@@ -38,10 +46,13 @@ END = START + timedelta(days=3_000)
 _SECONDS_BETWEEN = 60.0
 # Of this many events one comes twice, one is late, one is no event.
 _DUPLICATE_EVERY, _LATE_EVERY, _REFUSED_EVERY = 25, 30, 35
+# One chargeback in so many names a payment that has one; a reversal takes back one of the last so many chargebacks.
+_SECOND_EVERY, _REVERSIBLE = 4, 200
 _CUSTOMERS, _TERMINALS, _VIEWERS, _VIDEOS = 50, 40, 50, 30
 _SHARES = {
     TRANSACTIONS: 0.4,
     CHARGEBACKS: 0.1,
+    REVERSALS: 0.03,
     VIDEOS: 0.05,
     IMPRESSIONS: 0.1,
     WATCHES: 0.2,
@@ -82,6 +93,7 @@ class Traffic:
         """Begin at `START`."""
         self._rng = np.random.default_rng(seed)
         self._number = 0
+        self._reported: list[ChargebackReported] = []
         self.now = START
 
     def take(self, count: int, *, seconds_between: float = _SECONDS_BETWEEN) -> list[DrillEvent]:
@@ -113,7 +125,27 @@ class Traffic:
         self._number += 1
         self.now += timedelta(microseconds=int(self._rng.exponential(seconds_between) * 1e6) + 1)
         topic = _TOPICS[int(self._rng.choice(len(_TOPICS), p=_WEIGHTS))]
-        return DrillEvent(topic, _MAKERS[topic](self._rng, f"{self._number:07d}", self.now))
+        event = _MAKERS[topic](self._rng, f"{self._number:07d}", self.now)
+        if isinstance(event, ChargebackReported):
+            event = self._reported_again(event)
+            self._reported = [*self._reported[1 - _REVERSIBLE :], event]
+        elif topic is REVERSALS and self._reported:
+            event = self._taken_back()
+        return DrillEvent(topic, event)
+
+    def _reported_again(self, event: ChargebackReported) -> ChargebackReported:
+        """Now and then about a payment that was disputed before."""
+        if not self._reported or self._rng.integers(_SECOND_EVERY):
+            return event
+        before = self._reported[int(self._rng.integers(len(self._reported)))]
+        if self.now - before.event_timestamp > LABEL_DELAY:
+            return event
+        return msgspec.structs.replace(before, chargeback_id=event.chargeback_id, created_timestamp=self.now)
+
+    def _taken_back(self) -> Event:
+        """The reversal of an earlier chargeback, each at most once."""
+        report = self._reported.pop(int(self._rng.integers(len(self._reported))))
+        return ChargebackReversed(**(msgspec.structs.asdict(report) | {"created_timestamp": self.now}))
 
 
 def _one_of(rng: np.random.Generator, letter: str, count: int) -> str:
@@ -135,7 +167,7 @@ def _transaction(rng: np.random.Generator, number: str, now: datetime) -> Event:
     )
 
 
-def _chargeback(rng: np.random.Generator, number: str, now: datetime) -> Event:
+def _chargeback(rng: np.random.Generator, number: str, now: datetime) -> ChargebackReported:
     return ChargebackReported(
         schema_version=1,
         event_timestamp=now - timedelta(seconds=int(rng.integers(1, 6 * 86_400))),
@@ -145,6 +177,11 @@ def _chargeback(rng: np.random.Generator, number: str, now: datetime) -> Event:
         terminal_id=_one_of(rng, "t", _TERMINALS),
         created_timestamp=now,
     )
+
+
+def _reversal(rng: np.random.Generator, number: str, now: datetime) -> Event:
+    """Of a chargeback that nobody has seen."""
+    return ChargebackReversed(**msgspec.structs.asdict(_chargeback(rng, number, now)))
 
 
 def _video(rng: np.random.Generator, number: str, now: datetime) -> Event:
@@ -238,6 +275,7 @@ def _exposure(rng: np.random.Generator, number: str, now: datetime) -> Event:
 _MAKERS: dict[Topic, Callable[[np.random.Generator, str, datetime], Event]] = {
     TRANSACTIONS: _transaction,
     CHARGEBACKS: _chargeback,
+    REVERSALS: _reversal,
     VIDEOS: _video,
     IMPRESSIONS: _page,
     WATCHES: _watch,

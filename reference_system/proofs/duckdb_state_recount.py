@@ -9,10 +9,10 @@ its position, and those of other tasks' partitions up to where it has taken them
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Sequence
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -21,6 +21,7 @@ from reference_system.events import Topic
 from reference_system.features.kafka_keys import partition_of
 from reference_system.features.stream_snapshot import TaskSnapshot
 from reference_system.proofs.duckdb_recount import Duck
+from reference_system.reported_rows import Once
 from reference_system.use_cases import topic_named
 from reference_system.windows import (
     EVERYONE,
@@ -46,13 +47,22 @@ def needed_fields(views: Sequence[View], topic: Topic) -> set[str]:
     needed: set[str] = set()
     for view in views:
         if isinstance(view, WindowedView):
-            of_topic = [rows for rows in view.rows if rows.topic == topic.name]
+            of_topic = [rows for rows in view.rows if topic.name in _topics(rows)]
             needed |= {rows.entity for rows in of_topic}
+            needed |= {name for rows in of_topic if rows.once for name in (rows.once.per, _report(rows))}
             needed |= {name for rows in of_topic for _, value in rows.values if (name := _field(value)) is not None}
         elif view.topic == topic.name:
             needed |= set(view.fields) if isinstance(view, Profile) else {view.item}
             needed |= {view.entity} if view.entity is not None else set()
     return needed
+
+
+def _topics(rows: Rows) -> tuple[str, ...]:
+    return (rows.topic,) if rows.once is None else (rows.topic, rows.once.taken_back_by)
+
+
+def _report(rows: Rows) -> str:
+    return topic_named(rows.topic).event_id
 
 
 def _field(value: Value) -> str | None:
@@ -124,8 +134,12 @@ def _load_owners(duck: Duck, view: View, tasks: int) -> None:
 def _entities(view: View) -> list[tuple[str, str]]:
     """Each topic of the view with SQL for the entity's key."""
     if isinstance(view, WindowedView):
-        return [(rows.topic, f'unnest("{rows.entity}")' if rows.explode else f'"{rows.entity}"') for rows in view.rows]
+        return [(topic, _entity(rows)) for rows in view.rows for topic in _topics(rows)]
     return [(view.topic, f"'{EVERYONE}'" if view.entity is None else f'"{view.entity}"')]
+
+
+def _entity(rows: Rows) -> str:
+    return f'unnest("{rows.entity}")' if rows.explode else f'"{rows.entity}"'
 
 
 def _owned(topic: str, entity: str, columns: str) -> str:
@@ -146,24 +160,63 @@ def _owned(topic: str, entity: str, columns: str) -> str:
 
 
 def _load_rows(duck: Duck, view: WindowedView) -> None:
-    """Make `rows`: every row of the view that its states still have, one for each tile or event."""
-    tile = view.tile_micros
+    """Make `rows`: every row of the view that its states still have, one for each tile, event or fact.
+
+    For a view with rows that count once, `told` has what was told of their facts.
+    """
     parts = []
-    for rows, (topic, entity) in zip(view.rows, _entities(view), strict=True):
-        values = dict(rows.values)
-        at = f"(event_timestamp + {tile - 1}) // {tile} * {tile}" if tile else "event_timestamp"
-        columns = ", ".join(f'{_value(values.get(name, 0.0), snap=bool(tile))} AS "{name}"' for name in view.columns)
-        in_time = _known_in_time(rows)
-        owned = _owned(topic, entity, f"{at} AS t, known, event_timestamp AS happened, {columns}")
-        kept = ", ".join(f'"{name}"' for name in view.columns)
-        parts.append(f"SELECT task, entity, t, known, {kept} FROM ({owned}) WHERE {in_time}")
+    for rows in view.rows:
+        if rows.once is not None:
+            _load_told(duck, rows, rows.once)
+            parts.append(_rows_of_facts(view, rows))
+        else:
+            parts.append(_rows_of_events(view, rows))
     everything = " UNION ALL ".join(parts)
-    if tile:
+    if view.tile_micros:
         sums = ", ".join(f'sum("{name}") AS "{name}"' for name in view.columns)
         everything = f"SELECT task, entity, t, max(known) AS known, {sums} FROM ({everything}) GROUP BY ALL"
-    # A state reaches the horizon and one day more behind its own newest row.
+    values = ", ".join(f'"{name}"' for name in view.columns)
+    # A state reaches the horizon and one day more behind its own newest row; its newest event may be about less.
     oldest = f"max(t) OVER (PARTITION BY task, entity) - {view.horizon_micros + MICROS_PER_DAY}"
-    duck.execute(f"CREATE OR REPLACE TEMP TABLE rows AS SELECT * FROM ({everything}) QUALIFY t > {oldest}")
+    duck.execute(f"""
+        CREATE OR REPLACE TEMP TABLE rows AS
+        SELECT task, entity, t, max(known) OVER (PARTITION BY task, entity) AS known, {values}
+        FROM ({everything}) QUALIFY t > {oldest}
+    """)
+
+
+def _rows_of_events(view: WindowedView, rows: Rows) -> str:
+    tile, values = view.tile_micros, dict(rows.values)
+    at = f"(event_timestamp + {tile - 1}) // {tile} * {tile}" if tile else "event_timestamp"
+    columns = ", ".join(f'{_value(values.get(name, 0.0), snap=bool(tile))} AS "{name}"' for name in view.columns)
+    owned = _owned(rows.topic, _entity(rows), f"{at} AS t, known, event_timestamp AS happened, {columns}")
+    kept = ", ".join(f'"{name}"' for name in view.columns)
+    return f"SELECT task, entity, t, known, {kept} FROM ({owned}) WHERE {_known_in_time(rows)}"
+
+
+def _load_told(duck: Duck, rows: Rows, once: Once) -> None:
+    """Make `told`: each report in time, and each that is taken back."""
+    fields = f'known, event_timestamp AS happened, "{once.per}" AS fact, "{_report(rows)}" AS report'
+    reports = _owned(rows.topic, _entity(rows), f"{fields}, false AS taken_back")
+    taken = _owned(once.taken_back_by, _entity(rows), f"{fields}, true AS taken_back")
+    duck.execute(f"""
+        CREATE OR REPLACE TEMP TABLE told AS
+        SELECT task, entity, happened AS t, fact, report, taken_back, known FROM ({reports})
+        WHERE {_known_in_time(rows)} UNION ALL
+        SELECT task, entity, happened AS t, fact, report, taken_back, known FROM ({taken})
+    """)
+
+
+def _rows_of_facts(view: WindowedView, rows: Rows) -> str:
+    """A row for each fact that anything was told of: zeros where every report was taken back."""
+    values = dict(rows.values)
+    same = "entity, t, fact, report"
+    stands = f"bool_or(NOT taken_back AND ({same}) NOT IN (SELECT ({same}) FROM told WHERE taken_back))"
+    columns = ", ".join(
+        f'CASE WHEN {stands} THEN {_value(values.get(name, 0.0), snap=False)} ELSE 0.0::DOUBLE END AS "{name}"'
+        for name in view.columns
+    )
+    return f"SELECT task, entity, t, max(known) AS known, {columns} FROM told GROUP BY task, entity, t, fact"
 
 
 def _known_in_time(rows: Rows) -> str:
@@ -189,12 +242,23 @@ def _tails(duck: Duck, view: WindowedView, task: int) -> Iterator[Expected]:
         return
     arrays = [table["t"].to_numpy().astype("<i8"), *(table[name].to_numpy().astype("<f8") for name in view.columns)]
     known = table["known"].to_numpy()
+    memories = _memories(duck, task) if view.once is not None else {}
     runs = pc.run_end_encode(table["entity"].combine_chunks())
     start = 0
     for key, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
-        newest = int(np.max(known[start:end]))
-        yield key, newest, b"".join(array[start:end].tobytes() for array in arrays)
+        rows = b"".join(array[start:end].tobytes() for array in arrays)
+        yield key, int(known[start]), memories.get(key, b"") + rows
         start = end
+
+
+def _memories(duck: Duck, task: int) -> dict[str, bytes]:
+    """What was told of the facts whose rows a state has: its length and the oldest moment, then the reports."""
+    found = duck.sql(f"""
+        SELECT entity, min(t), list(DISTINCT (t, fact, report, taken_back))
+        FROM told SEMI JOIN rows USING (task, entity, t) WHERE task = {task} GROUP BY entity
+    """).fetchall()
+    packed = [(entity, oldest, _pack(sorted(reports))) for entity, oldest, reports in found]
+    return {entity: struct.pack("<qq", -16 - len(told), oldest) + told for entity, oldest, told in packed}
 
 
 def _recent_items(duck: Duck, view: RecentItems) -> list[tuple[int, Expected]]:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from reference_system import delta_lake
 from reference_system.errors import BundleRefused
 from reference_system.events import Topic
-from reference_system.features.duckdb_asked import terms_of
+from reference_system.features.duckdb_sums import terms_of
 from reference_system.proofs.parity_questions import NO_STATE, Own, Questions
 from reference_system.registry.bundles import MANIFEST, version_folder
 from reference_system.use_cases.fraud import features as fraud

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reference_system.features.duckdb_asked import features_of, sums_at, sums_known, terms_of
+from reference_system.features.duckdb_asked import sums_at, sums_known
+from reference_system.features.duckdb_sums import features_of, terms_of
 from reference_system.features.stream_rows import is_keyed_by, topics_of
 from reference_system.windows import Floats, Micros, WindowedView
 
@@ -65,15 +66,17 @@ class Questions:
     def known(self, lake: Path, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Between which features states as old as those that were read lie, for some of the questions."""
         newest = self.states[rows]
-        high = self._sums_known(lake, rows, newest)
         if _is_fed_in_order(self.view):
-            return features_of(self.view, high), features_of(self.view, high)
+            known = features_of(self.view, self._sums_known(lake, rows, newest, newest))
+            return known, known
         settled = np.minimum(newest, self.read_at[rows] - _UNSETTLED_MICROS)
-        return feature_bounds(self.view, self._sums_known(lake, rows, settled), high)
+        # The least has few events, of which many are taken back.
+        low = self._sums_known(lake, rows, settled, newest)
+        return feature_bounds(self.view, low, self._sums_known(lake, rows, newest, settled))
 
-    def _sums_known(self, lake: Path, rows: NDArray[np.int64], known: Micros) -> Floats:
+    def _sums_known(self, lake: Path, rows: NDArray[np.int64], known: Micros, taken_back: Micros) -> Floats:
         moments = self.moments[rows]
-        sums = sums_known(self.view, lake, self.keys.take(pa.array(rows)), moments, known)
+        sums = sums_known(self.view, lake, self.keys.take(pa.array(rows)), moments, known, taken_back)
         if self.own is not None:
             held = self.own.counted[rows] & (moments <= known)
             sums = sums + self.own.sums[rows] * ~held[:, None]

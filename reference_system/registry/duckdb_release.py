@@ -20,7 +20,8 @@ from reference_system.duckdb_connection import connection
 from reference_system.events import PREDICTIONS, SHADOWS
 from reference_system.registry.release_evidence import Flags, PagePairs, PaymentPairs, Scores
 from reference_system.registry.releases import Release
-from reference_system.use_cases.fraud.events import CHARGEBACKS
+from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS
+from reference_system.use_cases.fraud.labels import DISPUTE_FIELDS, disputes_query
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
 from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
 from reference_system.windows import Floats, micros
@@ -62,7 +63,7 @@ _CANARY_ANSWERS = """
 _PAYMENTS = """
     SELECT scores[1] AS score, champion_scores[1] AS champion_score, decision <> 'approve' AS alert,
         champion_decision <> 'approve' AS champion_alert, request_id IN (
-            SELECT transaction_id FROM chargebacks WHERE epoch_us(created_timestamp) <= $as_of
+            SELECT transaction_id FROM ({disputes}) WHERE withdrawn_timestamp IS NULL
         ) AS reported
     FROM pairs ORDER BY request_id
 """
@@ -106,13 +107,14 @@ class ReleaseLogs:
         self._duck = duck
         self._lake = lake
         self._release = release
+        self._as_of = micros(as_of)
         self._known: dict[str, object] = {
             "use_case": release.use_case,
             "version": release.version,
             "champion": release.champion,
             "started": micros(release.started),
             "since": micros(release.since),
-            "as_of": micros(as_of),
+            "as_of": self._as_of,
         }
 
     def pair(self) -> None:
@@ -131,11 +133,11 @@ class ReleaseLogs:
 
     def payments(self) -> PaymentPairs:
         """The pairs as payments."""
-        columns = ("transaction_id", "created_timestamp")
-        # A chargeback's event time is its payment's.
+        # A dispute's event time is its payment's.
         start = self._release.started - _SLACK
-        self._duck.register("chargebacks", read(self._lake, CHARGEBACKS, start=start, columns=columns))
-        found = self._ask(_PAYMENTS).to_arrow_table()
+        for name, topic in (("chargebacks", CHARGEBACKS), ("reversals", REVERSALS)):
+            self._duck.register(name, read(self._lake, topic, start=start, columns=DISPUTE_FIELDS))
+        found = self._ask(_PAYMENTS.format(disputes=disputes_query(self._as_of))).to_arrow_table()
         return PaymentPairs(
             said=self._said(_numbers(found, "score"), _numbers(found, "champion_score")),
             alerts=_flags(found, "alert"),

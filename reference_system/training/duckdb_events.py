@@ -17,8 +17,8 @@ from reference_system import delta_lake
 from reference_system.duckdb_connection import connection
 from reference_system.events import PREDICTIONS
 from reference_system.training.temporal_split import Span
-from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
-from reference_system.use_cases.fraud.labels import LABEL_DELAY
+from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
+from reference_system.use_cases.fraud.labels import DISPUTE_FIELDS, LABEL_DELAY, disputes_query
 from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS, WATCHES
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
 from reference_system.use_cases.recommendation.policy import BY_CHANCE
@@ -42,13 +42,12 @@ def payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Tab
         fields = ["transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp"]
         found = delta_lake.read(lake, TRANSACTIONS, start=span.start, end=span.end, columns=fields, counted_only=True)
         duck.register("payments", found)
-        fields = ["transaction_id", "created_timestamp"]
-        duck.register("reports", delta_lake.read(lake, CHARGEBACKS, start=span.start, end=span.end, columns=fields))
+        for name, topic in (("chargebacks", CHARGEBACKS), ("reversals", REVERSALS)):
+            found = delta_lake.read(lake, topic, start=span.start, end=span.end, columns=DISPUTE_FIELDS)
+            duck.register(name, found)
         known_micros = micros(span.end + LABEL_DELAY if known is None else known)
         query = f"""
-            WITH frauds AS (
-                SELECT DISTINCT transaction_id FROM reports WHERE epoch_us(created_timestamp) <= {known_micros}
-            )
+            WITH frauds AS (FROM ({disputes_query(known_micros)}) WHERE withdrawn_timestamp IS NULL)
             SELECT customer_id, terminal_id, amount, {_TIME},
                 (frauds.transaction_id IS NOT NULL)::DOUBLE AS label
             FROM payments LEFT JOIN frauds USING (transaction_id) ORDER BY time, transaction_id

@@ -39,16 +39,20 @@ from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud import model
 from reference_system.windows import MICROS_PER_DAY, Floats, Micros, moment_of
 
-# The `reported` of a payment that nobody disputed.
+# The `reported` of a payment that nobody disputed, and the `withdrawn` of a dispute that stands.
 NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payments:
-    """All payments of a dataset in the order of time; `reported` is when each was known to be a fraud, or `NEVER`."""
+    """All payments of a dataset in the order of time.
+
+    Each is known to be a fraud from `reported` on and before `withdrawn`; either may be `NEVER`.
+    """
 
     inputs: Inputs
     reported: Micros
+    withdrawn: Micros
     cards: Ids
     times: Micros
 
@@ -69,7 +73,7 @@ class Payments:
     def between(self, start: int, end: int, *, known: int) -> LabelledRows:
         """The payments of `[start, end)` with what was known at a moment."""
         of = slice(*np.searchsorted(self.times, (start, end)))
-        labels = (self.reported[of] <= known).astype(np.float64)
+        labels = ((self.reported[of] <= known) & (self.withdrawn[of] > known)).astype(np.float64)
         return LabelledRows(inputs=self.inputs[of], labels=labels, groups=self.cards[of], times=self.times[of])
 
 

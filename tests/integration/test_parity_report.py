@@ -12,7 +12,7 @@ from served_models import write_fraud_bundle
 from small_lake import at
 
 from reference_system.errors import StateError
-from reference_system.features.duckdb_asked import terms_of
+from reference_system.features.duckdb_sums import terms_of
 from reference_system.proofs.duckdb_parity import parity
 from reference_system.proofs.parity import differs
 from reference_system.proofs.parity_questions import feature_bounds

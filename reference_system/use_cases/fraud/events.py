@@ -39,6 +39,27 @@ class ChargebackReported(Event, frozen=True, kw_only=True, forbid_unknown_fields
             raise ValueError("created_timestamp lies before event_timestamp: a payment is disputed after it was made")
 
 
+class ChargebackReversed(Event, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A chargeback was taken back: from `created_timestamp` on it no longer says that the payment was a fraud.
+
+    `event_timestamp` is the payment's moment, as in the chargeback. A chargeback is reversed once; who disputes the
+    payment again does so under another `chargeback_id`.
+    """
+
+    chargeback_id: Id
+    transaction_id: Id
+    customer_id: Id
+    terminal_id: Id
+    created_timestamp: Moment
+
+    def __post_init__(self) -> None:
+        """Refuse a reversal that is older than the payment."""
+        if self.created_timestamp < self.event_timestamp:
+            raise ValueError("created_timestamp lies before event_timestamp: a dispute is reversed after the payment")
+
+
 TRANSACTIONS = Topic(name="transactions", record=Transaction, key="customer_id", event_id="transaction_id")
 CHARGEBACKS = Topic(name="chargebacks", record=ChargebackReported, key="terminal_id", event_id="chargeback_id")
-TOPICS = (TRANSACTIONS, CHARGEBACKS)
+# Keyed like chargebacks, so that the task that has a dispute has its reversal.
+REVERSALS = Topic(name="chargeback-reversals", record=ChargebackReversed, key="terminal_id", event_id="chargeback_id")
+TOPICS = (TRANSACTIONS, CHARGEBACKS, REVERSALS)

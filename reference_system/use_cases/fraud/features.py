@@ -13,6 +13,7 @@ from datetime import datetime
 
 import numpy as np
 
+from reference_system.reported_rows import Once
 from reference_system.use_cases.fraud.labels import LABEL_DELAY_DAYS
 from reference_system.windows import Floats, Rows, WindowedView, ratio, total
 
@@ -46,6 +47,7 @@ TERMINAL_RISK = WindowedView(
             values=(("transactions", 0.0), ("frauds", 1.0)),
             # A chargeback that comes later than the shift would appear in windows that have already been asked for.
             known_within_days=LABEL_DELAY_DAYS,
+            once=Once(per="transaction_id", taken_back_by="chargeback-reversals"),
         ),
     ),
     windows=(

@@ -17,23 +17,20 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stream_harness import rows_of
+from stream_harness import grow, rows_of
 
 from reference_system import delta_lake
 from reference_system.events import Event
 from reference_system.features.duckdb_history import feature_rows
 from reference_system.features.duckdb_snapshot import states
 from reference_system.use_cases import topic_named
-from reference_system.use_cases.fraud.events import ChargebackReported, Transaction
+from reference_system.use_cases.fraud.events import ChargebackReported, ChargebackReversed, Transaction
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, own_row
 from reference_system.use_cases.recommendation.events import CATEGORIES, PageShown, VideoWatched
 from reference_system.use_cases.recommendation.features import VIDEO_POPULARITY, VIEWER_ACTIVITY
 from reference_system.windows import (
-    Tail,
     WindowedView,
-    empty_tail,
     evaluate,
-    extend,
     micros,
     moment_of,
     row_time,
@@ -59,6 +56,11 @@ moments = st.one_of(
     st.integers(0, SPAN // MICRO).map(lambda n: START + n * MICRO),
 )
 lateness = st.sampled_from([timedelta(0), timedelta(days=1), timedelta(days=7), timedelta(days=7) + MICRO, QUARTER])
+reversed_after = st.builds(
+    lambda days, micro: timedelta(days=days) + micro * MICRO,
+    st.sampled_from([1, 7, 8, 10, 14, 37, 44]),
+    st.sampled_from([0, -1, 1]),
+)
 Known = tuple[datetime, str, Event]
 
 
@@ -73,12 +75,24 @@ def payment(number: int, moment: datetime, who: int, where: int, amount: float) 
     )
 
 
-def chargeback(of: Transaction, after: timedelta) -> ChargebackReported:
+def chargeback(of: Transaction, after: timedelta, number: int = 0) -> ChargebackReported:
     return ChargebackReported(
         schema_version=1,
         event_timestamp=of.event_timestamp,
         created_timestamp=of.event_timestamp + after,
-        chargeback_id=f"b-{of.transaction_id}",
+        chargeback_id=f"b{number}-{of.transaction_id}",
+        transaction_id=of.transaction_id,
+        customer_id=of.customer_id,
+        terminal_id=of.terminal_id,
+    )
+
+
+def reversal(of: ChargebackReported, moment: datetime) -> ChargebackReversed:
+    return ChargebackReversed(
+        schema_version=1,
+        event_timestamp=of.event_timestamp,
+        created_timestamp=moment,
+        chargeback_id=of.chargeback_id,
         transaction_id=of.transaction_id,
         customer_id=of.customer_id,
         terminal_id=of.terminal_id,
@@ -121,9 +135,13 @@ def worlds(draw: st.DrawFn) -> list[Known]:
     for number, row in enumerate(draw(st.lists(st.tuples(moments, people, people, amounts), max_size=25))):
         paid = payment(number, *row)
         known.append((paid.event_timestamp, "transactions", paid))
-        if draw(st.booleans()):
-            late = chargeback(paid, draw(lateness))
+        for report in range(draw(st.sampled_from([0, 1, 1, 2, 3]))):
+            late = chargeback(paid, draw(lateness), report)
             known.append((late.created_timestamp, "chargebacks", late))
+            if draw(st.booleans()):
+                # Before the chargeback is known, with it, at edges of the windows that have it, and long after.
+                back = reversal(late, late.event_timestamp + draw(reversed_after))
+                known.append((back.created_timestamp, "chargeback-reversals", back))
     for number, row in enumerate(
         draw(st.lists(st.tuples(moments, people, st.lists(people, min_size=1, max_size=4)), max_size=15))
     ):
@@ -146,14 +164,6 @@ def write(lake: Path, known: Sequence[Known]) -> None:
         delta_lake.append(lake, topic_named(topic), table, versions={0: len(events) - 1})
 
 
-def grow(view: WindowedView, tails: dict[str, Tail], known: Sequence[Known]) -> None:
-    """What the stream does: extend the tail of each entity that an event touches."""
-    for _, topic, event in known:
-        for key, time, row in rows_of(view, topic, event):
-            tail = tails.get(key, empty_tail(view))
-            tails[key] = extend(view, tail, np.array([time]), row[None, :])
-
-
 def answers(
     view: WindowedView, lake: Path, start: datetime = START, end: datetime = END
 ) -> dict[tuple[str, int], list]:
@@ -173,7 +183,7 @@ def test_history_stream_and_snapshot_agree_at_every_moment(known, view):
     with tempfile.TemporaryDirectory() as folder:
         lake = Path(folder) / "lake"
         write(lake, known)
-        tails: dict[str, Tail] = {}
+        streamed: dict[str, bytes] = {}
         done = 0
         found = answers(view, lake)
         asked = sorted({time for _, time in found})
@@ -181,29 +191,31 @@ def test_history_stream_and_snapshot_agree_at_every_moment(known, view):
             new = done
             while new < len(known) and micros(known[new][0]) <= time:
                 new += 1
-            grow(view, tails, known[done:new])
+            for _, topic, event in known[done:new]:
+                grow(view, streamed, topic, event)
             done = new
             keys = [key for key, moment in found if moment == time]
             # A snapshot for every moment would be slow: the first, the last and some in between.
             sampled = time in asked[:: max(1, len(asked) // 3)] or time == asked[-1]
             snapshot = {key: state for key, _, state in states(view, lake, moment_of(time))} if sampled else {}
             for key in keys:
-                streamed = evaluate(view, tails.get(key, empty_tail(view)), time)
-                assert found[key, time] == pytest.approx(streamed, rel=1e-9, abs=1e-9)
+                online = evaluate(view, unpack_tail(view, streamed.get(key)), time)
+                assert found[key, time] == pytest.approx(online, rel=1e-9, abs=1e-9)
                 if sampled:
                     of_lake = evaluate(view, unpack_tail(view, snapshot.get(key)), time)
-                    assert of_lake == pytest.approx(streamed, rel=1e-9, abs=1e-9)
+                    assert of_lake == pytest.approx(online, rel=1e-9, abs=1e-9)
 
 
 @slow
 @given(known=worlds())
 def test_fraud_features_are_what_a_recount_of_the_events_says(known):
     payments = [event for _, topic, event in known if topic == "transactions"]
-    frauds = {
-        event.transaction_id
+    reports = [
+        event
         for _, topic, event in known
         if topic == "chargebacks" and event.created_timestamp <= event.event_timestamp + timedelta(days=7)
-    }
+    ]
+    reversals = [event for _, topic, event in known if topic == "chargeback-reversals"]
     with tempfile.TemporaryDirectory() as folder:
         lake = Path(folder) / "lake"
         write(lake, known)
@@ -212,6 +224,12 @@ def test_fraud_features_are_what_a_recount_of_the_events_says(known):
     for asking in payments:
         now = asking.event_timestamp
         counts, means, busy, risks = [], [], [], []
+        taken_back = {each.chargeback_id for each in reversals if each.created_timestamp <= now}
+        frauds = {
+            each.transaction_id
+            for each in reports
+            if each.created_timestamp <= now and each.chargeback_id not in taken_back
+        }
         for days in (1, 7, 30):
             own = [
                 each.amount
@@ -267,14 +285,13 @@ def test_history_counts_the_payment_itself_as_the_request_counts_its_own_row(tmp
     known = [(each.event_timestamp, "transactions", each) for each in payments]
     write(tmp_path / "lake", known)
     found = answers(CUSTOMER_ACTIVITY, tmp_path / "lake")
-    tails: dict[str, Tail] = {}
-    for number, asking in enumerate(payments):
+    streamed: dict[str, bytes] = {}
+    for asking in payments:
         time = micros(asking.event_timestamp)
-        asked = evaluate(
-            CUSTOMER_ACTIVITY, tails.get("c1", empty_tail(CUSTOMER_ACTIVITY)), time, own_row(asking.amount)
-        )
+        tail = unpack_tail(CUSTOMER_ACTIVITY, streamed.get("c1"))
+        asked = evaluate(CUSTOMER_ACTIVITY, tail, time, own_row(asking.amount))
         assert found["c1", time] == pytest.approx(asked, rel=1e-9)
-        grow(CUSTOMER_ACTIVITY, tails, known[number : number + 1])
+        grow(CUSTOMER_ACTIVITY, streamed, "transactions", asking)
 
 
 def test_two_payments_at_one_moment_are_one_row_that_counts_both(tmp_path):
@@ -340,8 +357,10 @@ def test_history_and_snapshot_look_back_over_the_whole_horizon(tmp_path, view):
     known.append((asked, "transactions", payment(9, asked, 1, 1, 2.0)))
     known.append((asked, "impressions", page(9, asked, 1, [1])))
     write(tmp_path / "lake", known)
-    tails: dict[str, Tail] = {}
-    grow(view, tails, known)
+    streamed: dict[str, bytes] = {}
+    for _, topic, event in known:
+        grow(view, streamed, topic, event)
+    tails = {key: unpack_tail(view, state) for key, state in streamed.items()}
     ((key, row),) = [(key, row) for (key, _), row in answers(view, tmp_path / "lake", asked, asked + MICRO).items()]
     assert max(row) > 1.0
     assert row == pytest.approx(evaluate(view, tails[key], micros(asked)))

@@ -74,6 +74,8 @@ def state(path: Path) -> Iterator[StreamState]:
 def rows_of(view: WindowedView, arrivals: Sequence[Arrival], wanted: str) -> list[tuple[int, np.ndarray]]:
     """An entity's rows, read from the declaration event by event: (time, values)."""
     found = []
+    taken_back = {each.event.chargeback_id for each in arrivals if each.topic.name == "chargeback-reversals"}
+    disputed = set()
     for each in arrivals:
         for rows in view.rows:
             if rows.topic != each.topic.name:
@@ -83,6 +85,10 @@ def rows_of(view: WindowedView, arrivals: Sequence[Arrival], wanted: str) -> lis
                 known_after = event.created_timestamp - event.event_timestamp
                 if known_after > timedelta(days=rows.known_within_days):
                     continue
+            if rows.once is not None:
+                if event.chargeback_id in taken_back or event.transaction_id in disputed:
+                    continue
+                disputed.add(event.transaction_id)
             values = np.zeros(len(view.columns))
             for name, value in rows.values:
                 if isinstance(value, Is):

@@ -67,11 +67,14 @@ def test_a_negative_zero_becomes_a_positive_one():
         assert all(str(value) != "-0.0" for value in addition[1:])
 
 
-def test_a_chargeback_within_the_label_delay_is_a_row_at_the_time_of_the_payment():
+def test_a_chargeback_within_the_label_delay_reports_a_fraud_at_the_time_of_the_payment():
     label = example("chargebacks", event_timestamp=NOW - timedelta(days=7), created_timestamp=NOW)
-    ((key, _, addition),) = added(TERMINAL_RISK, label)
-    assert (key, addition[0]) == ("t000001", micros(NOW - timedelta(days=7)))
-    assert row(TERMINAL_RISK, addition) == {"frauds": 1.0, "transactions": 0.0}
+    assert added(TERMINAL_RISK, label) == [("t000001", 0, (micros(NOW - timedelta(days=7)), "x1", "b1", False))]
+
+
+def test_a_reversal_takes_a_report_back_however_long_after_the_payment():
+    back = example("chargeback-reversals", event_timestamp=NOW - timedelta(days=70), created_timestamp=NOW)
+    assert added(TERMINAL_RISK, back) == [("t000001", 0, (micros(NOW - timedelta(days=70)), "x1", "b1", True))]
 
 
 def test_a_chargeback_after_the_label_delay_is_no_row_and_the_others_keep_their_places():
@@ -141,6 +144,7 @@ def test_the_task_that_reads_an_event_owns_the_entities_that_key_its_topic():
     assert keyed == {
         ("customer_activity", "transactions"),
         ("terminal_risk", "chargebacks"),
+        ("terminal_risk", "chargeback-reversals"),
         ("viewer_activity", "watches"),
         ("viewer_recent_watches", "watches"),
         ("viewer_ratings", "ratings"),

@@ -6,6 +6,7 @@ from sample_events import example
 from reference_system.delta_lake import append, to_table
 from reference_system.feedback.duckdb_labels import (
     answered_payments,
+    dispute_times,
     fraud_shares,
     page_outcomes,
     payment_outcomes,
@@ -44,6 +45,10 @@ def answer(number, **changes):
 def chargeback(number, created, **changes):
     fields = {"chargeback_id": f"b{number}", "transaction_id": f"x{number}", "created_timestamp": created}
     return fields | {"event_timestamp": PAID + timedelta(minutes=number)} | changes
+
+
+def reversal(number, created, **changes):
+    return chargeback(number, created, **changes)
 
 
 def labels(lake, as_of=MATURE + DAY):
@@ -102,6 +107,42 @@ def test_two_chargebacks_of_one_payment_are_one_row_with_the_first_moment(lake):
     put(lake, "chargebacks", chargeback(1, PAID + 3 * DAY), chargeback(1, PAID + 2 * DAY, chargeback_id="b9"))
     (row,) = payment_outcomes(lake, START, END, as_of=MATURE + DAY).to_pylist()
     assert row["label_created_timestamp"] == PAID + 2 * DAY
+
+
+def test_a_chargeback_that_is_taken_back_makes_no_fraud_from_then_on(lake):
+    put(lake, "transactions", payment(1))
+    put(lake, "predictions", answer(1))
+    put(lake, "chargebacks", chargeback(1, PAID + 2 * DAY))
+    put(lake, "chargeback-reversals", reversal(1, MATURE + DAY))
+    assert labels(lake, as_of=MATURE + DAY - timedelta(microseconds=1)) == {"x1": 1}
+    assert labels(lake, as_of=MATURE + DAY) == {"x1": 0}
+
+
+def test_the_label_of_a_payment_that_was_disputed_anew_is_as_old_as_the_new_dispute(lake):
+    put(lake, "transactions", payment(1), payment(2))
+    put(lake, "predictions", answer(1), answer(2))
+    new = {"chargeback_id": "new"}
+    put(lake, "chargebacks", *(chargeback(n, PAID + DAY) for n in (1, 2)))
+    put(lake, "chargeback-reversals", *(reversal(n, PAID + 3 * DAY) for n in (1, 2)))
+    # The first payment's new dispute came before the old one was taken back, the second one's after that.
+    put(lake, "chargebacks", chargeback(1, PAID + 3 * DAY, **new), chargeback(2, PAID + 4 * DAY, **new))
+    rows = payment_outcomes(lake, START, END, as_of=MATURE + DAY).to_pylist()
+    assert [row["label_created_timestamp"] for row in rows] == [PAID + DAY, PAID + 4 * DAY]
+
+
+def test_a_fraud_that_was_named_twice_is_one_fraud_of_its_day(lake):
+    put(lake, "transactions", payment(1), payment(2), payment(3))
+    twice = {"chargeback_id": "b9"}
+    put(
+        lake,
+        "chargebacks",
+        chargeback(1, PAID + DAY),
+        chargeback(1, PAID + 2 * DAY, **twice),
+        chargeback(2, PAID + DAY),
+    )
+    put(lake, "chargeback-reversals", reversal(2, PAID + 2 * DAY))
+    (day,) = fraud_shares(lake, PAID - 5 * DAY, as_of=MATURE + 2 * DAY).to_pylist()
+    assert (day["payments"], day["frauds"]) == (3, 1)
 
 
 def test_an_empty_lake_has_no_outcomes_and_the_right_columns(lake):
@@ -183,6 +224,21 @@ def test_reports_are_known_from_the_moment_they_were_made_mature_or_not(lake):
     later = payment_reports(lake, START, as_of=PAID + 4 * DAY).to_pylist()
     assert [row["reported"] is None for row in later] == [True, False, False]
     assert [row["time"] for row in later] == sorted(row["time"] for row in later)
+
+
+def test_a_report_that_was_taken_back_says_until_when_it_stood(lake):
+    put(lake, "transactions", payment(1), payment(2))
+    put(lake, "predictions", answer(1, features=[1.0]), answer(2, features=[1.0]))
+    put(lake, "chargebacks", chargeback(1, PAID + DAY), chargeback(2, PAID + DAY))
+    put(lake, "chargeback-reversals", reversal(1, PAID + 2 * DAY))
+    stood = [(micros(PAID + DAY), micros(PAID + 2 * DAY)), (micros(PAID + DAY), None)]
+    as_of = PAID + 3 * DAY
+    for rows in (payment_reports(lake, START, as_of=as_of), answered_payments(lake, START, as_of=as_of)):
+        assert [(row["reported"], row["withdrawn"]) for row in rows.to_pylist()] == stood
+    before = payment_reports(lake, START, as_of=PAID + 2 * DAY - timedelta(microseconds=1)).to_pylist()
+    assert [row["withdrawn"] for row in before] == [None, None]
+    ever = {row["transaction_id"]: (row["reported"], row["withdrawn"]) for row in dispute_times(lake).to_pylist()}
+    assert ever == {"x1": stood[0], "x2": stood[1]}
 
 
 def test_answered_payments_carry_the_inputs_as_they_were_served(lake):

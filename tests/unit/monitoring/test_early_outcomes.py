@@ -61,6 +61,24 @@ def test_an_attack_does_not_become_usual_by_going_on():
     assert taught.usual > old.usual
 
 
+def test_what_was_taken_back_later_was_reported_at_the_time_and_is_no_more():
+    start, times, reported = lived(1, 100, attacked=False)
+    now = start + 60 * MICROS_PER_DAY
+    times, reported = times[times < now], reported[times < now]
+    reported = np.where(reported <= now, reported, NOT_REPORTED)
+    never = np.full(len(times), NOT_REPORTED)
+    plain = early_outcomes(times, reported, as_of=now, learned_until=now)
+    assert early_outcomes(times, reported, never, as_of=now, learned_until=now) == plain
+    # Taken back after a week: the payments of the last three days are younger, and so were earlier ones at that age.
+    later = np.where(reported == NOT_REPORTED, NOT_REPORTED, times + 7 * MICROS_PER_DAY)
+    assert early_outcomes(times, reported, later, as_of=now, learned_until=now) == plain
+    at_once = early_outcomes(
+        times, reported, np.where(reported <= now, now, NOT_REPORTED), as_of=now, learned_until=now
+    )
+    assert (at_once.reported, at_once.payments) == (0, plain.payments)
+    assert at_once.days[:-1] == plain.days[:-1]
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_an_attack_is_an_alarm_within_about_three_days(seed: int):
     world = lived(seed, 66, attacked=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -17,6 +19,7 @@ from reference_system.windows import MICROS_PER_DAY
 
 FIRST = 20_000
 A_DAY = 200
+WITHDRAWN_AFTER = 6 * MICROS_PER_DAY + 1
 
 
 def answered(days: int, *, frauds: int = 30) -> Answered:
@@ -26,6 +29,7 @@ def answered(days: int, *, frauds: int = 30) -> Answered:
     return Answered(
         times=times,
         reported=np.where(is_fraud, times + MICROS_PER_DAY // 2, NOT_REPORTED),
+        withdrawn=np.full(len(times), NOT_REPORTED),
         versions=np.full(len(times), "1"),
         scores=np.full(len(times), 0.5),
         inputs=np.zeros((len(times), 1)),
@@ -54,6 +58,22 @@ def test_versions_meet_the_same_payments_of_a_day():
     assert after.average_precision["1"] < 0.4
     assert (after.caught["1"], after.caught["2"]) == (0.0, 1.0)
     assert after.answered_by == ("1",)
+
+
+def test_what_was_taken_back_is_no_fraud_from_then_on():
+    rows = answered(10)
+    now = (FIRST + 10) * MICROS_PER_DAY
+    taken_back = np.where(np.arange(len(rows.times)) % A_DAY < 10, rows.times + WITHDRAWN_AFTER, NOT_REPORTED)
+    fewer = replace(rows, withdrawn=taken_back)
+    days = payment_days_by_version(fewer, {"1": knowing(rows)}, "1", as_of=now, metric=average_precision)
+    # Disputes of the first four days are older than that; the others stand.
+    assert [day.frauds for day in days] == [20] * 4 + [30] * 6
+    assert fewer.frauds_at(int(rows.times[0]) + WITHDRAWN_AFTER - 1)[0]
+    assert not fewer.frauds_at(int(rows.times[0]) + WITHDRAWN_AFTER)[0]
+    blind = replace(knowing(rows, until_day=0), scores=np.full(len(rows.times), 0.1))
+    taught = replace(blind, scores=np.where(rows.reported == NOT_REPORTED, 0.9, 0.1))
+    assert missed(rows, taught, as_of=now) == 3 * 30
+    assert missed(replace(rows, withdrawn=rows.times + MICROS_PER_DAY), taught, as_of=now) == 30
 
 
 def test_a_day_with_few_frauds_has_no_average_precision():

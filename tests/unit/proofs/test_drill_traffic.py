@@ -10,12 +10,29 @@ from reference_system.errors import EventRejected
 from reference_system.events import decode
 from reference_system.proofs.drill_traffic import END, Traffic
 from reference_system.use_cases import TOPICS, topic_named
+from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS
 
 EVENTS = Traffic(1).take(600)
 
 
 def test_every_topic_has_traffic():
     assert {event.topic for event in EVENTS} == set(TOPICS)
+
+
+def test_some_payments_are_disputed_twice_and_some_disputes_are_taken_back():
+    traffic = Traffic(1).take(3_000)
+    reports = [sent.event for sent in traffic if sent.topic == CHARGEBACKS]
+    reversals = [sent.event for sent in traffic if sent.topic == REVERSALS]
+    payments = Counter(each.transaction_id for each in reports)
+    facts = {(each.chargeback_id, each.transaction_id, each.terminal_id, each.event_timestamp) for each in reports}
+
+    assert sum(count > 1 for count in payments.values()) > 20
+    assert len(reversals) > 50
+    matched = [
+        (each.chargeback_id, each.transaction_id, each.terminal_id, each.event_timestamp) in facts
+        for each in reversals
+    ]
+    assert sum(matched) >= len(matched) - 3
 
 
 def test_events_come_in_the_order_in_which_they_became_known():

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from small_lake import at, chargeback, payment, put
+from stream_harness import grow
 
 from reference_system.features.duckdb_history import feature_rows
 from reference_system.features.duckdb_snapshot import states
-from reference_system.features.stream_rows import reader
 from reference_system.training.duckdb_events import payments
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.features import TERMINAL_RISK
-from reference_system.windows import empty_tail, evaluate, evaluate_state, extend, micros
+from reference_system.windows import evaluate_state, micros
 
 DAY = 24
 RATE = TERMINAL_RISK.features.index("terminal_fraud_rate_7d")
@@ -31,19 +30,18 @@ def write(lake, known):
     return paid, label
 
 
-def tail_at(paid, label, moment):
+def state_at(paid, label, moment):
     """What the stream holds when everything that was known by the moment has come."""
-    tail = empty_tail(TERMINAL_RISK)
+    states = {}
     for topic, rows, field in (
         ("transactions", paid, "event_timestamp"),
         ("chargebacks", [label], "created_timestamp"),
     ):
         record = topic_named(topic).record
-        events = [record(schema_version=1, **row) for row in rows if row[field] <= moment]
-        times = [micros(event.event_timestamp) for event in events]
-        for _, _, (time, *values) in reader(TERMINAL_RISK, topic)(events, times):
-            tail = extend(TERMINAL_RISK, tail, np.array([time]), np.array([values]))
-    return tail
+        for row in rows:
+            if row[field] <= moment:
+                grow(TERMINAL_RISK, states, topic, record(schema_version=1, **row))
+    return states["t1"]
 
 
 @pytest.mark.parametrize("known", [*IN_TIME, *TOO_LATE])
@@ -59,7 +57,7 @@ def test_history_and_stream_see_a_label_from_its_creation_on_and_never_one_that_
             expected /= 2  # the payment of day 2 is in the window, too
         snapshot = {key: state for key, _, state in states(TERMINAL_RISK, tmp_path / "lake", moment)}
         assert history[moment] == expected
-        assert evaluate(TERMINAL_RISK, tail_at(paid, label, moment), micros(moment))[RATE] == expected
+        assert evaluate_state(TERMINAL_RISK, state_at(paid, label, moment), micros(moment))[RATE] == expected
         assert evaluate_state(TERMINAL_RISK, snapshot["t1"], micros(moment))[RATE] == expected
 
 

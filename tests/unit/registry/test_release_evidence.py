@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
-from small_lake import at, chargeback, page, put, watch
+from small_lake import at, chargeback, page, put, reversal, watch
 
 from reference_system.registry import release_evidence
 from reference_system.registry.duckdb_release import open_pairs
@@ -203,6 +203,15 @@ def test_viewers_of_the_canary_who_watch_less_are_seen():
 
 def _few(pages):
     return replace(pages, watches=pages.watches[:60], in_canary=np.arange(60) < 40)
+
+
+@pytest.mark.parametrize(("hours", "reported"), [(29, True), (30, False)])
+def test_a_report_counts_once_and_until_it_is_taken_back(tmp_path, hours, reported):
+    both(tmp_path, 1, 1, "1")
+    put(tmp_path, "chargebacks", chargeback(1, 1, 20), chargeback(1, 1, 21) | {"chargeback_id": "second"})
+    put(tmp_path, "chargeback-reversals", reversal(1, 1, 22), reversal(1, 1, 30) | {"chargeback_id": "second"})
+    with open_pairs(tmp_path, release(), as_of=at(hours)) as logs:
+        assert logs.payments().reported.tolist() == [reported]
 
 
 def test_a_late_report_is_not_known_before(tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from small_lake import at, chargeback, page, payment, put, time_at, video, watch
+from small_lake import at, chargeback, page, payment, put, reversal, time_at, video, watch
 
 from reference_system.training.duckdb_events import catalogue, impressions, payments, watches
 from reference_system.training.temporal_split import Span
@@ -34,6 +34,14 @@ def test_two_chargebacks_of_one_payment_are_one_fraud(tmp_path):
     put(tmp_path, "transactions", payment(1, 1))
     put(tmp_path, "chargebacks", chargeback(1, 1, 30), chargeback(1, 1, 40) | {"chargeback_id": "another"})
     assert payments(tmp_path, DAY)["label"].to_pylist() == [1.0]
+
+
+@pytest.mark.parametrize(("taken_back", "label"), [(24 + 7 * 24, 0.0), (24 + 7 * 24 + 0.01, 1.0)])
+def test_a_chargeback_that_was_taken_back_by_then_is_no_fraud(tmp_path, taken_back, label):
+    put(tmp_path, "transactions", payment(1, 1))
+    put(tmp_path, "chargebacks", chargeback(1, 1, 30))
+    put(tmp_path, "chargeback-reversals", reversal(1, 1, taken_back))
+    assert payments(tmp_path, DAY)["label"].to_pylist() == [label]
 
 
 def test_what_came_late_is_in_no_window_and_in_no_training_set(tmp_path):

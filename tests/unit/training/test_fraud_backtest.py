@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -27,6 +28,7 @@ def payments(*, days=35, a_day=120, seed=1):
     return Payments(
         inputs=inputs,
         reported=np.where(frauds, times + 7 * DAY, NEVER),
+        withdrawn=np.full(count, NEVER),
         cards=rng.integers(0, 400, count),
         times=times,
     )
@@ -86,9 +88,17 @@ def test_the_future_has_no_part_in_choosing_and_learning():
     reported[after] = NEVER
     reported[np.flatnonzero(after)[::3]] = begin + 20 * DAY
     reported[(data.times < begin) & (data.reported > begin)] = NEVER
-    (changed,) = run(Payments(inputs=inputs, reported=reported, cards=data.cards, times=data.times), plan())
+    (changed,) = run(replace(data, inputs=inputs, reported=reported), plan())
     assert changed.fitted.to_onnx(3) == before.fitted.to_onnx(3)
     assert changed.reason == before.reason
+
+
+def test_a_dispute_counts_from_its_report_until_it_is_taken_back():
+    data = payments(days=20, a_day=1)
+    data = replace(data, reported=data.times + 2 * DAY, withdrawn=data.times + 9 * DAY)
+    found = data.between(START, START + 20 * DAY, known=START + 10 * DAY)
+    assert found.labels.tolist() == [0.0] * 2 + [1.0] * 7 + [0.0] * 11
+    assert not data.between(START, START + 20 * DAY, known=NEVER - 1).labels.any()
 
 
 def test_each_fold_moves_on_by_a_test_window_and_scores_its_payments_once():
@@ -135,7 +145,7 @@ def test_more_days_than_there_are_is_refused():
 
 def test_a_window_with_one_outcome_is_refused_before_any_work():
     data = payments()
-    nobody = Payments(inputs=data.inputs, reported=np.full(len(data), NEVER), cards=data.cards, times=data.times)
+    nobody = replace(data, reported=np.full(len(data), NEVER))
     with pytest.raises(TrainingError, match=r"training window .* 0 positive labels"):
         run(nobody, plan())
 
