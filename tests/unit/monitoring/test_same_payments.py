@@ -73,7 +73,7 @@ def test_what_was_taken_back_is_no_fraud_from_then_on():
     blind = replace(knowing(rows, until_day=0), scores=np.full(len(rows.times), 0.1))
     taught = replace(blind, scores=np.where(rows.reported == NOT_REPORTED, 0.9, 0.1))
     assert missed(rows, taught, as_of=now) == 3 * 30
-    assert missed(replace(rows, withdrawn=rows.times + MICROS_PER_DAY), taught, as_of=now) == 30
+    assert missed(replace(rows, withdrawn=rows.times + MICROS_PER_DAY + 1), taught, as_of=now) == 30
 
 
 def test_a_day_with_few_frauds_has_no_average_precision():
