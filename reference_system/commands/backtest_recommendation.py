@@ -6,7 +6,6 @@ Invariant: the table says who won, also where popularity did.
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -74,10 +73,12 @@ def read_dataset(name: str) -> Interactions:
 
 
 def _print(report: RecommendationBacktest) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    from reference_system.commands.terminal_tables import print_table, reader_console
+    from reference_system.metric_meanings import meanings_of
+
+    console = reader_console()
     console.print(
         f"{report.dataset}: {report.train_interactions:,} interactions to learn from, {report.test_interactions:,}"
         f" hidden ({report.split}); {report.users_judged:,} users judged, {report.users_without_history:,} without"
@@ -90,7 +91,9 @@ def _print(report: RecommendationBacktest) -> None:
         numbers = ["" if value is None else f"{value:.4f}" for value in (*model.metrics.values(), model.validation)]
         settings = ", ".join(f"{name} {value:g}" for name, value in model.parameters.items())
         table.add_row(model.name + mark, *numbers, f"{model.seconds:.1f}", settings)
-    console.print(table)
+    print_table(table, console=console)
+    for meaning in meanings_of(report.models[0].metrics):
+        console.print(meaning, style="dim")
     if report.metrics_without_history:
         figures = ", ".join(f"{name} {value:.4f}" for name, value in report.metrics_without_history.items())
         console.print(f"users without history, by recent popularity: {figures}")

@@ -171,24 +171,23 @@ def _write(out: Path, content: bytes) -> None:
 
 
 def _print_power(found: PowerResult) -> None:
-    from rich.console import Console
-
     from reference_system.commands.bench_report import goals_table
     from reference_system.commands.drift_tables import power_table
+    from reference_system.commands.terminal_tables import print_table, reader_console
     from reference_system.proofs.bench_result import BenchResult
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    console.print(power_table(found))
+    console = reader_console()
+    print_table(power_table(found), console=console)
     console.print()
-    console.print(goals_table(BenchResult(name="power", conditions={}, figures=[], goals=found.goals)))
+    print_table(goals_table(BenchResult(name="power", conditions={}, figures=[], goals=found.goals)), console=console)
 
 
 def _print(found: TableDrift) -> None:
-    from rich.console import Console
-
     from reference_system.commands.drift_tables import verdict_table
+    from reference_system.commands.terminal_tables import print_table, reader_console
+    from reference_system.metric_meanings import meanings_of
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = reader_console()
     chunks = max((len(column.chunks) for column in found.columns.values()), default=0)
     size = found.settings.chunk_size
     cut = "one chunk" if size is None else f"{chunks} chunks of {size:,} rows"
@@ -199,7 +198,9 @@ def _print(found: TableDrift) -> None:
         markup=False,
     )
     if found.columns:
-        console.print(verdict_table(found))
+        print_table(verdict_table(found), console=console)
+        for meaning in meanings_of(["psi"]):
+            console.print(meaning, style="dim")
     for name, why in found.left_out.items():
         console.print(f"not compared: {name}: {why}", markup=False, style="dim")
     for name, figures in found.figures.items():

@@ -7,7 +7,6 @@ away, and say so; none imports MLflow's client.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,6 +16,8 @@ from reference_system.commands.on_demand import UseCaseName
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from rich.table import Table
 
     from reference_system.commands.model_moves import Moved
     from reference_system.registry.mlflow_rest import Version
@@ -28,7 +29,6 @@ app = typer.Typer(help="Registered models: list, look, promote, roll back.", no_
 UseCase = Annotated[UseCaseName, typer.Argument(help="Whose model.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-_FILE_WIDTH = 150
 _COLOURS = {"champion": "green", "refused": "red", "rolled back": "red", "held": "yellow"}
 
 
@@ -173,27 +173,50 @@ def _card(settings: Settings, use_case: str, version: str) -> str:
 
 
 def _print_rows(rows: Sequence[ModelRow]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    """A table for each use case."""
+    from reference_system.commands.terminal_tables import print_table, reader_console
+    from reference_system.metric_meanings import meanings_of
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("use case", "version", "stage", "since", "gate", "estimator", "learned from", "why"):
-        table.add_column(heading, no_wrap=True, justify="right" if heading == "version" else "left")
-    table.add_column("worth", justify="right", no_wrap=True)
+    console = reader_console()
+    for use_case in dict.fromkeys(row.use_case for row in rows):
+        own = [row for row in rows if row.use_case == use_case]
+        metrics = {row.metric for row in own if row.metric}
+        console.print(f"{use_case}: worth is {', '.join(metrics)} on its test rows" if metrics else use_case)
+        print_table(_rows_table(own), console=console)
+        for meaning in meanings_of(metrics):
+            console.print(meaning + "\n", style="dim")
+
+
+def _rows_table(rows: Sequence[ModelRow]) -> Table:
+    from rich.table import Column, Table
+
+    table = Table(
+        Column("version", justify="right"),
+        "stage",
+        "since",
+        "gate",
+        "estimator",
+        "learned from",
+        "why",
+        Column("worth", justify="right"),
+        box=None,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),  # so that eight columns fit into 80
+    )
     for row in rows:
         colour = _COLOURS.get(row.stage, "cyan" if row.stage.startswith("challenger") else "")
+        estimator = (row.estimator or "not on this machine").replace("_", " ")
         table.add_row(
-            row.use_case,
             row.version,
             f"[{colour}]{row.stage}[/{colour}]" if colour else row.stage,
             f"{row.since:%Y-%m-%d %H:%M}" if row.since else "",
             row.gate or "",
-            row.problem or row.estimator or "not on this machine",
+            row.problem or estimator,
             f"{row.learned_from:%Y-%m-%d} to {row.learned_until:%m-%d}" if row.learned_from else "",
             row.trigger or "",
-            "" if row.value is None else f"{row.metric} {row.value:.4f}",
+            "" if row.value is None else f"{row.value:.4f}",
         )
-    Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
+    return table
 
 
 def _say(moved: Moved, *, json: bool) -> None:

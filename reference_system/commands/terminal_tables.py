@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from itertools import groupby
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markdown import Markdown
 from rich.markup import escape
 from rich.measure import Measurement
@@ -35,6 +36,18 @@ def print_table(table: Table, *, console: Console | None = None) -> None:
     """Print a table so that every heading and every word of it can be read."""
     console = console or reader_console()
     console.print(fitted(table, console))
+
+
+class Fitted:
+    """A table that is fitted where it is printed, for groups of tables and texts."""
+
+    def __init__(self, table: Table) -> None:
+        """The table as it would be on a terminal wide enough."""
+        self._table = table
+
+    def __rich_console__(self, console: Console, _: ConsoleOptions) -> Iterator[RenderableType]:
+        """What rich prints."""
+        yield fitted(self._table, console)
 
 
 def print_markdown(text: str, *, console: Console) -> None:

@@ -74,11 +74,10 @@ def _read(paths: StatePaths, use_case: str | None, since: datetime | None) -> St
 
 
 def _show(story: Story) -> None:
-    from rich.console import Console
-
+    from reference_system.commands.terminal_tables import reader_console
     from reference_system.commands.timeline_tables import as_text
 
-    Console().print(as_text(story))
+    reader_console().print(as_text(story))
 
 
 def _draw(story: Story, path: Path) -> None:
@@ -97,11 +96,11 @@ def _draw(story: Story, path: Path) -> None:
 def _follow(paths: StatePaths, use_case: str | None, story: Story, *, as_json: bool) -> None:
     """Print each new happening, oldest first, until the person has seen enough."""
     import msgspec
-    from rich.console import Console
 
-    from reference_system.commands.timeline_tables import happenings_table
+    from reference_system.commands.terminal_tables import reader_console
+    from reference_system.commands.timeline_tables import news_of
 
-    console = Console()
+    console = reader_console()
     seen = set(map(_identity, story.happenings))
     while True:
         time.sleep(_FOLLOW_SECONDS)
@@ -112,7 +111,7 @@ def _follow(paths: StatePaths, use_case: str | None, story: Story, *, as_json: b
             if as_json:
                 typer.echo(msgspec.json.encode(each))
             else:
-                console.print(happenings_table((each,)), soft_wrap=False)
+                console.print(news_of(each))
 
 
 def _identity(each: object) -> bytes:

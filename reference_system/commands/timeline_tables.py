@@ -7,9 +7,11 @@ Invariant: a day whose labels are not mature says "so far"; a figure that is not
 from __future__ import annotations
 
 from rich.console import Group, RenderableType
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from reference_system.commands.terminal_tables import Fitted
 from reference_system.commands.timeline_story import Happening, PageDay, Story
 from reference_system.metric_meanings import meanings_of
 from reference_system.monitoring.same_payments import DayOfPayments
@@ -31,7 +33,7 @@ _COLOURS = {
 
 def as_text(story: Story) -> RenderableType:
     """Everything, one under the other."""
-    parts: list[RenderableType] = [happenings_table(story.happenings)]
+    parts: list[RenderableType] = [Fitted(happenings_table(story.happenings))]
     if not story.happenings:
         parts = [Text("nothing has been decided about models yet; `make up` trains the first ones")]
     if story.figures_as_of is None:
@@ -39,12 +41,12 @@ def as_text(story: Story) -> RenderableType:
     if story.fraud_days:
         parts += [
             Text(f"\nfraud: average precision by day of the payment, as of {_minute(story)}"),
-            fraud_table(story),
+            Fitted(fraud_table(story)),
             Text(_LEGEND, style="dim"),
             _explained("average_precision"),
         ]
     if story.recommendation_days:
-        parts += [Text(f"\nrecommendation: pages of models by day, as of {_minute(story)}"), page_table(story)]
+        parts += [Text(f"\nrecommendation: pages of models by day, as of {_minute(story)}"), Fitted(page_table(story))]
         parts.append(_explained("ndcg@10"))
     parts += [Text(f"{name}: {text}", style="dim") for name, text in story.rulings.items()]
     return Group(*parts)
@@ -63,6 +65,13 @@ def happenings_table(happenings: tuple[Happening, ...]) -> Table:
     for each in happenings:
         table.add_row(*line_of(each))
     return table
+
+
+def news_of(each: Happening) -> RenderableType:
+    """One happening as it is told while it is followed: what and when, and below it why."""
+    moment, use_case, what, versions, why = line_of(each)
+    version = f", version {versions}" if versions else ""
+    return Group(Text.assemble(f"{moment}  {use_case}: ", what, version), Padding(Text(why), (0, 0, 0, 4)))
 
 
 def line_of(each: Happening) -> tuple[str, str, Text, str, str]:
