@@ -6,8 +6,9 @@ Invariant: a record is one flat object whose fields are all required; a declarat
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from inspect import cleandoc
@@ -116,6 +117,21 @@ def without_indentation(definitions: dict[str, dict[str, Any]]) -> dict[str, dic
         name: {key: cleandoc(value) if key == "description" else value for key, value in definition.items()}
         for name, definition in definitions.items()
     }
+
+
+_decode_pairs = json.JSONDecoder(object_pairs_hook=list).decode
+
+
+def pairs_of(data: bytes) -> list[tuple[str, Any]]:
+    """The keys and values of a flat object that was decoded, each as often as it stands there."""
+    pairs: list[tuple[str, Any]] = _decode_pairs(data.decode())
+    return pairs
+
+
+def repeated_key(pairs: Sequence[tuple[str, object]]) -> str | None:
+    """A key that stands more than once, of which the decoder silently keeps the last value."""
+    names = [name for name, _ in pairs]
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def _is_text(kind: msgspec.inspect.Type) -> bool:

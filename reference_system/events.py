@@ -10,7 +10,6 @@ Invariant: `decode(topic, encode(event), now=now) == event` for every event that
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,17 @@ import msgspec
 from msgspec import Meta
 
 from reference_system.errors import EventRejected
-from reference_system.event_shapes import AN_ID, ID_PATTERN, Id, are_plain_ids, is_id, shape_of, without_indentation
+from reference_system.event_shapes import (
+    AN_ID,
+    ID_PATTERN,
+    Id,
+    are_plain_ids,
+    is_id,
+    pairs_of,
+    repeated_key,
+    shape_of,
+    without_indentation,
+)
 
 MAX_EVENT_BYTES = 64 * 1024
 # Where ingestion sends rows to the task that owns their entity (`features/stream_forwarding.py`); no topic of events.
@@ -196,12 +205,12 @@ def _kind_of(error: Exception) -> Refusal:
 
 def _refuse_odd_text(topic: Topic, data: bytes, event: Event) -> None:
     """Refuse repeated keys and NUL: the second, slower parse, for bytes that have escapes or too many texts."""
-    pairs: list[tuple[str, Any]] = json.loads(data, object_pairs_hook=list)
-    names = [name for name, _ in pairs]
+    pairs = pairs_of(data)
+    repeated = repeated_key(pairs)
+    if repeated is not None:
+        fact = f"{topic.name}: the key `{repeated}` stands more than once"
+        raise EventRejected(fact, kind=Refusal.REPEATED_KEY)
     for name, value in pairs:
-        if names.count(name) > 1:
-            fact = f"{topic.name}: the key `{name}` stands more than once"
-            raise EventRejected(fact, kind=Refusal.REPEATED_KEY)
         if "\x00" in value if isinstance(value, str) else isinstance(value, list) and _has_nul(value):
             raise EventRejected(f"{topic.name}: `{name}` has a NUL in it", kind=Refusal.HOSTILE_TEXT)
     _refuse_ids(topic, event)

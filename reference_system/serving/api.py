@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 from msgspec import Meta
 
-from reference_system.event_shapes import AN_ID
+from reference_system.event_shapes import AN_ID, pairs_of, repeated_key
 from reference_system.event_shapes import CheckedId as Id
 from reference_system.events import EARLIEST, FUTURE_TOLERANCE, Moment, whole_microseconds
 from reference_system.use_cases.fraud.policy import Decision
@@ -119,12 +119,21 @@ class Evaluation:
 
 
 class RequestRefused(Exception):  # noqa: N818 - refusing is what the service does; the error is the client's
-    """A request that gets no answer: the HTTP status, a code for programs and a message for people."""
+    """A request that gets no answer: the HTTP status, a code for programs, a message for people, headers."""
 
-    def __init__(self, status: int, code: str, message: str, *, field: str | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        headers: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
         """Store what the answer will say."""
         super().__init__(message)
         self.status = status
+        self.headers = headers
         self.problem = Problem(code=code, message=message, field=field)
 
 
@@ -135,16 +144,20 @@ def decode_request(decoder: msgspec.json.Decoder[Request], body: bytes) -> Reque
     """The request that the bytes hold.
 
     Raises:
-        RequestRefused: 400 if they are no JSON, 422 if they are not such a request.
+        RequestRefused: 400 if they are no JSON, 422 if they are not such a request, or hold a key twice.
     """
     try:
-        return decoder.decode(whole_microseconds(body))
+        request = decoder.decode(whole_microseconds(body))
     except msgspec.ValidationError as error:
         raise _invalid(str(error)) from error
     except RecursionError as error:
         raise RequestRefused(422, "invalid_field", "the body is nested too deeply") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(body) from error
+    repeated = repeated_key(pairs_of(body))
+    if repeated is not None:
+        raise RequestRefused(422, "invalid_field", f"the key `{repeated}` stands more than once", field=repeated)
+    return request
 
 
 def moment_asked(asked: datetime | None, now: datetime) -> datetime:
@@ -181,9 +194,9 @@ def _not_json(body: bytes) -> RequestRefused:
     except RecursionError:
         return RequestRefused(422, "invalid_field", "the body is nested too deeply")
     except ValueError:
-        return RequestRefused(400, "malformed_json", "the body is not JSON")
+        return RequestRefused(400, "malformed_json", "the body is not JSON in UTF-8")
     if isinstance(found, dict):
         for name, value in found.items():
             if isinstance(value, float) and not math.isfinite(value):
                 return RequestRefused(422, "invalid_field", "Expected a finite number", field=name[:_MAX_SHOWN])
-    return RequestRefused(400, "malformed_json", "the body is not JSON")
+    return RequestRefused(400, "malformed_json", "the body is not JSON in UTF-8")

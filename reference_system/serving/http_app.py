@@ -10,6 +10,7 @@ A plain ASGI function and no framework: on this path a router and a request obje
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from time import perf_counter
@@ -25,6 +26,10 @@ MAX_IN_FLIGHT = 128
 RETRY_AFTER_SECONDS = 1
 # A body that has not come by then keeps one of the places from somebody else.
 BODY_SECONDS = 10.0
+
+_NOT_ENCODED = re.compile(rb"(?i)[ \t,]*(?:identity[ \t,]*)*")
+# What is shown of a header that a stranger wrote.
+_ENCODING = re.compile(rb"[A-Za-z0-9*+.-]{1,32}(?:, ?[A-Za-z0-9*+.-]{1,32}){0,3}")
 
 # ASGI's own types: its messages are dictionaries.
 Scope = MutableMapping[str, Any]
@@ -93,7 +98,7 @@ class HttpApp:
             body: bytes | None = b""
             if method == "POST":
                 if self._in_flight > MAX_IN_FLIGHT:
-                    return refusal(_overloaded(), (b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
+                    return refusal(_overloaded())
                 # Everybody who has come in by now is counted before anybody is answered: otherwise a queue would
                 # form in the event loop, where no counter sees it.
                 await asyncio.sleep(0)
@@ -101,7 +106,7 @@ class HttpApp:
                 body = await self._body(receive)
             return None if body is None else endpoint(body)
         except RequestRefused as refused:
-            return refusal(refused, *_allowed(self._routes, path, refused.status))
+            return refusal(refused)
         except Exception as error:  # noqa: BLE001 - the last resort: no trace may reach a client
             self._report(path, error)
             return refusal(RequestRefused(500, "internal", "the request could not be answered"))
@@ -120,23 +125,21 @@ class HttpApp:
             raise RequestRefused(404, "not_found", "there is nothing at this path; / lists what there is")
         endpoint = methods.get("GET" if method == "HEAD" else method)
         if endpoint is None:
-            raise RequestRefused(405, "method_not_allowed", f"this path takes {', '.join(methods)}")
+            allowed = ", ".join(methods)
+            header = (b"allow", allowed.encode())
+            raise RequestRefused(405, "method_not_allowed", f"this path takes {allowed}", headers=(header,))
         return endpoint
 
 
-def refusal(refused: RequestRefused, *headers: tuple[bytes, bytes]) -> Answer:
+def refusal(refused: RequestRefused) -> Answer:
     """A refusal in the one shape that all have."""
     body = msgspec.json.encode(ProblemAnswer(error=refused.problem))
-    return Answer(status=refused.status, body=body, headers=headers)
+    return Answer(status=refused.status, body=body, headers=refused.headers)
 
 
 def _overloaded() -> RequestRefused:
-    return RequestRefused(429, "overloaded", f"{MAX_IN_FLIGHT} requests wait already; come back later")
-
-
-def _allowed(routes: Routes, path: str, status: int) -> tuple[tuple[bytes, bytes], ...]:
-    """The header that a 405 must have."""
-    return ((b"allow", ", ".join(routes[path]).encode()),) if status == 405 else ()  # noqa: PLR2004 - an HTTP status
+    message = f"{MAX_IN_FLIGHT} requests wait already; come back later"
+    return RequestRefused(429, "overloaded", message, headers=((b"retry-after", str(RETRY_AFTER_SECONDS).encode()),))
 
 
 def _check_headers(headers: list[tuple[bytes, bytes]]) -> None:
@@ -144,10 +147,20 @@ def _check_headers(headers: list[tuple[bytes, bytes]]) -> None:
     for name, value in headers:
         if name == b"content-type":
             content_type = value
+        elif name == b"content-encoding" and not _NOT_ENCODED.fullmatch(value):
+            raise _encoded(value)
         elif name == b"content-length" and (not value.isdigit() or int(value) > MAX_BODY_BYTES):
             raise _too_large()
     if content_type.partition(b";")[0].strip().lower() != JSON:
         raise RequestRefused(415, "unsupported_media_type", "the content type must be application/json")
+
+
+def _encoded(encoding: bytes) -> RequestRefused:
+    """A body that would have to be unpacked: the bound on its size would not be one on what it holds."""
+    name = f"{encoding.decode()} " if _ENCODING.fullmatch(encoding) else ""
+    message = f"the content encoding {name}is not read: send the body as it is"
+    # By this header a client tells that its encoding is to blame and not its type (RFC 7694).
+    return RequestRefused(415, "unsupported_media_type", message, headers=((b"accept-encoding", b"identity"),))
 
 
 async def _read(receive: Receive) -> bytes | None:

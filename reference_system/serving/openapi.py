@@ -21,11 +21,11 @@ from reference_system.serving.api import (
 Json = dict[str, object]
 
 _REFUSALS = {
-    "400": "The body is not JSON.",
+    "400": "The body is not JSON in UTF-8 without a byte order mark.",
     "408": "The body did not come in time.",
     "413": "The body is larger than 64 KiB.",
-    "415": "The content type is not application/json.",
-    "422": "A field is unknown, missing, of another type or out of its range; it is named.",
+    "415": "The content type is not application/json, or the body has a content encoding; that is named.",
+    "422": "A field is unknown, missing, there twice, of another type or out of its range; it is named.",
     "429": "Too many requests wait already; Retry-After says when to come back.",
     "503": "No verified model is loaded yet.",
 }

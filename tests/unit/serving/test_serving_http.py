@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from datetime import timedelta
 from functools import cache
@@ -198,6 +199,25 @@ def test_a_wrong_recommendation_request_is_refused(service, body, field):
     assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
 
 
+@pytest.mark.parametrize(
+    ("path", "field", "body"),
+    [
+        (FRAUD_PATH, "amount", b'{"transaction_id":"x1","customer_id":"c1","terminal_id":"t1","amount":9,"amount":1}'),
+        (FRAUD_PATH, "amount", b'{"amount":1,"transaction_id":"x1","customer_id":"c1","terminal_id":"t1","amount":1}'),
+        (FRAUD_PATH, "customer_id", json.dumps(PAYMENT).encode()[:-1] + b',"customer\\u005fid":"c2"}'),
+        (FRAUD_PATH, "event_timestamp", json.dumps(PAYMENT)[:-1].encode() + b',"event_timestamp":null' * 2 + b"}"),
+        (RECOMMENDATIONS_PATH, "viewer_id", b'{"viewer_id":"w1","viewer_id":"w2"}'),
+        (RECOMMENDATIONS_PATH, "k", b'{"viewer_id":"w1"' + b',"k":3' * 5_000 + b"}"),
+    ],
+)
+def test_a_key_that_stands_twice_is_named(service, path, field, body):
+    answer = service.post(path, body)
+    found = msgspec.json.decode(answer.content, type=ProblemAnswer).error
+    assert (answer.status_code, found.code, found.field) == (422, "invalid_field", field)
+    assert found.message == f"the key `{field}` stands more than once"
+    assert not service.logged
+
+
 VALID = json.dumps(PAYMENT).encode()
 NO_JSON = [
     b"",
@@ -208,6 +228,9 @@ NO_JSON = [
     VALID + b"x",
     VALID.replace(b'"c1"', b'"\xff"'),
     VALID.replace(b'"c1"', b'"\\ud800"'),
+    b"\xef\xbb\xbf" + VALID,
+    VALID.decode().encode("utf-16"),
+    gzip.compress(VALID),
 ]
 
 
@@ -221,6 +244,40 @@ def test_what_is_no_json_is_a_400(service, body):
 def test_another_content_type_is_a_415(service, kind):
     answer = service.post(FRAUD_PATH, PAYMENT, headers={"content-type": kind} if kind else {})
     assert (answer.status_code, answer.json()["error"]["code"]) == (415, "unsupported_media_type")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "zstd", "gzip, br", "x-own"])
+def test_a_body_in_another_encoding_is_a_415_that_names_it(service, encoding):
+    answer = service.post(FRAUD_PATH, gzip.compress(VALID), headers={**JSON, "content-encoding": encoding})
+    found = msgspec.json.decode(answer.content, type=ProblemAnswer).error
+    assert (answer.status_code, found.code) == (415, "unsupported_media_type")
+    assert f"content encoding {encoding}" in found.message
+    assert answer.headers["accept-encoding"] == "identity"
+    assert not service.logged
+
+
+def test_the_name_of_an_encoding_is_shown_only_if_it_is_one_and_so_far(service):
+    for strange in (b"<script>", b"g" * 5_000, b"\xff"):
+        answer = service.post(
+            FRAUD_PATH, VALID, headers=[(b"content-type", b"application/json"), (b"content-encoding", strange)]
+        )
+        assert answer.status_code == 415
+        assert len(answer.content) < 300
+        assert strange not in answer.content
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", "", "identity, identity"])
+def test_a_body_that_says_it_is_not_encoded_is_read(service, encoding):
+    assert service.post(FRAUD_PATH, PAYMENT, headers={**JSON, "content-encoding": encoding}).status_code == 200
+
+
+def test_an_encoding_among_several_lines_of_the_header_is_found(service):
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-encoding", b"gzip"),
+        (b"content-encoding", b"identity"),
+    ]
+    assert service.post(FRAUD_PATH, PAYMENT, headers=headers).status_code == 415
 
 
 def test_a_charset_beside_the_content_type_is_accepted(service):
