@@ -96,6 +96,14 @@ def dropped(lake: Path, topic: Topic) -> Dropped:
     return _held(DeltaTable(_path(lake, topic))) if exists(lake, topic) else Dropped()
 
 
+def live_files(lake: Path, topic: Topic) -> tuple[int, int]:
+    """How many files the table is made of, and of how many days it has rows."""
+    if not exists(lake, topic):
+        return 0, 0
+    delta = DeltaTable(_path(lake, topic))
+    return len(delta.file_uris()), len(delta.partitions())
+
+
 def first_offsets(lake: Path, topic: Topic, since: datetime) -> dict[int, int]:
     """For each Kafka partition the first offset whose row is of `since` or later, where it has one."""
     found = read(lake, topic, start=since, columns=["kafka_partition", "kafka_offset"]).read_all()

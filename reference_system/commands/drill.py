@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from reference_system.commands import drill_models
+from reference_system.commands import drill_models, drill_soak
 
 if TYPE_CHECKING:
     from reference_system.proofs.drill_report import DrillReport
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Faults on purpose, each in a system of its own, ended by the ledger.", no_args_is_help=True)
 app.add_typer(drill_models.app)
+app.add_typer(drill_soak.app)
 
 # The forked consumers would import the program again, each for itself.
 _PRELOAD = ("reference_system.cli",)

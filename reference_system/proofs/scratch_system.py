@@ -52,7 +52,7 @@ def scratch_system(settings: Settings, name: str) -> Iterator[Scratch]:
         settings: those of the live system; all but folder, ports and the broker's heap hold here too.
         name: what it is for; the folder begins with it.
     """
-    with _terminated_politely() as unwound, scratch_folder(StatePaths(settings.state_dir).scratch, name) as root:
+    with terminated_politely() as unwound, scratch_folder(StatePaths(settings.state_dir).scratch, name) as root:
         ours = scratch_settings(settings, root)
         try:
             with BrokerProcess(ours) as broker:
@@ -96,7 +96,8 @@ def remove_leftovers(folder: Path) -> list[str]:
 
 def _remove(root: Path) -> None:
     """Stop what runs there and delete it; the lock stays until its holder lets go."""
-    stop_processes(marked_processes(root))
+    # A whole system has a folder of its own within (`soak.py`).
+    stop_processes([*marked_processes(root), *marked_processes(root / "state")])
     for entry in root.iterdir():
         if entry.is_dir() and not entry.is_symlink():
             # A process that was just stopped may still have been writing.
@@ -106,7 +107,7 @@ def _remove(root: Path) -> None:
 
 
 @contextmanager
-def _terminated_politely() -> Iterator[threading.Event]:
+def terminated_politely() -> Iterator[threading.Event]:
     """SIGTERM unwinds the stack as Ctrl-C does, so that everything is removed; Python's default ends at once.
 
     It comes again every few seconds until the event is set: where a destructor or a library's callback is at work, the
