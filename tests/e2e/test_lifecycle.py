@@ -44,7 +44,8 @@ def test_up_shows_progress_the_first_answers_and_the_table(live: LiveSystem) -> 
 def test_status_has_every_service_healthy_with_its_memory(live: LiveSystem) -> None:
     status = live.healthy_status()
 
-    assert list(status) == ["services", "clock", "events", "freshness_ms"]
+    assert list(status) == ["services", "clock", "events", "freshness_ms", "disk"]
+    assert {"kafka", "lake", "mlflow", "logs"} <= status["disk"]["parts"].keys()
     for service in status["services"]:
         assert list(service) == ["name", "state", "url", "pid", "rss_mb"], service
         assert service["rss_mb"] > 10
