@@ -22,7 +22,6 @@ app = typer.Typer()
 
 _PACKAGES = ("deltalake", "prefect", "mlflow", "kafka-python")
 # Wide enough for the longest name of a figure; the whole table fits in 80 columns.
-_FILE_WIDTH = 80
 _UNITS = {
     "rise": "an hour",
     "level": "median",
@@ -85,8 +84,9 @@ def _keep(settings: Settings, report: SoakReport) -> Path:
 
 
 def _print(report: SoakReport) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from reference_system.commands.terminal_tables import print_table
 
     table = Table(box=None, pad_edge=False)
     for heading in ("figure", "median", "found", "bound", "", "flat"):
@@ -97,7 +97,7 @@ def _print(report: SoakReport) -> None:
         median = "" if one.median is None else _short(one.median)
         mark = "[green]yes[/green]" if one.holds else "[red]NO[/red]"
         table.add_row(one.figure, median, found, _short(one.bound), _UNITS[one.measure], mark)
-    Console(highlight=False, width=None if sys.stdout.isatty() else _FILE_WIDTH).print(table)
+    print_table(table)
     for problem in report.problems:
         typer.secho(f"✗ {problem}", fg=typer.colors.RED)
     ledger = "the ledger holds" if not report.problems else "the ledger does NOT hold"
