@@ -230,7 +230,7 @@ NO_JSON = [
     VALID.replace(b'"c1"', b'"\\ud800"'),
     b"\xef\xbb\xbf" + VALID,
     VALID.decode().encode("utf-16"),
-    gzip.compress(VALID),
+    gzip.compress(VALID, mtime=0),
 ]
 
 
