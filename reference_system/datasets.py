@@ -48,6 +48,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     duplicates: int
     held_before: int
     bad: int
+    refunds: int = 0  # left out because the reader said so
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

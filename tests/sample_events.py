@@ -251,7 +251,7 @@ def _disputed_again(events: list[tuple[Topic, Event]], rng: np.random.Generator)
 
 def _name(kind: str, number: int) -> str:
     """An id: of ten one is of the kind that people have in their own data."""
-    return f"{kind}{number:06d}" if number % 10 else f"{{{kind}{number}}} O'Elm, \"Ж\" \\ / 店"
+    return f"{kind}{number:06d}" if number % 10 else f'{{{kind}{number}}} O\'Elm, "Ж" \\ / 店'
 
 
 def _streamed(name: str, number: str, moment: datetime, rng: np.random.Generator) -> Event:

@@ -45,7 +45,7 @@ def fraud(  # noqa: PLR0913, PLR0917 - the protocol
         str | None, typer.Option("--model", help="Only this estimator; by default one is chosen in each fold.")
     ] = None,
     predictions: Annotated[
-        Path | None, typer.Option("--predictions", help="Write transaction_id, score; .csv or .parquet.")
+        Path | None, typer.Option("--predictions", help="Write transaction_id, score; .parquet, .csv or .tsv.")
     ] = None,
     *,
     drop_known_compromised: Annotated[

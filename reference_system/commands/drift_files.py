@@ -41,7 +41,7 @@ class TableFile:
         """The table in batches."""
         types = {self._named(column): self.source.types.get(column, pa.string()) for column in self.source.columns}
         table = TableView(name=name, types=types, batches=self._batches)
-        return held(table) if self.source.path.stat().st_size <= _KEPT_BYTES else table
+        return held(table) if self.source.size <= _KEPT_BYTES else table
 
     def _batches(self) -> Iterator[Batch]:
         for chunk in self.source.chunks(self.source.columns):

@@ -15,7 +15,7 @@ import typer
 
 from reference_system.commands import features_parity, features_replay
 from reference_system.commands.on_demand import UseCaseName
-from reference_system.commands.table_files import require_writable, with_own_types, write_table
+from reference_system.commands.table_files import require_table, with_own_types, write_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +42,7 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
 def build(
     use_case: Annotated[UseCaseName, typer.Argument(help="Whose inputs.")],
     out: Annotated[
-        Path, typer.Option("--out", help="Parquet, or CSV if it ends in .csv; one that exists is replaced.")
+        Path, typer.Option("--out", help=".parquet, .csv or .tsv, also .csv.gz; one that exists is replaced.")
     ],
     dataset: Annotated[str, typer.Option("--dataset", help="An imported dataset (`workbook data list`).")] = "live",
     *,
@@ -84,7 +84,7 @@ def build_inputs(settings: Settings, use_case: str, dataset: str, out: Path) -> 
             f"the dataset {dataset!r} holds {manifest.use_case}, not {use_case}",
             next_command=f"workbook features build {manifest.use_case} --dataset {dataset} --out {out}",
         )
-    require_writable(out)
+    require_table(out)
     of = {"fraud": duckdb_inputs.fraud_inputs, "recommendation": duckdb_inputs.rating_inputs}[use_case]
     table = of(paths.lake, order_folder(paths))
     if not table.num_rows:

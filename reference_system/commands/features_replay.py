@@ -28,7 +28,7 @@ def replay(  # noqa: PLR0913 - the options of the verb
     start: Annotated[datetime, typer.Option("--from", formats=MOMENT, help="First moment (UTC).")],
     end: Annotated[datetime, typer.Option("--to", formats=MOMENT, help="The moment after the last (UTC).")],
     out: Annotated[
-        Path, typer.Option("--out", help="Parquet, or CSV if it ends in .csv; one that exists is replaced.")
+        Path, typer.Option("--out", help=".parquet, .csv or .tsv, also .csv.gz; one that exists is replaced.")
     ],
     dataset: Annotated[str, typer.Option("--dataset", help="An imported dataset (`workbook data list`).")] = "live",
     *,
@@ -38,14 +38,14 @@ def replay(  # noqa: PLR0913 - the options of the verb
     import msgspec
 
     from reference_system.commands.proof_progress import begin, progress_bar
-    from reference_system.commands.table_files import require_writable, with_own_types, write_table
+    from reference_system.commands.table_files import require_table, with_own_types, write_table
     from reference_system.datasets import LIVE, read_manifest
     from reference_system.errors import StateError
 
     first, last = utc(start), utc(end)
     if first is None or last is None or first >= last:
         raise StateError(f"the period from {start} to {end} is empty")
-    require_writable(out)
+    require_table(out)
     settings = begin(
         f"replays {dataset} from {first:%Y-%m-%d} to {last:%Y-%m-%d} in a system of its own, with a broker; a week of"
         " ten thousand payments a day takes about a minute"

@@ -45,7 +45,7 @@ class Recommended(msgspec.Struct, frozen=True, kw_only=True):
 @app.command("recommend")
 def recommend(  # noqa: PLR0913 - the options of the verb
     *,
-    out: Annotated[Path, typer.Option("--out", help="The .parquet or .csv file to write.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write: .parquet, .csv or .tsv, also .csv.gz.")],
     dataset: Annotated[str, typer.Option("--dataset", metavar="NAME", help="An imported dataset, or live.")] = "live",
     k: Annotated[int, typer.Option("--k", min=1, max=1_000, help="How many items for each user.")] = 10,
     exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out what a user took already.")] = False,

@@ -58,9 +58,10 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             delay = manifest.label_delay / timedelta(days=1)
             yield f"frauds: {self.events['chargebacks']:,} ({self.label_share:.3%}), known {delay:g} days later"
         for source in manifest.sources:
+            refunds = f", {source.refunds:,} refunds" if source.refunds else ""
             yield (
                 f"source: {source.file} (sha256 {source.sha256[:12]}…), {source.imported:,} of {source.rows:,} rows, "
-                f"{source.duplicates:,} duplicates, {source.held_before:,} held before, {source.bad:,} bad"
+                f"{source.duplicates:,} duplicates, {source.held_before:,} held before, {source.bad:,} bad{refunds}"
             )
         yield f"{self.what} by {self.step}" + ("" if self.label_share is None else ", and frauds among them")
         most = max(one.events for one in self.bins)

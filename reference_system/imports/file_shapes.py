@@ -20,7 +20,7 @@ from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.recommendation.events import RATINGS
 
 ROW = "source_row"
-Kind = Literal["id", "moment", "number", "flag"]
+Kind = Literal["id", "moment", "amount", "rating", "flag"]
 _ID_BYTES = 16
 # The event's field → the file's, where they differ.
 FIELD_OF = {"viewer_id": "user_id", "video_id": "item_id"}
@@ -38,7 +38,9 @@ class FileShape:
     what: str  # what a row is, in the plural
     fields: Mapping[str, Kind]
     event_id: str  # the column that identifies a row: a field, or made of fields
+    identity: str  # what it is in the words of a file
     content: tuple[str, ...]  # what must be equal where the id is
+    contradiction: str  # what else is called where it is not
     entities: tuple[str, ...]  # the fields of the first topic that name somebody or something
     topics: tuple[Topic, ...]  # of the first there is one event for each row
     held: str  # SQL over tables named as the topics: event id and content of what a lake holds
@@ -73,8 +75,9 @@ def _with_rating_id(rows: pa.Table) -> pa.Table:
 
 def rating_id(user: str, item: str, time: int) -> str:
     """The id of a rating, the same wherever it is derived; `time` in microseconds."""
-    # Ids hold no spaces, so no two ratings are written alike.
-    return blake2b(f"{user} {item} {time}".encode(), digest_size=_ID_BYTES).hexdigest()
+    # Ids hold no ends of lines: with those for their spaces no two ratings are written alike.
+    who, what = user.replace(" ", "\n"), item.replace(" ", "\n")
+    return blake2b(f"{who} {what} {time}".encode(), digest_size=_ID_BYTES).hexdigest()
 
 
 def _ratings(rows: pa.Table, label_delay: timedelta) -> dict[Topic, pa.Table]:  # noqa: ARG001 - ratings have no labels
@@ -91,10 +94,12 @@ PAYMENTS = FileShape(
         "event_timestamp": "moment",
         "customer_id": "id",
         "terminal_id": "id",
-        "amount": "number",
+        "amount": "amount",
         "is_fraud": "flag",
     },
     event_id="transaction_id",
+    identity="transaction_id",
+    contradiction="other content",
     content=("event_timestamp", "customer_id", "terminal_id", "amount", "is_fraud"),
     entities=("customer_id", "terminal_id"),
     topics=(TRANSACTIONS, CHARGEBACKS),
@@ -109,8 +114,10 @@ PAYMENTS = FileShape(
 INTERACTIONS = FileShape(
     use_case="recommendation",
     what="ratings",
-    fields={"user_id": "id", "item_id": "id", "event_timestamp": "moment", "rating": "number"},
+    fields={"user_id": "id", "item_id": "id", "event_timestamp": "moment", "rating": "rating"},
     event_id="rating_id",
+    identity="user_id, item_id and event_timestamp",
+    contradiction="another rating",
     content=("rating",),
     entities=("viewer_id", "video_id"),
     topics=(RATINGS,),

@@ -35,6 +35,7 @@ class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
         counts = {
             "held before": source.held_before,
             "exact duplicates": source.duplicates,
+            "refunds, left out": source.refunds,
             "bad rows, left out": source.bad,
         }
         for what, count in counts.items():

@@ -8,7 +8,7 @@ lock of the datasets.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
@@ -26,15 +26,16 @@ from reference_system.imports.column_specs import parse_columns, readable, resol
 from reference_system.imports.duckdb_known_rows import KnownRows, known_rows
 from reference_system.imports.file_shapes import ROW, SHAPES, FileShape
 from reference_system.imports.import_report import ImportReport
-from reference_system.imports.source_files import SourceFile, digest_of, open_source
+from reference_system.imports.readings import HINTS, Reading
+from reference_system.imports.source_files import CsvOptions, SourceFile, digest_of, open_source
 from reference_system.imports.valid_rows import RowJudge
 from reference_system.settings import Settings
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
 from reference_system.windows import MICROS_PER_DAY
 
 Progress = Callable[[float, str], None]
-# How far the work is when the file has been read, and when all rows have been judged.
-_READ, _JUDGED = 0.8, 0.9
+# How far the work is when the file has been looked at, when it has been read, and when all rows have been judged.
+_LOOKED, _READ, _JUDGED = 0.2, 0.8, 0.9
 _ONE_DAY = timedelta(days=1)
 _DAYS_A_COMMIT = 400
 
@@ -49,6 +50,8 @@ class ImportRequest:
     dataset: str
     label_delay: timedelta | None
     skip_bad_rows: bool
+    csv: CsvOptions = field(default_factory=CsvOptions)
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +64,7 @@ class _Judged:
     log: BadRowLog
     id_types: dict[str, str]
     notes: list[str]
+    refunds: int
 
     def new_rows(self) -> pa.Table:
         """The rows that the dataset does not have."""
@@ -84,10 +88,18 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
     shape = SHAPES[request.use_case]
     before = datasets.find_manifest(settings, request.dataset)
     _refuse_other(request, before)
-    source = open_source(request.file)
-    named = parse_columns(request.columns, tuple(shape.fields))
-    columns = resolve_columns(named, tuple(shape.fields), source.columns, file=str(request.file))
-    judge = RowJudge(shape, source, columns, label_delay=_delay(request), now=now)
+    source = open_source(request.file, request.csv)
+    fields = tuple(shape.fields)
+    named = parse_columns(request.columns, fields)
+    given = request.reading.without_column(fields, (*named, *source.columns))
+    columns = resolve_columns(
+        named,
+        [name for name in fields if name not in given],
+        source.columns,
+        file=str(request.file),
+        hints=HINTS,
+    )
+    judge = RowJudge(shape, source, columns, request.reading, label_delay=_delay(request), now=now)
     lake = None if before is None else datasets.version_paths(settings, request.dataset, before.version).lake
     judged = _judge(shape, source, judge, lake=lake, spill=datasets.datasets_folder(settings), progress=progress)
     _refuse_bad(request, judged)
@@ -102,6 +114,7 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
         duplicates=len(judged.known.duplicates),
         held_before=len(judged.known.held),
         bad=judged.log.total,
+        refunds=judged.refunds,
     )
     manifest = before
     if len(new):
@@ -118,7 +131,7 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
         manifest=cast("Manifest", manifest),  # a new dataset has new rows, or the file was refused
         source=imported,
         bad_rows=judged.log.found(),
-        notes=(*judged.notes, *_notes(source, columns, request)),
+        notes=(*source.notes, *given.values(), *judged.notes, *_notes(source, columns, request)),
     )
 
 
@@ -144,29 +157,58 @@ def _delay(request: ImportRequest) -> timedelta:
 def _judge(  # noqa: PLR0913 - what the verdicts depend on
     shape: FileShape, source: SourceFile, judge: RowJudge, *, lake: Path | None, spill: Path, progress: Progress
 ) -> _Judged:
-    log, read = BadRowLog(), 0
-    parts = []
+    log, parts = BadRowLog(), []
+    looked = _look(source, judge, progress)
+    read = 0
     for chunk in source.chunks(judge.wanted):
         parts.append(judge.judge(chunk, log))
-        read += len(chunk.numbers) + len(chunk.broken)
-        progress(_READ * chunk.share, f"{read:,} rows judged")
+        read += chunk.rows
+        progress(_LOOKED + (_READ - _LOOKED) * chunk.share, f"{read:,} rows judged")
     if not read:
         raise ImportRefused(f"{source.path} has no rows")
+    if looked not in (None, read):
+        raise ImportRefused(f"{source.path} changed while it was read: it had {looked:,} rows, then {read:,}")
     rows = pa.concat_tables(parts)
     progress(_READ, "looking for rows that are known")
     known = known_rows(shape, rows, lake, spill=spill)
-    key = shape.event_id
-    for row, first in known.contradictions:
-        log.add(f"the {key} stands in an earlier row with other content", [row], f"row {{}}: as in row {first}".format)
-    log.add(f"the dataset holds the {key} with other content", known.contradict_held.tolist(), "row {}".format)
-    return _Judged(read=read, rows=rows, known=known, log=log, id_types=judge.id_types, notes=judge.notes())
+    others = dict(known.contradictions)
+    log.add(
+        f"another row has the same {shape.identity} and {shape.contradiction}",
+        others,
+        lambda row: f"{source.named(row)}: see {source.named(others[row])}",
+    )
+    reason = f"the dataset holds the {shape.identity} with {shape.contradiction}"
+    log.add(reason, known.contradict_held.tolist(), source.named)
+    return _Judged(
+        read=read,
+        rows=rows,
+        known=known,
+        log=log,
+        id_types=judge.id_types,
+        notes=judge.notes(),
+        refunds=judge.refunds,
+    )
+
+
+def _look(source: SourceFile, judge: RowJudge, progress: Progress) -> int | None:
+    """Show the judge the columns that it must see whole; how many rows there are, if there are such columns."""
+    if not judge.looked_at:
+        return None
+    rows = 0
+    for chunk in source.chunks(judge.looked_at):
+        judge.look(chunk)
+        rows += chunk.rows
+        progress(_LOOKED * chunk.share, f"{rows:,} rows looked at")
+    return rows
 
 
 def _refuse_bad(request: ImportRequest, judged: _Judged) -> None:
     bad = judged.log.total
-    nothing_left = bad == judged.read
-    if not bad or (request.skip_bad_rows and not nothing_left):
+    nothing_left = bad + judged.refunds == judged.read
+    if (not bad or request.skip_bad_rows) and not nothing_left:
         return
+    if not bad:
+        raise ImportRefused(f"{request.file} holds nothing but refunds: nothing was written")
     advice = "mend the file" if nothing_left else "mend the file, or import the rest with --skip-bad-rows"
     raise ImportRefused(
         f"{request.file}: {bad:,} of {judged.read:,} rows cannot be imported: {sentence(judged.log.found())}; "
@@ -216,6 +258,8 @@ def _write(  # noqa: PLR0913 - what goes into a version
 
 def _by_days(events: pa.Table) -> Iterator[pa.Table]:
     """Slices in the order of time that touch few days each: the lake keeps one file open for every day of a commit."""
+    if not len(events):
+        return
     events = events.sort_by([("event_timestamp", "ascending"), (ROW, "ascending")])
     days = events["event_timestamp"].cast(pa.int64()).to_numpy() // MICROS_PER_DAY
     starts = np.flatnonzero(np.diff(days, prepend=-1))[::_DAYS_A_COMMIT].tolist()
@@ -231,9 +275,13 @@ def _merged(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
 def _wider(one: str, other: str) -> str:
     if one == other:
         return one
-    if "string" in (one, other):
+    kinds = {one, other}
+    if kinds <= {"float", "double"}:
+        return "double"
+    if not all("int" in kind or kind in ("float", "double") for kind in kinds):
         return "string"
-    return "uint64" if "uint64" in (one, other) else "int64"
+    # A column with missing values was floats in one file and whole numbers in another: its ids are whole.
+    return "uint64" if "uint64" in kinds else "int64"
 
 
 def _notes(source: SourceFile, columns: dict[str, str], request: ImportRequest) -> Iterator[str]:

@@ -2,72 +2,95 @@
 
 In: timestamps with or without a zone, dates, whole numbers since 1970, or ISO 8601 text, chunk by chunk. Out: as in
 `typed_columns`.
-Invariant: a time without a zone is UTC and said to be; the unit of whole numbers is decided once, by the middle of
-the first chunk, so that a wrong cell cannot change it.
+Invariant: a time without a zone is UTC and said to be; what is finer than a microsecond is cut, never rounded, as on
+the topics. The unit of numbers is that of most of them, so that a wrong cell cannot change it.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from datetime import datetime, timedelta
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reference_system.events import EARLIEST
-from reference_system.imports.typed_columns import Faults, Mask, is_text, nulls, plain, wrong_type
+from reference_system.imports.typed_columns import (
+    MISSING,
+    NO_TEXT,
+    Faults,
+    Mask,
+    TypedColumn,
+    is_text,
+    nulls,
+    plain,
+    texts,
+    wrong_type,
+)
 from reference_system.windows import micros
 
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
+TIMESTAMP = pa.timestamp("us", tz="UTC")
 _EARLIEST = micros(EARLIEST)
 _BEFORE = f"lies before {EARLIEST:%Y-%m-%d}"
+_COUNTED = "counts from another beginning than 1970 (--time-unit hours --time-origin 2024-01-01 would say which)"
 _LATER = "lies in the future"
-# Numbers up to each bound are in the unit: from 1990 to 5138 the four ranges do not overlap.
-_UNITS = (
-    (10**11, ("seconds", 1_000_000, 1)),
-    (10**14, ("milliseconds", 1_000, 1)),
-    (10**17, ("microseconds", 1, 1)),
-)
-_NANOS_OF_MICRO = 1_000
-_NANOSECONDS = ("nanoseconds", 1, _NANOS_OF_MICRO)
+# Numbers with so many digits at most are in the unit: from 1990 to 5138 the four ranges do not overlap. Of each: its
+# name, and the digits that are behind the point when it is written in seconds.
+_UNITS = ((11, "seconds", 0), (14, "milliseconds", 3), (17, "microseconds", 6), (19, "nanoseconds", 9))
+_MICRO_DIGITS = 6
 _MOST, _INT64 = 2**62, 2**63 - 1
-_DIGITS = re.compile(r"[0-9]{1,19}")
+_DIGITS = re.compile(r"([0-9]{1,19})(?:\.([0-9]*))?")
+_NUMERIC = r"^[0-9]{1,19}(\.[0-9]*)?$"
+_FINER = re.compile(r"[.,][0-9]{6}0*[1-9]")
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - the zone's offset is subtracted beside it
 
 
-class MomentColumn:
+class MomentColumn(TypedColumn):
     """Times of events; `latest` is the last that is no future, in microseconds."""
 
     def __init__(self, label: str, kind: pa.DataType | None, *, latest: int) -> None:
-        """See `typed_columns.IdColumn`."""
+        """See `id_columns.IdColumn`."""
         self._label, self._latest = label, latest
-        self._unit: tuple[str, int, int] | None = None
-        self._text_is_numbers: bool | None = None
+        self._digits: Counter[int] = Counter()  # how many numbers have so many
         self._naive = self._aware = self._cut = self._dates = 0
-        usable = kind is None or is_text(kind) or pa.types.is_integer(kind)
-        if not usable and not pa.types.is_timestamp(kind) and not pa.types.is_date(kind):
+        self.needs_look = kind is None or is_text(kind) or pa.types.is_integer(kind)
+        if not self.needs_look and not pa.types.is_timestamp(kind) and not pa.types.is_date(kind):
             raise wrong_type(label, kind, "a time is a timestamp, ISO 8601 text or whole seconds since 1970")
+
+    def look(self, cells: pa.Array) -> None:
+        """The unit of the numbers."""
+        values = plain(cells)
+        if not pa.types.is_integer(values.type):
+            values, _ = texts(values)
+            values = values.filter(pc.match_substring_regex(values, _NUMERIC))
+            values = pc.replace_substring_regex(values, r"\..*$", "")
+        counts = pc.value_counts(pc.utf8_length(pc.replace_substring(values.drop_null().cast(pa.string()), "-", "")))
+        self._digits.update({each["values"]: each["counts"] for each in counts.to_pylist()})
 
     def convert(self, cells: pa.Array) -> tuple[pa.Array, Faults]:
         """Aware timestamps in microseconds."""
         values = plain(cells)
-        missing = nulls(values)
-        unreadable = np.zeros(len(values), np.bool_)
-        if pa.types.is_string(values.type):
+        no_text = unreadable = np.zeros(len(values), np.bool_)
+        if is_text(values.type):
+            values, no_text = texts(values)
             times, unreadable = self._of_text(values)
         elif pa.types.is_integer(values.type):
             times = self._of_numbers(values.cast(pa.int64(), safe=False).fill_null(0).to_numpy())
         else:
             times = self._of_timestamps(values)
-        known = ~(missing | unreadable)
+        missing = nulls(values) & ~no_text
+        known = ~(missing | unreadable | no_text)
         faults = {
-            "is missing": missing,
-            "is no ISO 8601 time": unreadable & ~missing,
-            _BEFORE: known & (times < _EARLIEST),
+            NO_TEXT: no_text,
+            MISSING: missing,
+            "is no ISO 8601 time": unreadable & ~missing & ~no_text,
+            _COUNTED if self._counts_from_elsewhere else _BEFORE: known & (times < _EARLIEST),
             _LATER: known & (times > self._latest),
         }
-        return pa.array(times).cast(_TIMESTAMP), faults
+        return pa.array(times).cast(TIMESTAMP), faults
 
     def notes(self) -> list[str]:
         """The zone, the unit, what was cut."""
@@ -78,11 +101,25 @@ class MomentColumn:
             found.append(f"{self._label}: {self._aware:,} times had a zone and were turned into UTC")
         if self._dates:
             found.append(f"{self._label}: {self._dates:,} dates without a time were read as midnight UTC")
-        if self._unit is not None:
+        if self._digits:
             found.append(f"{self._label}: whole numbers were read as {self._unit[0]} since 1970 (UTC)")
         if self._cut:
             found.append(f"{self._label}: {self._cut:,} times were cut to the microsecond")
         return found
+
+    @property
+    def _unit(self) -> tuple[str, int]:
+        """The name, and how many digits of a number stand behind the point of the seconds."""
+        counts = dict.fromkeys(_UNITS, 0)
+        for digits, count in self._digits.items():
+            counts[next((unit for unit in _UNITS if digits <= unit[0]), _UNITS[-1])] += count
+        _, name, behind = max(counts, key=lambda unit: (counts[unit], -unit[0]))
+        return name, behind
+
+    @property
+    def _counts_from_elsewhere(self) -> bool:
+        """Whether no number of the column can be seconds since 1990."""
+        return bool(self._digits) and max(self._digits) < len(str(_EARLIEST // 1_000_000))
 
     def _of_timestamps(self, values: pa.Array) -> NDArray[np.int64]:
         if pa.types.is_date(values.type):
@@ -90,56 +127,58 @@ class MomentColumn:
             values = values.cast(pa.timestamp("ms" if pa.types.is_date64(values.type) else "s"))
         elif values.type.tz is None:
             self._naive += len(values) - values.null_count
-        scale = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}[values.type.unit]
-        numbers: NDArray[np.int64] = values.cast(pa.int64()).fill_null(0).to_numpy()
-        if values.type.unit == "ns":
-            self._cut += int(np.count_nonzero(numbers % _NANOS_OF_MICRO))
-            return numbers // _NANOS_OF_MICRO
-        return _scaled(numbers, scale)
+        behind = {"s": 0, "ms": 3, "us": 6, "ns": 9}[values.type.unit]
+        return self._scaled(values.cast(pa.int64()).fill_null(0).to_numpy(), behind)
 
     def _of_numbers(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        if self._unit is None and len(numbers):
-            middle = int(np.median(np.abs(numbers)))
-            self._unit = next((unit for bound, unit in _UNITS if middle < bound), _NANOSECONDS)
-        if self._unit is None:
-            return numbers
-        _, scale, divisor = self._unit
-        if divisor > 1:
+        return self._scaled(numbers, self._unit[1])
+
+    def _scaled(self, numbers: NDArray[np.int64], behind: int) -> NDArray[np.int64]:
+        """Microseconds; what would not fit is cut to a moment that is refused as well."""
+        if behind > _MICRO_DIGITS:
+            divisor = 10 ** (behind - _MICRO_DIGITS)
             self._cut += int(np.count_nonzero(numbers % divisor))
-        return _scaled(numbers // divisor, scale)
+            times: NDArray[np.int64] = numbers // divisor
+        else:
+            scale = 10 ** (_MICRO_DIGITS - behind)
+            times = np.clip(numbers, -(_MOST // scale), _MOST // scale) * scale
+        return times
 
     def _of_text(self, values: pa.Array) -> tuple[NDArray[np.int64], Mask]:
-        texts = values.to_pylist()
-        if self._text_is_numbers is None and values.null_count < len(values):
-            self._text_is_numbers = all(text.isdecimal() and text.isascii() for text in texts if text)
-        if self._text_is_numbers:
-            numbers = [_whole(text) for text in texts]
-            times = self._of_numbers(np.array([number or 0 for number in numbers], np.int64))
-            return times, np.array([number is None for number in numbers], np.bool_)
-        read = [_iso_moment(text) if text else None for text in texts]
-        self._aware += sum(one[1] for one in read if one)
-        self._naive += sum(not one[1] for one in read if one)
-        times = np.array([one[0] if one else 0 for one in read], np.int64)
-        return times, np.array([one is None for one in read], np.bool_)
+        times = np.zeros(len(values), np.int64)
+        unreadable = np.zeros(len(values), np.bool_)
+        behind = self._unit[1]
+        for place, text in enumerate(values.to_pylist()):
+            number = _DIGITS.fullmatch(text) if text else None
+            moment = None if number or not text else _iso_moment(text)
+            if number:
+                times[place] = self._micros(number[1], number[2] or "", behind)
+            elif moment is not None:
+                times[place], is_aware, is_cut = moment
+                self._aware += is_aware
+                self._naive += not is_aware
+                self._cut += is_cut
+            else:
+                unreadable[place] = True
+        return times, unreadable
+
+    def _micros(self, whole: str, fraction: str, behind: int) -> int:
+        """A number in the column's unit, whose digits go on behind its point."""
+        fraction = fraction.rstrip("0")
+        if behind <= _MICRO_DIGITS:
+            self._cut += len(fraction) > _MICRO_DIGITS - behind
+            return min(int(whole + fraction[: _MICRO_DIGITS - behind].ljust(_MICRO_DIGITS - behind, "0")), _MOST)
+        kept, finer = whole[: _MICRO_DIGITS - behind], whole[_MICRO_DIGITS - behind :]
+        self._cut += bool(finer.strip("0") or fraction)
+        return int(kept or 0)
 
 
-def _whole(text: str | None) -> int | None:
-    """Decimal digits as a number; anything else is none."""
-    number = int(text) if text and _DIGITS.fullmatch(text) else None
-    return number if number is not None and number <= _INT64 else None
-
-
-def _scaled(numbers: NDArray[np.int64], scale: int) -> NDArray[np.int64]:
-    """Microseconds; what would not fit is cut to a moment that is refused as well."""
-    return np.clip(numbers, -(_MOST // scale), _MOST // scale) * scale
-
-
-def _iso_moment(text: str) -> tuple[int, bool] | None:
-    """Microseconds since the epoch and whether a zone was given, or `None` if it is no ISO 8601 time."""
+def _iso_moment(text: str) -> tuple[int, bool, bool] | None:
+    """Microseconds since the epoch, whether a zone was given and digits were cut; `None` if it is no ISO 8601 time."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return None
     # Subtracted by hand: turning the first hours of year 1 into UTC would overflow.
     elapsed = moment.replace(tzinfo=None) - _EPOCH - (moment.utcoffset() or timedelta(0))
-    return elapsed // datetime.resolution, moment.tzinfo is not None
+    return elapsed // datetime.resolution, moment.tzinfo is not None, _FINER.search(text) is not None

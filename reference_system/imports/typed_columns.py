@@ -3,12 +3,11 @@
 In: a column, chunk by chunk; from CSV as text. Out: Arrow values of the lake's types, and masks of bad cells by
 reason.
 Invariant: a value is either exactly what the file says or marked bad; what had to be assumed (naive times are UTC, the
-unit of whole numbers) is said in `notes`.
+unit of whole numbers) is said in `notes`. What depends on the whole column is decided before the first cell is
+converted, so nothing depends on the order of the rows.
 """
 
 from __future__ import annotations
-
-from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -21,109 +20,29 @@ Mask = NDArray[np.bool_]
 # Reason → which cells of the chunk.
 Faults = dict[str, Mask]
 
-_MISSING = "is missing"
-# Longest first would match the same: 18 digits always fit into int64. A leading zero makes it text.
-_CANONICAL_INTEGER = r"^(0|[1-9][0-9]{0,17})$"
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+MISSING = "is missing"
+NO_TEXT = "is no UTF-8 text"
+# How programs write a cell that has no value: pandas, R, Excel and databases.
+_MISSING_SPELLINGS = pa.array(
+    ["", "NaN", "nan", "-NaN", "-nan", "NaT", "NA", "N/A", "n/a", "#N/A", "#NA", "<NA>", "NULL", "null", "None", r"\N"]
+)
 
 
-class TypedColumn(Protocol):
+class TypedColumn:
     """One column on its way into the lake."""
+
+    # Whether `look` must see every cell before the first is converted.
+    needs_look = False
+
+    def look(self, cells: pa.Array) -> None:
+        """Learn what only the whole column can tell."""
 
     def convert(self, cells: pa.Array) -> tuple[pa.Array, Faults]:
         """The values, and the cells that are none (their values mean nothing)."""
-        ...
+        raise NotImplementedError
 
     def notes(self) -> list[str]:
         """What had to be assumed, as sentences."""
-        ...
-
-
-class IdColumn:
-    """Ids: whole numbers or text; text from here on, with the type they had."""
-
-    def __init__(self, label: str, kind: pa.DataType | None) -> None:
-        """`label` names the column in messages; `kind` is its type, `None` for CSV."""
-        self._kind = kind
-        self._only_integers = True
-        if kind is not None and not (pa.types.is_integer(kind) or is_text(kind)):
-            raise wrong_type(label, kind, "an id is a whole number or text")
-
-    @property
-    def type_name(self) -> str:
-        """The type that gives the file's own values back: of integers theirs, of CSV what a reader would infer."""
-        if self._kind is None:
-            return "int64" if self._only_integers else "string"
-        return str(self._kind) if pa.types.is_integer(self._kind) else "string"
-
-    def convert(self, cells: pa.Array) -> tuple[pa.Array, Faults]:
-        """Decimal text for whole numbers."""
-        values = plain(cells)
-        if self._kind is None and self._only_integers:
-            canonical = pc.match_substring_regex(values.drop_null(), _CANONICAL_INTEGER)
-            self._only_integers = bool(pc.all(canonical, min_count=0).as_py())
-        return values.cast(pa.string()), {_MISSING: nulls(values)}
-
-    def notes(self) -> list[str]:
-        """Nothing is assumed."""
-        return []
-
-
-class NumberColumn:
-    """Numbers: floats."""
-
-    def __init__(self, label: str, kind: pa.DataType | None) -> None:
-        """See `IdColumn`."""
-        if kind is not None and not (
-            pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_decimal(kind)
-        ):
-            raise wrong_type(label, kind, "a number is expected")
-
-    def convert(self, cells: pa.Array) -> tuple[pa.Array, Faults]:
-        """Float64; pandas writes NaN for what is missing."""
-        values = plain(cells)
-        missing = nulls(values)
-        if pa.types.is_string(values.type):
-            is_number = _true(pc.match_substring_regex(values, _NUMBER))
-            values = pc.if_else(pa.array(is_number), values, None)
-            faults = {_MISSING: missing, "is no number": ~is_number & ~missing}
-        else:
-            faults = {_MISSING: missing | _true(pc.is_nan(values.cast(pa.float64(), safe=False)))}
-        numbers = values.cast(pa.float64(), safe=False)
-        return numbers, {**faults, "is no finite number": _true(pc.is_inf(numbers))}
-
-    def notes(self) -> list[str]:
-        """Nothing is assumed."""
-        return []
-
-
-class FlagColumn:
-    """Flags: 0 or 1."""
-
-    def __init__(self, label: str, kind: pa.DataType | None) -> None:
-        """See `IdColumn`."""
-        self._numbers = None if kind is None or pa.types.is_boolean(kind) else NumberColumn(label, kind)
-
-    def convert(self, cells: pa.Array) -> tuple[pa.Array, Faults]:
-        """Booleans."""
-        values = plain(cells)
-        missing = nulls(values)
-        if pa.types.is_string(values.type):
-            found = [_FLAGS.get(text.lower(), -1) if text else -1 for text in values.to_pylist()]
-            flags = np.array(found, np.int64)
-        elif self._numbers is None:
-            flags = values.fill_null(False).cast(pa.int64()).to_numpy()
-        else:
-            numbers, faults = self._numbers.convert(values)
-            missing = faults[_MISSING]
-            floats = numbers.fill_null(0.0).to_numpy()
-            flags = np.where(floats == 1.0, 1, np.where(floats == 0.0, 0, -1))
-        wrong = (flags < 0) & ~missing
-        return pa.array(flags == 1), {_MISSING: missing, "is neither 0 nor 1": wrong}
-
-    def notes(self) -> list[str]:
-        """Nothing is assumed."""
         return []
 
 
@@ -133,24 +52,58 @@ def wrong_type(label: str, kind: pa.DataType, expected: str) -> ImportRefused:
 
 
 def plain(cells: pa.Array) -> pa.Array:
-    """The cells without dictionaries and views; text as `string`."""
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
-    return cells.cast(pa.string()) if is_text(cells.type) else cells
+    """The cells without dictionaries."""
+    return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
+
+
+def texts(cells: pa.Array) -> tuple[pa.Array, Mask]:
+    """Text as `string` without spaces around it, null where it spells a missing value; and what is no UTF-8."""
+    values, no_text = _decoded(plain(cells))
+    values = pc.utf8_trim_whitespace(values)
+    return pc.if_else(pc.is_in(values, _MISSING_SPELLINGS), None, values), no_text
+
+
+def _decoded(cells: pa.Array) -> tuple[pa.Array, Mask]:
+    """Text that some writers of Parquet store as bytes, read as UTF-8."""
+    try:
+        return cells.cast(pa.string()), np.zeros(len(cells), np.bool_)
+    except pa.ArrowInvalid:
+        found = [_text_of(cell) for cell in cells.to_pylist()]
+    no_text = pc.and_(pc.is_valid(cells), pc.is_null(values := pa.array(found, pa.string())))
+    return values, true_of(no_text)
+
+
+def _text_of(cell: bytes | None) -> str | None:
+    try:
+        return None if cell is None else cell.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a type holds text, plain or in a dictionary."""
+    """Whether a type holds text, plain, as bytes or in a dictionary."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    return any(
+        is_such(kind)
+        for is_such in (
+            pa.types.is_string,
+            pa.types.is_large_string,
+            pa.types.is_string_view,
+            pa.types.is_binary,
+            pa.types.is_large_binary,
+            pa.types.is_binary_view,
+            pa.types.is_fixed_size_binary,
+        )
+    )
 
 
 def nulls(values: pa.Array) -> Mask:
     """Which cells are null."""
-    return _true(pc.is_null(values))
+    return true_of(pc.is_null(values))
 
 
-def _true(mask: pa.Array) -> Mask:
+def true_of(mask: pa.Array) -> Mask:
+    """The mask as numpy has it; null is false."""
     found: Mask = mask.fill_null(False).to_numpy(zero_copy_only=False)
     return found

@@ -19,9 +19,11 @@ from reference_system.errors import EventRejected
 from reference_system.events import FUTURE_TOLERANCE, Topic, decoder
 from reference_system.imports.bad_rows import BadRowLog, shown
 from reference_system.imports.file_shapes import FIELD_OF, ROW, FileShape
-from reference_system.imports.moments import MomentColumn
+from reference_system.imports.id_columns import IdColumn
+from reference_system.imports.number_columns import REFUND
+from reference_system.imports.readings import Reading
 from reference_system.imports.source_files import Chunk, SourceFile
-from reference_system.imports.typed_columns import FlagColumn, IdColumn, Mask, NumberColumn, TypedColumn
+from reference_system.imports.typed_columns import Mask
 from reference_system.windows import micros
 
 # What a refusal adds to say where: `$.amount`.
@@ -33,36 +35,53 @@ _VALUE = re.compile(r"^(['\"]).*\1 (?=is no id)", re.DOTALL)
 class RowJudge:
     """Turns the chunks of one file into valid rows."""
 
-    def __init__(
-        self, shape: FileShape, source: SourceFile, columns: dict[str, str], *, label_delay: timedelta, now: datetime
+    def __init__(  # noqa: PLR0913 - what a verdict depends on
+        self,
+        shape: FileShape,
+        source: SourceFile,
+        columns: dict[str, str],
+        reading: Reading,
+        *,
+        label_delay: timedelta,
+        now: datetime,
     ) -> None:
         """Choose the converters.
 
         Args:
             shape: the use case's file.
             source: the file.
-            columns: field → column.
+            columns: field → column, of the fields that have one.
+            reading: what the reader says about them.
             label_delay: between an event and its label.
             now: what lies later is refused.
 
         Raises:
             ImportRefused: if a column's type can hold no such value.
         """
-        self._shape, self._columns, self._delay = shape, columns, label_delay
+        self._shape, self._source, self._columns, self._reading = shape, source, columns, reading
+        self._delay = label_delay
         # A label follows from its row: that it will be known later than now is no fault of the file.
         self._latest = now + FUTURE_TOLERANCE + label_delay
+        latest = micros(now + FUTURE_TOLERANCE)
         self._converters = {
-            field: _converter(field, shape, columns, source, latest=micros(now + FUTURE_TOLERANCE))
-            for field in shape.fields
+            field: reading.converter(
+                shape.fields[field],
+                field if column == field else f"{field} ({column})",
+                source.types.get(column),
+                latest=latest,
+            )
+            for field, column in columns.items()
         }
+        self._given = [field for field in shape.fields if field not in columns]
+        self.refunds = 0
 
     @property
     def id_types(self) -> dict[str, str]:
-        """The types that the file's ids had."""
+        """The types that the file's ids had; rows are numbered by whole numbers."""
         return {
-            field: converter.type_name
-            for field, converter in self._converters.items()
-            if isinstance(converter, IdColumn)
+            field: converter.type_name if isinstance(converter, IdColumn) else "int64"
+            for field in self._shape.fields
+            if isinstance(converter := self._converters.get(field), IdColumn) or field == self._shape.event_id
         }
 
     @property
@@ -70,23 +89,41 @@ class RowJudge:
         """The columns to read."""
         return tuple(self._columns.values())
 
+    @property
+    def looked_at(self) -> tuple[str, ...]:
+        """The columns that must be seen whole before the first row is judged."""
+        return tuple(self._columns[field] for field, converter in self._converters.items() if converter.needs_look)
+
+    def look(self, chunk: Chunk) -> None:
+        """See some rows of those columns."""
+        for field, converter in self._converters.items():
+            if converter.needs_look:
+                converter.look(chunk.columns[self._columns[field]])
+
     def notes(self) -> list[str]:
         """What had to be assumed."""
         return [note for converter in self._converters.values() for note in converter.notes()]
 
     def judge(self, chunk: Chunk, log: BadRowLog) -> pa.Table:
         """The valid rows: `source_row`, the fields, the event id."""
-        for number, cells, expected in chunk.broken:
-            log.add(f"a line has {cells} cells where the header has {expected}", [number], lambda row: f"row {row}")
-        bad = np.zeros(len(chunk.numbers), np.bool_)
-        values = {}
+        lines = {row: line for row, _, line in chunk.broken}
+        for row, reason, _ in chunk.broken:
+            log.add(reason, [row], lambda row: f"{self._source.named(row)}: {shown(lines[row])}")
+        values, found = {}, []
         for field, converter in self._converters.items():
             values[field], faults = converter.convert(chunk.columns[self._columns[field]])
-            for reason, mask in faults.items():
-                self._log(log, f"{field} {reason}", field, chunk, np.flatnonzero(mask & ~bad).tolist())
-                bad |= mask
-        rows = pa.table({ROW: chunk.numbers, **values}).filter(pa.array(~bad))
-        rows = self._shape.identified(rows)
+            found += [(field, reason, mask) for reason, mask in faults.items()]
+        bad = np.zeros(len(chunk.numbers), np.bool_)
+        # What is left out need not be valid.
+        for _, _, mask in (one for one in found if one[1] == REFUND):
+            self.refunds += int(mask.sum())
+            bad |= mask
+        for field, reason, mask in (one for one in found if one[1] != REFUND):
+            self._log(log, f"{field} {reason}", field, chunk, np.flatnonzero(mask & ~bad).tolist())
+            bad |= mask
+        given = {field: self._reading.values(field, chunk) for field in self._given}
+        columns = {field: (values | given)[field] for field in self._shape.fields}
+        rows = self._shape.identified(pa.table({ROW: chunk.numbers, **columns}).filter(pa.array(~bad)))
         refused = self._refused(rows, chunk, log)
         return rows.filter(pa.array(~refused)) if refused.any() else rows
 
@@ -108,7 +145,7 @@ class RowJudge:
         column = self._columns.get(field)
 
         def describe(position: int) -> str:
-            row = f"row {chunk.numbers[position]}"
+            row = self._source.named(int(chunk.numbers[position]))
             return row if column is None else f"{row}: {shown(chunk.columns[column][position].as_py())}"
 
         log.add(reason, positions, describe)
@@ -137,20 +174,3 @@ def _objects(column: pa.ChunkedArray) -> list[object]:
         return [moment.replace(tzinfo=UTC) for moment in naive]
     found: list[object] = column.to_pylist()
     return found
-
-
-def _converter(
-    field: str, shape: FileShape, columns: dict[str, str], source: SourceFile, *, latest: int
-) -> TypedColumn:
-    column = columns[field]
-    label = field if column == field else f"{field} ({column})"
-    kind = source.types.get(column)
-    match shape.fields[field]:
-        case "id":
-            return IdColumn(label, kind)
-        case "moment":
-            return MomentColumn(label, kind, latest=latest)
-        case "number":
-            return NumberColumn(label, kind)
-        case "flag":
-            return FlagColumn(label, kind)

@@ -174,12 +174,11 @@ def test_the_same_id_with_other_content_is_a_bad_row(settings, tmp_path, frame):
     other = frame[4:5].assign(TX_AMOUNT=1.25)
     path = written(pd.concat([frame, other]), tmp_path / "cards.parquet")
 
-    assert "1 × the transaction_id stands in an earlier row with other content (row 301: as in row 5)" in refused(
-        settings, request_for(path)
-    )
+    reason = "2 × another row has the same transaction_id and other content (row 5: see row 301, row 301: see row 5)"
+    assert reason in refused(settings, request_for(path))
     report = bring(settings, request_for(path, skip_bad_rows=True))
-    assert (report.source.imported, report.source.bad) == (300, 1)
-    assert lake_rows(settings, "transactions").amount["4"] == frame.TX_AMOUNT[4]
+    assert (report.source.imported, report.source.bad) == (299, 2)
+    assert "4" not in lake_rows(settings, "transactions").index
 
 
 @pytest.mark.parametrize("change", [{"TX_AMOUNT": 1.25}, {"TX_FRAUD": 1}, {"CUSTOMER_ID": 999}])
@@ -199,13 +198,13 @@ def test_a_row_that_contradicts_the_dataset_is_a_bad_row(settings, tmp_path, fra
 BAD_CELLS = {
     "customer_id is missing": (2, "CUSTOMER_ID", None),
     "amount is no number": (3, "TX_AMOUNT", "12,5"),
-    "amount: Expected `float` >= 0.0": (4, "TX_AMOUNT", "-1"),
+    "amount lies below 0, as a refund does": (4, "TX_AMOUNT", "-1"),
     "amount is no finite number": (5, "TX_AMOUNT", "1e999"),
     "event_timestamp is no ISO 8601 time": (6, "TX_DATETIME", "04/01/2018"),
     "event_timestamp lies before 1990-01-01": (7, "TX_DATETIME", "1970-01-01 00:00:00"),
     "event_timestamp lies in the future": (8, "TX_DATETIME", "2999-01-01"),
     "is_fraud is neither 0 nor 1": (9, "TX_FRAUD", "maybe"),
-    "terminal_id: is no id, which is letters": (10, "TERMINAL_ID", "t 1"),
+    "terminal_id: is no id, which is text of one line": (10, "TERMINAL_ID", "t\u200b1"),
     "transaction_id: Expected `str` of length <= 64": (11, "TRANSACTION_ID", "x" * 65),
 }
 
@@ -244,7 +243,8 @@ def test_many_bad_rows_are_counted_and_three_are_shown(settings, tmp_path, frame
     frame.loc[10:, "TX_AMOUNT"] = -1.0
     message = refused(settings, request_for(written(frame, tmp_path / "cards.parquet")))
 
-    assert "290 × amount: Expected `float` >= 0.0 (row 11: -1.0, row 12: -1.0, row 13: -1.0)" in message
+    assert "290 × amount lies below 0, as a refund does" in message
+    assert "(row 11: -1.0, row 12: -1.0, row 13: -1.0)" in message
 
 
 def test_a_file_without_one_good_row_is_refused_even_so(settings, tmp_path, frame):
@@ -274,16 +274,15 @@ def test_ratings_outside_of_the_scale_are_bad_rows(settings, tmp_path):
     frame.loc[3, "rating"] = 7.0
     message = refused(settings, request_for_ratings(written(frame, tmp_path / "movies.parquet")))
 
-    assert "1 × rating: Expected `float` <= 5.0 (row 4: 7.0)" in message
+    assert "1 × rating lies outside of 0 to 5 (--rating-scale LOW:HIGH says another scale) (row 4: 7.0)" in message
 
 
 def test_a_user_id_that_is_no_id_is_named_as_in_the_file(settings, tmp_path):
     frame = ratings(50).astype({"user_id": "string"})
-    frame.loc[3, "user_id"] = "who?"
+    frame.loc[3, "user_id"] = "who\u202e"
 
-    assert "1 × user_id: is no id, which is letters, digits and `_.:-` (row 4: 'who?')" in refused(
-        settings, request_for_ratings(written(frame, tmp_path / "movies.parquet"))
-    )
+    reason = "1 × user_id: is no id, which is text of one line that begins and ends with a visible character (row 4: "
+    assert reason in refused(settings, request_for_ratings(written(frame, tmp_path / "movies.parquet")))
 
 
 def test_another_use_case_or_label_delay_needs_another_name(settings, tmp_path, frame):

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
+import itertools
+from datetime import datetime
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reference_system.errors import ImportRefused
-from reference_system.imports import source_files
-from reference_system.imports.source_files import digest_of, open_source
+from reference_system.imports import csv_files, csv_records
+from reference_system.imports.csv_grammar import Grammar, RowLikeness
+from reference_system.imports.csv_records import RecordReader
+from reference_system.imports.source_files import CsvOptions, digest_of, open_source
 
 
 @pytest.fixture
@@ -46,7 +58,7 @@ def test_csv_cells_are_text_and_an_empty_one_is_missing(tmp_path):
 
 
 def test_rows_after_a_broken_line_keep_their_own_numbers(tmp_path, monkeypatch):
-    monkeypatch.setattr(source_files, "_CSV_BLOCK", 64)
+    monkeypatch.setattr(csv_files, "_BLOCK", 64)
     lines = [f"{n},{n * n}" for n in range(1, 201)]
     for number in (2, 3, 77, 200):
         lines[number - 1] += ",more"
@@ -55,7 +67,9 @@ def test_rows_after_a_broken_line_keep_their_own_numbers(tmp_path, monkeypatch):
 
     rows, broken = read(path, ["a"])
 
-    assert broken == [(2, 3, 2), (3, 3, 2), (77, 3, 2), (200, 3, 2)]
+    reason = "a line has 3 cells where the header has 2"
+    wanted = [(number, reason, f"{number},{number * number},more") for number in (2, 3, 77, 200)]
+    assert broken == wanted
     assert rows == {n: (str(n),) for n in range(1, 200) if n not in (2, 3, 77)}
 
 
@@ -63,7 +77,8 @@ def test_a_file_with_nothing_but_broken_lines_still_tells_them(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("a,b\n1\n2\n", encoding="utf-8")
 
-    assert read(path, ["a", "b"]) == ({}, [(1, 1, 2), (2, 1, 2)])
+    reason = "a line has 1 cells where the header has 2"
+    assert read(path, ["a", "b"]) == ({}, [(1, reason, "1"), (2, reason, "2")])
 
 
 def test_a_header_alone_has_no_rows(tmp_path):
@@ -100,9 +115,9 @@ def test_a_parquet_file_damaged_inside_is_refused(tmp_path):
     [
         ("data.csv", b"", "is empty"),
         ("data.csv", b"a,b\n1,\0\n", "neither Parquet"),
-        ("data.csv", b"a,b\n1,\xff\xfe\n", "neither Parquet"),
+        ("data.csv", b"a,\xff\n1,2\n", "the header is no UTF-8 \\(--encoding"),
         ("data.parquet", b"a,b\n1,2\n", "neither Parquet"),
-        ("data.csv.gz", b"\x1f\x8b\x08\0\0\0", "neither Parquet"),
+        ("data.csv.gz", b"\x1f\x8b\x08\0\0\0", "truncated or damaged"),
     ],
 )
 def test_what_is_neither_parquet_nor_csv_is_refused(tmp_path, name, data, fact):
@@ -113,12 +128,17 @@ def test_what_is_neither_parquet_nor_csv_is_refused(tmp_path, name, data, fact):
         open_source(path)
 
 
-def test_bytes_that_are_no_text_far_into_a_csv_are_refused(tmp_path):
+@pytest.mark.parametrize("bad", ["1,\xff", "\xfe,2", "1,\0"])
+def test_a_line_that_is_no_text_is_broken_and_the_others_are_rows(tmp_path, bad):
     path = tmp_path / "data.csv"
-    path.write_bytes(b"a,b\n" + b"1,2\n" * 5_000 + b"1,\xff\n")
+    lines = ["1,2"] * 5_000
+    lines[3_000] = bad
+    path.write_bytes("\n".join(["a,b", *lines]).encode("latin-1"))
 
-    with pytest.raises(ImportRefused, match="cannot be read"):
-        read(path, ["a", "b"])
+    rows, ((number, reason, _),) = read(path, ["b"])
+
+    assert (set(rows.values()), len(rows)) == ({("2",)}, 4_999)
+    assert (number, reason.startswith("the line")) == (3_001, True)
 
 
 def test_a_character_on_the_edge_of_what_is_looked_at_first_is_no_reason_to_refuse(tmp_path):
@@ -131,7 +151,7 @@ def test_a_character_on_the_edge_of_what_is_looked_at_first_is_no_reason_to_refu
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     with pytest.raises(ImportRefused, match="there is no file"):
         open_source(tmp_path / "nothing.csv")
-    with pytest.raises(ImportRefused, match="is a folder"):
+    with pytest.raises(ImportRefused, match="a folder without a file"):
         open_source(tmp_path)
 
 
@@ -140,3 +160,289 @@ def test_the_digest_is_that_of_the_bytes(tmp_path):
     path.write_bytes(b"abc")
 
     assert digest_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+# Whatever quotation marks, ends of lines and encodings do
+
+
+def as_rows(path, options=None):
+    """The rows of all columns in order, the numbers of the broken ones, and what was assumed."""
+    source = open_source(path, options)
+    rows, broken = {}, []
+    for chunk in source.chunks(source.columns):
+        cells = zip(*(chunk.columns[name].to_pylist() for name in source.columns), strict=True)
+        rows.update(zip(chunk.numbers.tolist(), cells, strict=True))
+        broken += [number for number, _, _ in chunk.broken]
+    assert sorted([*rows, *broken]) == list(range(1, len(rows) + len(broken) + 1))
+    return rows, broken, source.notes
+
+
+NOTED = "id,day,note\n" + "".join(f"{n},2024-01-{n:02d},fine\n" for n in range(1, 31))
+HEIGHTS = {
+    "never closed": {4: '"5ft 11'},
+    "closed by the next that opens": {4: '"5ft 11', 9: '"6ft'},
+    "closed at the end of a cell": {4: '"5ft 11', 9: '6ft"'},
+    "closed by an empty cell": {4: '"5ft 11', 9: '"'},
+    "in the last row": {30: '"5ft 11'},
+    "twice in one cell": {4: '"5"ft'},
+    "in every row": dict.fromkeys(range(1, 31), '"5ft'),
+    "never closed, after a good one": {3: '"a ""good"" one"', 4: '"5ft 11'},
+}
+
+
+@pytest.mark.parametrize("block", [50, 4_000_000])
+@pytest.mark.parametrize("notes", HEIGHTS.values(), ids=HEIGHTS)
+def test_a_quotation_mark_takes_no_row_with_it(tmp_path, monkeypatch, notes, block):
+    monkeypatch.setattr(csv_files, "_BLOCK", block)
+    lines = NOTED.splitlines()
+    for number, note in notes.items():
+        lines[number] = f"{number},2024-01-{number:02d},{note}"
+    path = tmp_path / "data.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    rows, broken, _ = as_rows(path)
+
+    assert len(rows) + len(broken) == 30
+    assert set(broken) <= set(notes)
+    assert {row[0] for row in rows.values()} == {str(n) for n in range(1, 31)} - {str(n) for n in broken}
+
+
+def test_a_record_longer_than_any_is_one_that_is_never_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr(csv_files, "_BLOCK", 64)
+    monkeypatch.setattr(csv_records, "LONGEST_RECORD", 200)
+    lines = NOTED.splitlines()
+    lines[3] = '3,2024-01-03,"open'
+    path = tmp_path / "data.csv"
+    path.write_text("\n".join([*lines, '31,2024-01-31,"closed"']), encoding="utf-8")
+
+    rows, broken, _ = as_rows(path)
+
+    assert (broken, len(rows), rows[31]) == ([3], 30, ("31", "2024-01-31", "closed"))
+
+
+def test_cells_of_several_lines_are_cells(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text('id,day,note\n1,2024-01-01,"a\nb, c, d\n\ne"\n\n2,2024-01-02,x\n', encoding="utf-8")
+
+    assert as_rows(path)[:2] == ({1: ("1", "2024-01-01", "a\nb, c, d\n\ne"), 2: ("2", "2024-01-02", "x")}, [])
+
+
+_cells = st.text(st.sampled_from('ab,;\t|"\n :é\u2028\U0001f600') | st.characters(exclude_categories=["Cs", "Cc"]))
+_written = st.fixed_dictionaries(
+    {
+        "quoting": st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]),
+        # Lines within cells end as those between rows: the module puts others into cells without quotation marks.
+        "lineterminator": st.sampled_from(["\n", "\r\n", "\r"]),
+        "delimiter": st.sampled_from(",;\t|"),
+    }
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    notes=st.lists(st.tuples(_cells, _cells), min_size=1, max_size=12),
+    how=_written,
+    block=st.integers(1, 80),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_whatever_the_csv_module_writes_is_read_again(tmp_path_factory, notes, how, block, encoding):
+    path = tmp_path_factory.mktemp("csv") / "data.csv"
+    text = io.StringIO(newline="")
+    # The first column tells the rows apart and looks like no other.
+    rows = [
+        (number + 0.5, *(cell.replace("\n", how["lineterminator"]) for cell in row))
+        for number, row in enumerate(notes)
+    ]
+    csv.writer(text, **how).writerows([("id", "a", "b"), *rows])
+    path.write_bytes(text.getvalue().encode(encoding))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csv_files, "_BLOCK", block)
+        read_again, broken, _ = as_rows(path, CsvOptions(separator=how["delimiter"]))
+
+    assert (broken, [tuple(cell or "" for cell in row[1:]) for row in read_again.values()]) == ([], notes)
+
+
+def test_a_compressed_file_is_read_as_the_file_in_it(tmp_path):
+    path = tmp_path / "data.csv.gz"
+    # Two packed one after the other are one, as `cat` makes them.
+    path.write_bytes(gzip.compress(b"a,b\n1,2\n") + gzip.compress(b"3,4\n"))
+
+    assert as_rows(path)[:2] == ({1: ("1", "2"), 2: ("3", "4")}, [])
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.text(st.sampled_from('a1,"\n'), max_size=60),
+    sizes=st.lists(st.integers(1, 20), min_size=60, max_size=60),
+)
+def test_every_line_of_any_text_is_in_one_record(text, sizes):
+    data = text.encode()
+    grammar = Grammar(separator=b",")
+    like_a_row = RowLikeness(grammar, [], cells=3)
+
+    def found(blocks):
+        good, bad = [], []
+        for records in RecordReader(grammar, like_a_row, first=1).read(blocks):
+            good += records.data.split(b"\n")
+            bad += [(number, line) for number, _, line in records.broken]
+            assert len(records.numbers) == len(set(records.numbers.tolist()) - {number for number, _ in bad})
+        return sorted(line for line in good if line), bad
+
+    edges = list(itertools.accumulate(sizes, initial=0))
+    good, bad = found([data])
+    assert (good, bad) == found([data[start:end] for start, end in itertools.pairwise(edges) if data[start:end]])
+    assert sorted([*good, *(line.encode() for _, line in bad)]) == sorted(line for line in data.split(b"\n") if line)
+
+
+def test_a_file_of_another_encoding_is_read_in_it(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_bytes("naïve;café\n1;é\n".encode("cp1252"))
+
+    assert as_rows(path, CsvOptions(encoding="cp1252"))[0] == {1: ("1", "é")}
+    with pytest.raises(ImportRefused, match="--encoding"):
+        open_source(path)
+    with pytest.raises(ImportRefused, match="no encoding of text"):
+        open_source(path, CsvOptions(encoding="rot13"))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|", "::"])
+def test_a_plain_separator_is_found_and_said(tmp_path, separator):
+    path = tmp_path / "data.csv"
+    lines = [["id", "price, EUR", "name"], *(["1", "12,50", f'"of {separator} two"'] for _ in range(3))]
+    path.write_text("\n".join(map(separator.join, lines)), encoding="utf-8")
+
+    rows, broken, (note,) = as_rows(path)
+    assert (list(rows.values()), broken) == ([("1", "12,50", f"of {separator} two")] * 3, [])
+    assert "separated by" in note
+    assert as_rows(path, CsvOptions(separator=separator))[2] == ()
+
+
+def test_a_comma_is_no_guess(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b;c\n1,2;3\n", encoding="utf-8")
+
+    assert as_rows(path) == ({1: ("1", "2;3")}, [], ())
+
+
+@pytest.mark.parametrize("separator", ["", '"', "\n", "x", "1", ":::::"])
+def test_what_separates_nothing_is_refused(tmp_path, separator):
+    path = tmp_path / "data.csv"
+    path.write_text("a,b\n", encoding="utf-8")
+
+    with pytest.raises(ImportRefused, match="--separator"):
+        open_source(path, CsvOptions(separator=separator))
+
+
+def test_without_a_header_the_first_line_is_a_row_and_columns_are_numbered(tmp_path):
+    path = tmp_path / "data.dat"
+    path.write_text("7::x\n8::y\n", encoding="utf-8")
+
+    source = open_source(path, CsvOptions(has_header=False))
+    assert source.columns == ("1", "2")
+    assert as_rows(path, CsvOptions(has_header=False))[0] == {1: ("7", "x"), 2: ("8", "y")}
+
+
+@pytest.mark.parametrize("header", ['a,"b\n1,2\n', '"a"x,b\n1,2\n'])
+def test_a_header_that_is_not_well_formed_is_refused(tmp_path, header):
+    path = tmp_path / "data.csv"
+    path.write_text(header, encoding="utf-8")
+
+    with pytest.raises(ImportRefused, match="quotation mark in the header"):
+        open_source(path)
+
+
+# Compressed files and folders
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.99])
+def test_a_compressed_file_that_was_cut_is_refused(tmp_path, kept):
+    path = tmp_path / "data.csv.gz"
+    numbers = np.random.default_rng(1).integers(0, 10**9, 50_000)
+    packed = gzip.compress(("a,b\n" + "".join(f"{n},2\n" for n in numbers)).encode())
+    path.write_bytes(packed[: int(len(packed) * kept)])
+
+    with pytest.raises(ImportRefused, match="truncated or damaged"):
+        as_rows(path)
+
+
+def test_parquet_inside_gzip_is_refused_with_what_to_do(tmp_path, frame):
+    path = tmp_path / "data.parquet.gz"
+    frame.to_parquet(tmp_path / "data.parquet")
+    path.write_bytes(gzip.compress((tmp_path / "data.parquet").read_bytes()))
+
+    with pytest.raises(ImportRefused, match="unpack it first"):
+        open_source(path)
+
+
+def test_the_parts_of_a_folder_are_read_in_the_order_of_their_names(tmp_path, frame):
+    for name, part in (("c", frame[700:]), ("a", frame[:300]), ("b", frame[300:700])):
+        part.to_parquet(tmp_path / f"part-{name}.parquet")
+    (tmp_path / "_SUCCESS").write_text("")
+    (tmp_path / ".part-a.crc").write_text("x")
+    source = open_source(tmp_path)
+
+    numbers, cells = [], []
+    for chunk in source.chunks(["a"]):
+        numbers += chunk.numbers.tolist()
+        cells += chunk.columns["a"].to_pylist()
+    assert (source.kind, numbers, cells) == ("parquet", list(range(1, 1_001)), frame.a.tolist())
+    assert [source.named(row) for row in (1, 300, 301, 1_000)] == [
+        "row 1 of part-a.parquet",
+        "row 300 of part-a.parquet",
+        "row 1 of part-b.parquet",
+        "row 300 of part-c.parquet",
+    ]
+    assert source.notes == ("3 files of the folder were read, in the order of their names",)
+
+
+def test_parts_whose_numbers_differ_in_width_or_hold_nulls_alone_are_one_table(tmp_path):
+    pq.write_table(pa.table({"a": pa.array([1], pa.int32()), "b": pa.array([None], pa.null())}), tmp_path / "1")
+    pq.write_table(pa.table({"b": pa.array(["x"]), "a": pa.array([2**40], pa.int64())}), tmp_path / "2")
+
+    rows, _, _ = as_rows(tmp_path)
+    assert list(rows.values()) == [(1, None), (2**40, "x")]
+
+
+@pytest.mark.parametrize(
+    ("second", "fact"),
+    [
+        ({"a": ["x"], "b": ["x"]}, "2.parquet: the column 'a' holds string, in the parts before it int64"),
+        ({"b": ["x"]}, "2.parquet has no column 'a', which 1.parquet has"),
+    ],
+)
+def test_parts_that_differ_are_refused_with_the_part_and_the_column(tmp_path, second, fact):
+    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table(second), tmp_path / "2.parquet")
+
+    with pytest.raises(ImportRefused, match=fact):
+        as_rows(tmp_path)
+
+
+def test_parts_of_two_kinds_are_refused(tmp_path, frame):
+    frame.to_parquet(tmp_path / "1.parquet")
+    frame.to_csv(tmp_path / "2.csv")
+
+    with pytest.raises(ImportRefused, match="of two kinds"):
+        open_source(tmp_path)
+
+
+def test_the_digest_of_a_folder_is_that_of_its_parts(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    before = digest_of(tmp_path)
+    (tmp_path / "_SUCCESS").write_text("")
+    assert digest_of(tmp_path) == before
+    (tmp_path / "b").rename(tmp_path / "c")
+    assert digest_of(tmp_path) != before
+
+
+# Times of old writers
+
+
+def test_int96_times_of_every_year_are_the_moments_that_they_were(tmp_path):
+    years = [datetime(year, 12, 31, 23, 59, 59, 999_999) for year in (1600, 1969, 2024, 2300, 9999)]  # noqa: DTZ001
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.table({"t": pa.array(years, pa.timestamp("us"))}), path, use_deprecated_int96_timestamps=True)
+
+    rows, _, _ = as_rows(path)
+    assert [time for (time,) in rows.values()] == years

@@ -1,0 +1,125 @@
+"""The grammar of CSV: what a record is, for one separator.
+
+In: bytes in UTF-8 with one kind of line end. Out: records and their cells; the separator that a file seems to have.
+Invariant: a cell that begins with a quotation mark ends with one, and the separator or the end of the line follows. In
+any other cell a quotation mark is a character like others, as a foot or an inch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from reference_system.errors import ImportRefused
+
+# What tables are separated by, the usual one first.
+SEPARATORS = (",", ";", "\t", "|", "::")
+_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons"}
+_LONGEST = 4
+_QUOTED = rb'"[^"]*+(?:""[^"]*+)*+"'
+_NEVER_CLOSED = rb'"[^"]*+(?:""[^"]*+)*+\Z'
+_NUMBER = re.compile(rb"\s*[+-]?[0-9][0-9., ]*([eE][+-]?[0-9]+)?\s*")
+_DATE = re.compile(rb"\s*[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{1,4}.*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grammar:
+    """CSV with one separator; `record` matches at every place before the end, what no record is as `open` or `bad`."""
+
+    separator: bytes
+    record: re.Pattern[bytes] = field(init=False)
+    _cell: re.Pattern[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Compile the patterns. They never go back, so a long file takes no longer than its length."""
+        separator = re.escape(self.separator)
+        other = rb"[^%b\n]" % separator if len(self.separator) == 1 else rb"(?:(?!%b)[^\n])" % separator
+        cell = rb'(?:%b|(?!")%b++)?+' % (_QUOTED, other)
+        whole = rb"%b(?:%b%b)*+(?:\n|\Z)" % (cell, separator, cell)
+        opened = rb"(?P<open>(?:%b%b)*+%b)" % (cell, separator, _NEVER_CLOSED)
+        bad = rb"(?P<bad>[^\n]*+(?:\n|\Z))"
+        object.__setattr__(self, "record", re.compile(rb"(?!\Z)(?:%b|%b|%b)" % (whole, opened, bad)))
+        object.__setattr__(self, "_cell", re.compile(rb"(%b)(%b|\n?\Z)" % (cell, separator)))
+
+    def cells(self, record: bytes) -> list[bytes]:
+        """The cells of a record as they are written; none if it is not well formed."""
+        if b'"' not in record:
+            return record.removesuffix(b"\n").split(self.separator)
+        found, at = [], 0
+        while match := self._cell.match(record, at):
+            found.append(match[1])
+            at = match.end()
+            if match[2] != self.separator:
+                return found
+        return []
+
+    def first_records(self, text: bytes, most: int) -> list[bytes]:
+        """The well-formed records at the beginning of a text, without blank lines."""
+        found: list[bytes] = []
+        for match in self.record.finditer(text):
+            if match.lastgroup is None and match[0] != b"\n":
+                found.append(match[0])
+            if len(found) == most:
+                break
+        return found
+
+
+def unquoted(cell: bytes) -> str:
+    """What a cell says."""
+    if cell.startswith(b'"'):
+        cell = cell[1:-1].replace(b'""', b'"')
+    return cell.decode()
+
+
+def separator_of(text: str) -> bytes:
+    """The separator that the option names.
+
+    Raises:
+        ImportRefused: if nothing can be separated by it.
+    """
+    named = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if not 0 < len(named) <= _LONGEST or any(one in named for one in '"\n\r') or named.isalnum():
+        raise ImportRefused(f"--separator {text!r} separates nothing: one to {_LONGEST} signs, like ';', '::' or tab")
+    return named.encode()
+
+
+def guessed_separator(text: bytes, most: int) -> bytes:
+    """The separator that the beginning of a file seems to have; a comma where nothing else is plain."""
+    best = (0.0, 0, SEPARATORS[0].encode())
+    for separator in SEPARATORS:
+        grammar = Grammar(separator=separator.encode())
+        counts = [len(grammar.cells(record)) for record in grammar.first_records(text, most)]
+        if counts and counts[0] > 1:
+            alike = sum(count == counts[0] for count in counts) / len(counts)
+            best = max(best, (alike, counts[0], grammar.separator), key=lambda one: one[:2])
+    return best[2]
+
+
+def separator_name(separator: bytes) -> str:
+    """The separator in words."""
+    text = separator.decode()
+    return _NAMES.get(text, repr(text))
+
+
+class RowLikeness:
+    """Whether a line looks like a row of its own, to find rows that a quotation mark has swallowed."""
+
+    def __init__(self, grammar: Grammar, records: Sequence[bytes], *, cells: int) -> None:
+        """Look at some records of the file: which columns hold numbers and dates only."""
+        self._grammar, self._cells = grammar, cells
+        rows = [found for found in map(grammar.cells, records) if len(found) == cells]
+        self._kinds = [
+            (place, kind)
+            for place in range(cells)
+            for kind in (_NUMBER, _DATE)
+            if (held := [row[place] for row in rows if row[place].strip(b'"')])
+            and all(kind.fullmatch(cell.strip(b'"')) for cell in held)
+        ]
+
+    def __call__(self, line: bytes) -> bool:
+        """Whether it has as many cells as the header, and numbers and dates where the file has them."""
+        cells = self._grammar.cells(line)
+        if self._cells == 1 or len(cells) != self._cells:
+            return False
+        return all(not cells[place] or kind.fullmatch(cells[place].strip(b'"')) for place, kind in self._kinds)
