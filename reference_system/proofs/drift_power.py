@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from reference_system.monitoring.drift import Sample, compare_columns
 from reference_system.monitoring.drift_columns import Batch, TableView
@@ -113,7 +114,7 @@ def drawn(rng: np.random.Generator, rows: int, change: str = "", size: float = 0
         "counts": pa.array(rng.poisson(3.0, rows)),
         "mostly_zero": pa.array(np.where(rng.random(rows) < 0.9, 0.0, rng.random(rows))),  # noqa: PLR2004 - nine in ten
         "flag": pa.array(rng.random(rows) < 0.02),  # noqa: PLR2004 - one row in fifty
-        "many_texts": pa.array(rng.zipf(1.6, rows) % 5_000).cast(pa.string()),
+        "many_texts": pc.binary_join_element_wise("t", pa.array(rng.zipf(1.6, rows) % 5_000).cast(pa.string()), ""),
     }
     types = {name: cells.type for name, cells in columns.items()}
     return TableView(name="drawn", types=types, batches=lambda: iter([columns]))

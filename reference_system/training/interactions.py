@@ -1,12 +1,13 @@
-"""Interactions: who took what, when, and how much they liked it; and the ways to hide some of them.
+"""Interactions: who took what, when, and how much they liked it.
 
 In: the lake of a dataset. Out: arrays, one row an interaction, in the order of time.
-Invariant: a split puts every interaction on one side. What is hidden in time is never older than what is shown.
+Invariant: users and items are numbered by what they did and had done to them, never by name, so that no figure depends
+on how they are called or in which order rows came.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -26,11 +27,14 @@ from reference_system.windows import Floats, Micros
 
 _BEST_RATING = 5.0
 Flags = NDArray[np.bool_]
+Marks = NDArray[np.uint64]
+# As far as neighbours of neighbours: what is alike up to there plays the same part.
+_ROUNDS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interactions:
-    """Interactions by time; `users` and `items` are indices into the sorted ids, `values` lie in [0, 1]."""
+    """Interactions by time; `users` and `items` are indices into the ids (see `numbered`), `values` lie in [0, 1]."""
 
     user_ids: NDArray[np.str_]
     item_ids: NDArray[np.str_]
@@ -60,7 +64,8 @@ class History:
     """Each user's items, once each: where an item was taken more than once, the last time counts.
 
     Rows of a sparse matrix (users, items): `indptr` and `indices` as SciPy has them; `times`, `values` and `places`
-    stand beside `indices`. `places` counts in the user's own list from 0, the newest.
+    stand beside `indices`. `places` counts in the user's own list from 0, the newest; items of one moment share the
+    middle of their places.
     """
 
     n_users: int
@@ -69,7 +74,7 @@ class History:
     indices: Ids
     times: Micros
     values: Floats
-    places: Ids
+    places: Floats
 
     def matrix(self, weights: Floats | None = None) -> csr_matrix:
         """The matrix with these weights, shape (n,), or with ones; float32."""
@@ -92,6 +97,11 @@ class History:
         lengths: Ids = np.diff(self.indptr)
         return lengths
 
+    def with_strangers(self, count: int) -> History:
+        """The same history with users at the end who took nothing."""
+        indptr = np.append(self.indptr, np.full(count, self.indptr[-1]))
+        return replace(self, n_users=self.n_users + count, indptr=indptr)
+
 
 def read_interactions(lake: Path, *, live: bool) -> Interactions:
     """The interactions of a dataset: every rating, whatever it says; of the live system the videos that were watched.
@@ -110,11 +120,9 @@ def read_interactions(lake: Path, *, live: bool) -> Interactions:
             f"{what}: there is nothing to recommend from",
             next_command="workbook status" if live else "workbook data list",
         )
-    keys = ("event_timestamp", "viewer_id", "video_id")
-    table = table.sort_by([(key, "ascending") for key in keys])
-    user_ids, users = _numbered(table["viewer_id"])
-    item_ids, items = _numbered(table["video_id"])
-    return Interactions(
+    user_ids, users = _by_name(table["viewer_id"])
+    item_ids, items = _by_name(table["video_id"])
+    found = Interactions(
         user_ids=user_ids,
         item_ids=item_ids,
         users=users,
@@ -122,6 +130,35 @@ def read_interactions(lake: Path, *, live: bool) -> Interactions:
         times=table["event_timestamp"].cast(pa.int64()).to_numpy(),
         values=table[value].to_numpy() / (1.0 if live else _BEST_RATING),
     )
+    return numbered(found)[0]
+
+
+def numbered(rows: Interactions) -> tuple[Interactions, Ids, Ids]:
+    """The same interactions, in order, with users and items numbered by what these interactions say of them.
+
+    The item that most users took is number 0, of equal ones that which was taken first; what still is alike is told
+    apart by who took it, and they by what else they took. Names decide only where nothing else can.
+
+    Returns:
+        The interactions without the users and items that have none, and the new numbers of the old users and of the
+        old items, -1 where they are left out.
+    """
+    n_users, n_items = len(rows.user_ids), len(rows.item_ids)
+    user_marks, item_marks = _marks(rows)
+    pairs = np.unique(rows.users * max(n_items, 1) + rows.items)
+    user_order = _order(rows.users, pairs // max(n_items, 1), rows.times, user_marks, n_users)
+    item_order = _order(rows.items, pairs % max(n_items, 1), rows.times, item_marks, n_items)
+    users, items = _inverse(user_order, n_users), _inverse(item_order, n_items)
+    in_order = np.lexsort((rows.values, items[rows.items], users[rows.users], rows.times))
+    found = Interactions(
+        user_ids=rows.user_ids[user_order],
+        item_ids=rows.item_ids[item_order],
+        users=users[rows.users][in_order],
+        items=items[rows.items][in_order],
+        times=rows.times[in_order],
+        values=rows.values[in_order],
+    )
+    return found, users, items
 
 
 def history_of(rows: Interactions) -> History:
@@ -134,9 +171,6 @@ def history_of(rows: Interactions) -> History:
     kept, users, items = by_pair[last], users[last], items[last]
     lengths = np.bincount(users, minlength=n_users)
     indptr = np.concatenate([[0], np.cumsum(lengths)])
-    newest_first = np.lexsort((-kept, users))
-    place = np.empty(len(kept), np.int64)
-    place[newest_first] = np.arange(len(kept)) - np.repeat(indptr[:-1], lengths)
     return History(
         n_users=n_users,
         n_items=n_items,
@@ -144,46 +178,65 @@ def history_of(rows: Interactions) -> History:
         indices=items,
         times=rows.times[kept],
         values=rows.values[kept],
-        places=place,
+        places=_places(users, rows.times[kept], indptr),
     )
 
 
-def hidden_items(hidden: Interactions, history: History) -> csr_matrix:
-    """What each user is to be recommended: the hidden items that the history does not hold already; booleans."""
-    wanted = history_of(hidden).seen
-    new: csr_matrix = (wanted - wanted.multiply(history.seen)).astype(np.bool_)
-    new.eliminate_zeros()
-    return new
+def _places(users: Ids, times: Micros, indptr: Ids) -> Floats:
+    """How many of a user's items are newer than each, with half of those of the same moment."""
+    newest_first = np.lexsort((-times, users))
+    users, times = users[newest_first], times[newest_first]
+    first = np.append([True], (np.diff(users) != 0) | (np.diff(times) != 0))[: len(users)]
+    runs, starts = np.cumsum(first) - 1, np.flatnonzero(first)
+    lengths = np.diff(np.append(starts, len(users)))
+    middle = starts + (lengths - 1) / 2.0
+    places = np.empty(len(users))
+    places[newest_first] = middle[runs] - indptr[:-1][users]
+    return places
 
 
-def newest_share(rows: Interactions, share: float) -> Flags:
-    """The newest interactions of all; those of one moment stay together."""
-    cut = rows.times[min(int(len(rows) * (1.0 - share)), len(rows) - 1)]
-    newest: Flags = rows.times >= cut
-    return newest
-
-
-def random_share(rows: Interactions, share: float, *, seed: int) -> Flags:
-    """Interactions drawn one by one."""
-    return np.random.default_rng(seed).random(len(rows)) < share
-
-
-def newest_of_each(rows: Interactions, share: float) -> Flags:
-    """The newest interactions of each user; nobody loses the only one."""
-    lengths = np.bincount(rows.users, minlength=len(rows.user_ids))
-    by_user = np.argsort(rows.users, kind="stable")
-    place = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    hidden = np.maximum((lengths * share).astype(np.int64), (lengths > 1).astype(np.int64))
-    flags = np.zeros(len(rows), np.bool_)
-    flags[by_user] = place >= np.repeat(lengths - hidden, lengths)
-    return flags
-
-
-def _numbered(ids: pa.ChunkedArray) -> tuple[NDArray[np.str_], Ids]:
+def _by_name(ids: pa.ChunkedArray) -> tuple[NDArray[np.str_], Ids]:
     """The distinct ids, sorted, and the index of each row's."""
     coded = ids.combine_chunks().dictionary_encode()
     names = np.array(coded.dictionary.to_pylist(), np.str_)
     order = np.argsort(names)
-    rank = np.empty(len(names), np.int64)
-    rank[order] = np.arange(len(names))
-    return names[order], rank[coded.indices.to_numpy()]
+    return names[order], _inverse(order, len(names))[coded.indices.to_numpy()]
+
+
+def _inverse(order: Ids, count: int) -> Ids:
+    """The place of each number in an order, -1 where it is not in it."""
+    places = np.full(count, -1)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def _order(owners: Ids, of_pairs: Ids, times: Micros, marks: Marks, count: int) -> Ids:
+    """Those that have interactions: most partners first, then the earliest first interaction, then by their marks."""
+    partners = np.bincount(of_pairs, minlength=count)
+    first = np.full(count, np.iinfo(np.int64).max)
+    np.minimum.at(first, owners, times)
+    order = np.lexsort((marks, first, -partners))
+    return order[partners[order] > 0]
+
+
+def _marks(rows: Interactions) -> tuple[Marks, Marks]:
+    """Numbers of users and of items that follow from their interactions alone, those of their partners, and so on.
+
+    Source: Weisfeiler and Leman, The reduction of a graph to canonical form, 1968.
+    """
+    own = _mixed(rows.times.astype(np.uint64) ^ _mixed(rows.values.astype(np.float64).view(np.uint64)))
+    users, items = (np.zeros(len(ids), np.uint64) for ids in (rows.user_ids, rows.item_ids))
+    for _ in range(_ROUNDS):
+        to_users, to_items = _mixed(own ^ items[rows.items]), _mixed(own ^ ~users[rows.users])
+        users, items = np.zeros_like(users), np.zeros_like(items)
+        np.add.at(users, rows.users, to_users)
+        np.add.at(items, rows.items, to_items)
+    return users, items
+
+
+def _mixed(numbers: Marks) -> Marks:
+    """Whole numbers that look drawn by chance, the same for the same number (splitmix64)."""
+    found = numbers + np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        found = (found ^ (found >> np.uint64(shift))) * np.uint64(factor)
+    return found ^ (found >> np.uint64(31))

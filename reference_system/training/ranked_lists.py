@@ -1,10 +1,13 @@
 """Ranked lists: the best items of each user, and what such lists are worth.
 
 In: a recommender and the history. Out: lists; recall@k, ndcg@k, coverage and novelty.
-Invariant: a list holds an item once, best first, and nothing that the user has seen unless it is asked for.
+Invariant: a list holds an item once, best first, nothing that the history does not know, and nothing that the user has
+seen unless it is asked for.
 
 Recall@k is the share of a user's hidden items that are among the first k, ndcg@k weighs them by place; both are means
-over users. Coverage is the share of the catalogue that is on any list. Novelty is the mean self-information of what is
+over users. A hidden item that the history does not know counts as missed. Items with equal scores are taken to stand
+in every order: a metric is what a list is worth on the average, whatever its items are called. Coverage is the share
+of the items of the history that is on any list. Novelty is the mean self-information of what is
 on the lists, -log2 of the share of users who had taken it: popular lists have little.
 Source: Vargas and Castells, Rank and relevance in novelty and diversity metrics for recommender systems, RecSys 2011.
 """
@@ -13,17 +16,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
+from reference_system.training.hiding import Exam
 from reference_system.training.interactions import History
 from reference_system.training.labelled_rows import Ids
 from reference_system.training.recommenders import Recommender, Scores, largest
+from reference_system.windows import Floats
 
 NO_ITEM = -1
 # Scores in memory at a time.
 _MOST_SCORES = 8_000_000
+# Of a user's largest score.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +47,12 @@ def ranked_lists(
     model: Recommender, history: History, users: Ids, *, k: int, exclude_seen: bool = True
 ) -> Iterator[Lists]:
     """The lists of these users, some at a time."""
+    for some, scores in _scored(model, history, users, exclude_seen=exclude_seen):
+        yield best_of(some, scores, k)
+
+
+def _scored(model: Recommender, history: History, users: Ids, *, exclude_seen: bool) -> Iterator[tuple[Ids, Scores]]:
+    """The scores of all items for these users, some at a time; minus infinity where an item cannot be on a list."""
     step = max(1, _MOST_SCORES // max(history.n_items, 1))
     for start in range(0, len(users), step):
         some = users[start : start + step]
@@ -46,11 +60,11 @@ def ranked_lists(
         if exclude_seen:
             seen = history.seen[some]
             scores[np.repeat(np.arange(len(some)), np.diff(seen.indptr)), seen.indices] = -np.inf
-        yield best_of(some, scores, k)
+        yield some, scores
 
 
 def best_of(users: Ids, scores: Scores, k: int) -> Lists:
-    """The first k of each row of scores; what is minus infinity is left out."""
+    """The first k of each row of scores, of equal ones the first items; what is minus infinity is left out."""
     items = largest(scores, k)
     best = np.take_along_axis(scores, items, axis=1)
     return Lists(users=users, items=np.where(np.isfinite(best), items, NO_ITEM), scores=best)
@@ -71,23 +85,50 @@ def all_lists(
     )
 
 
-def judged(model: Recommender, history: History, wanted: csr_matrix, users: Ids, *, k: int) -> dict[str, float]:
-    """What the lists of these users are worth; each has at least one wanted item."""
+def judged(model: Recommender, exam: Exam, users: Ids, *, k: int) -> dict[str, float]:
+    """What the lists of these users are worth; each wants at least one item."""
+    history = exam.history.with_strangers(exam.strangers)
     recalls, gains = [], []
     shown = np.zeros(history.n_items, np.int64)
-    discounts = 1.0 / np.log2(np.arange(2, k + 2))
-    ideals = np.cumsum(discounts)
-    for lists in ranked_lists(model, history, users, k=k):
-        of_users = wanted[lists.users]
-        counts = np.diff(of_users.indptr)
-        hits = np.take_along_axis(of_users.toarray(), np.maximum(lists.items, 0), axis=1) & (lists.items != NO_ITEM)
-        recalls.append(hits.sum(axis=1) / counts)
-        gains.append(hits @ discounts[: hits.shape[1]] / ideals[np.minimum(counts, k) - 1])
-        shown += np.bincount(lists.items[lists.items != NO_ITEM], minlength=history.n_items)
-    surprise = -np.log2(np.maximum(history.counts, 1.0) / history.n_users)
+    for some, scores in _scored(model, history, users, exclude_seen=True):
+        found, gained = _expected(scores, exam.wanted[some], k)
+        wanted = np.diff(exam.wanted[some].indptr) + exam.beyond[some]
+        recalls.append(found / wanted)
+        gains.append(gained / _discounts(k)[np.minimum(wanted, k)])
+        items = best_of(some, scores, k).items
+        shown += np.bincount(items[items != NO_ITEM], minlength=history.n_items)
+    surprise = -np.log2(history.counts / np.count_nonzero(history.lengths))
+    # Added up exactly, so that the order of the users makes no difference to the last digit.
     return {
-        f"recall@{k}": float(np.concatenate(recalls).mean()),
-        f"ndcg@{k}": float(np.concatenate(gains).mean()),
+        f"recall@{k}": fsum(np.concatenate(recalls)) / len(users),
+        f"ndcg@{k}": fsum(np.concatenate(gains)) / len(users),
         "coverage": float((shown > 0).mean()),
-        "novelty": float(shown @ surprise) / max(int(shown.sum()), 1),
+        "novelty": fsum(shown * surprise) / max(int(shown.sum()), 1),
     }
+
+
+def _expected(scores: Scores, wanted: csr_matrix, k: int) -> tuple[Floats, Floats]:
+    """How many wanted items of each row are among the first k, and their discounted gain.
+
+    Both are means over all orders of items with equal scores.
+    """
+    rows = np.repeat(np.arange(len(scores)), np.diff(wanted.indptr))
+    own = scores[rows, wanted.indices]
+    ordered = np.sort(scores, axis=1)
+    # What differs by less is the same number, added up in another order.
+    close = _ROUNDING * np.abs(np.where(np.isfinite(scores), scores, 0.0)).max(axis=1)[rows]
+    better, tied = np.empty(len(own), np.int64), np.empty(len(own), np.int64)
+    for row in range(len(scores)):
+        of = slice(*wanted.indptr[row : row + 2])
+        better[of] = scores.shape[1] - np.searchsorted(ordered[row], own[of] + close[of], side="right")
+        tied[of] = scores.shape[1] - np.searchsorted(ordered[row], own[of] - close[of], side="left") - better[of]
+    discounts = _discounts(k)
+    first, last = np.minimum(better, k), np.minimum(better + tied, k)
+    found = np.bincount(rows, (last - first) / tied, minlength=len(scores))
+    gained = np.bincount(rows, (discounts[last] - discounts[first]) / tied, minlength=len(scores))
+    return found.astype(np.float64), gained.astype(np.float64)
+
+
+def _discounts(k: int) -> Floats:
+    """What the first n places of a list are worth together, for n from 0 to k."""
+    return np.concatenate([[0.0], np.cumsum(1.0 / np.log2(np.arange(2, k + 2)))])

@@ -6,7 +6,8 @@ Invariant: settings and choice come from the part that is learned from; the hidd
 
 `temporal` hides the newest interactions of all: users who appear only then have no history, and are answered by what
 is popular lately; they are judged apart. `random` hides interactions one by one. An item counts as wanted if the user
-took it in the hidden part and not before, whatever they thought of it.
+took it in the hidden part and not before, whatever they thought of it. What was learned from is all that exists then:
+an item that appears in the hidden part alone is on no list, and counts as missed.
 """
 
 from __future__ import annotations
@@ -15,19 +16,11 @@ from time import perf_counter
 from typing import Literal
 
 import msgspec
-import numpy as np
-from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 from reference_system.errors import TrainingError
 from reference_system.training import recommenders
-from reference_system.training.interactions import (
-    History,
-    Interactions,
-    hidden_items,
-    history_of,
-    newest_share,
-    random_share,
-)
+from reference_system.training.hiding import Exam, hide, newest_share, random_share
+from reference_system.training.interactions import Flags, Interactions, history_of
 from reference_system.training.labelled_rows import Ids
 from reference_system.training.ranked_lists import judged
 from reference_system.training.recommender_search import KINDS, Choice, Hiding, Progress, choose, fit, limits_of
@@ -36,6 +29,8 @@ Split = Literal["temporal", "random"]
 BASELINES = ("popularity", "recent_popularity")
 _FEW_USERS = 100
 _HIDING: dict[Split, Hiding] = {"temporal": "newest", "random": "random"}
+# What may leave somebody to judge where a split did not.
+_OTHERS: tuple[tuple[Split, float], ...] = (("random", 0.2), ("temporal", 0.2), ("random", 0.5), ("temporal", 0.5))
 
 
 class JudgedRecommender(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,20 +73,19 @@ def backtest(  # noqa: PLR0913 - what is split, how, and who is told
     Raises:
         TrainingError: if one side of the split is empty, or nobody can be judged.
     """
-    hidden = newest_share(rows, test_share) if split == "temporal" else random_share(rows, test_share, seed=seed)
-    train, test = rows.take(~hidden), rows.take(hidden)
-    history = history_of(train)
-    wanted = hidden_items(test, history)
-    asked = np.diff(wanted.indptr) > 0
-    warm, cold = np.flatnonzero(asked & (history.lengths > 0)), np.flatnonzero(asked & (history.lengths == 0))
-    if not len(train) or not len(warm):
+    hidden = _hidden(rows, split, test_share, seed)
+    exam = hide(rows, hidden)
+    warm, cold = exam.asked, exam.asked_strangers
+    if not len(warm):
         raise TrainingError(
-            f"nobody can be judged: {len(train):,} interactions to learn from, {len(test):,} hidden, {len(warm)} users"
-            " on both sides",
-            next_command=f"workbook backtest recommendation --dataset {dataset} --split random --test-share 0.2",
+            f"nobody can be judged: {len(exam.learned):,} interactions to learn from, {hidden.sum():,} hidden, 0 users"
+            f" on both sides{_why_nobody(rows)}",
+            next_command=_other_split(rows, dataset, seed),
         )
-    choice = choose(train, [_HIDING[split]], k=k, seed=seed, progress=lambda share, text: progress(0.7 * share, text))
-    models = _judged(history, wanted, warm, choice=choice, k=k, progress=progress)
+    choice = choose(
+        exam.learned, [_HIDING[split]], k=k, seed=seed, progress=lambda share, text: progress(0.7 * share, text)
+    )
+    models = _judged(exam, warm, choice=choice, k=k, progress=progress)
     ndcg = f"ndcg@{k}"
     winner = max(models, key=lambda model: model.metrics[ndcg])
     progress(1.0, "done")
@@ -101,36 +95,53 @@ def backtest(  # noqa: PLR0913 - what is split, how, and who is told
         test_share=test_share,
         k=k,
         seed=seed,
-        train_interactions=len(train),
-        test_interactions=len(test),
+        train_interactions=len(exam.learned),
+        test_interactions=int(hidden.sum()),
         users=len(rows.user_ids),
         items=len(rows.item_ids),
         users_judged=len(warm),
         users_without_history=len(cold),
-        items_without_history=int(((history.counts == 0) & (wanted.sum(axis=0).A1 > 0)).sum()),
+        items_without_history=exam.unknown_items,
         models=models,
-        metrics_without_history=_cold(history, wanted, cold, choice, k),
+        metrics_without_history=_cold(exam, cold, choice, k),
         chosen=choice.best,
         winner=winner.name,
         notes=(
             _verdict(models, winner, choice, ndcg),
             *_doubts(models, winner, k, users=len(warm)),
+            *_out_of_reach(exam, warm),
             choice.note,
-            *limits_of(history),
+            *limits_of(exam.history),
         ),
     )
 
 
-def _judged(  # noqa: PLR0913 - what is learned from, who judges, and how
-    history: History, wanted: csr_matrix, users: Ids, *, choice: Choice, k: int, progress: Progress
-) -> tuple[JudgedRecommender, ...]:
+def _hidden(rows: Interactions, split: Split, test_share: float, seed: int) -> Flags:
+    return newest_share(rows, test_share) if split == "temporal" else random_share(rows, test_share, seed=seed)
+
+
+def _why_nobody(rows: Interactions) -> str:
+    """What no split can change."""
+    several = bool((history_of(rows).lengths > 1).any())
+    return "" if several else "; no user took more than one item, and it takes users with several"
+
+
+def _other_split(rows: Interactions, dataset: str, seed: int) -> str:
+    """The command of a split that leaves somebody to judge, if one of a few does; else what shows the dataset."""
+    for split, share in _OTHERS:
+        if len(hide(rows, _hidden(rows, split, share, seed)).asked):
+            return f"workbook backtest recommendation --dataset {dataset} --split {split} --test-share {share}"
+    return f"workbook data describe {dataset}"
+
+
+def _judged(exam: Exam, users: Ids, *, choice: Choice, k: int, progress: Progress) -> tuple[JudgedRecommender, ...]:
     found = []
     kinds = [kind for kind in KINDS if kind in choice.settings]
     for place, kind in enumerate(kinds):
         progress(0.7 + 0.3 * place / len(kinds), f"judging {kind}")
         began = perf_counter()
-        model = fit(kind, history, choice)
-        metrics = judged(model, history, wanted, users, k=k)
+        model = fit(kind, exam.history, choice)
+        metrics = judged(model, exam, users, k=k)
         found.append(
             JudgedRecommender(
                 name=kind,
@@ -143,11 +154,21 @@ def _judged(  # noqa: PLR0913 - what is learned from, who judges, and how
     return tuple(found)
 
 
-def _cold(history: History, wanted: csr_matrix, users: Ids, choice: Choice, k: int) -> dict[str, float]:
+def _cold(exam: Exam, users: Ids, choice: Choice, k: int) -> dict[str, float]:
     if not len(users):
         return {}
     share = choice.settings.get("recent_popularity", {}).get("share", 0.1)
-    return judged(recommenders.recent_popularity(history, share=share), history, wanted, users, k=k)
+    return judged(recommenders.recent_popularity(exam.history, share=share), exam, users, k=k)
+
+
+def _out_of_reach(exam: Exam, users: Ids) -> list[str]:
+    """How much of what is wanted no list can hold."""
+    beyond = int(exam.beyond[users].sum())
+    if not beyond:
+        return []
+    share = beyond / (beyond + exam.wanted[users].nnz)
+    found = f"{exam.unknown_items:,} items appear in the hidden part alone: no list can hold them, and they count as"
+    return [f"{found} missed, {share:.1%} of what the judged users want"]
 
 
 def _verdict(models: tuple[JudgedRecommender, ...], winner: JudgedRecommender, choice: Choice, ndcg: str) -> str:

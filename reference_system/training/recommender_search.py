@@ -15,18 +15,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
 from reference_system.errors import TrainingError
 from reference_system.training import recommenders
-from reference_system.training.interactions import (
-    History,
-    Interactions,
-    hidden_items,
-    history_of,
-    newest_of_each,
-    random_share,
-)
+from reference_system.training.hiding import Exam, hide, newest_of_each, random_share
+from reference_system.training.interactions import History, Interactions
 from reference_system.training.labelled_rows import Ids
 from reference_system.training.linear_autoencoder import MOST_ITEMS, Autoencoder, autoencoder, by_users, with_recency
 from reference_system.training.ranked_lists import judged
@@ -62,12 +55,16 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Exam:
-    """A part of the history with the items that were hidden from it."""
+class _Asked:
+    """A part of the history with the items that were hidden from it, and the users who are asked."""
 
-    history: History
-    wanted: csr_matrix
+    exam: Exam
     users: Ids
+
+    @property
+    def history(self) -> History:
+        """What is learned from."""
+        return self.exam.history
 
 
 def choose(rows: Interactions, hidings: Sequence[Hiding], *, k: int, seed: int, progress: Progress) -> Choice:
@@ -129,14 +126,13 @@ def _learned(history: History, setting: Setting) -> Autoencoder:
     return autoencoder(history, regularisation=setting["regularisation"], liking=setting["liking"])
 
 
-def _exam(rows: Interactions, hiding: Hiding, seed: int) -> _Exam:
-    flags = newest_of_each(rows, _HIDDEN_SHARE) if hiding == "newest" else random_share(rows, _HIDDEN_SHARE, seed=seed)
-    history = history_of(rows.take(~flags))
-    wanted = hidden_items(rows.take(flags), history)
-    users = np.flatnonzero((np.diff(wanted.indptr) > 0) & (history.lengths > 0))
+def _exam(rows: Interactions, hiding: Hiding, seed: int) -> _Asked:
+    hidden = newest_of_each if hiding == "newest" else random_share
+    exam = hide(rows, hidden(rows, _HIDDEN_SHARE, seed=seed))
+    users = exam.asked
     if len(users) > _MOST:
         users = np.sort(np.random.default_rng(seed).choice(users, _MOST, replace=False))
-    return _Exam(history=history, wanted=wanted, users=users)
+    return _Asked(exam=exam, users=users)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +151,7 @@ class _Tried:
 class _Search:
     """Tries settings kind by kind."""
 
-    def __init__(self, exams: Sequence[_Exam], *, k: int, progress: Progress) -> None:
+    def __init__(self, exams: Sequence[_Asked], *, k: int, progress: Progress) -> None:
         self._exams = exams
         self._k = k
         self._progress = progress
@@ -249,6 +245,6 @@ class _Search:
     def _worth(self, models: Sequence[Recommender]) -> tuple[float, ...]:
         name = f"ndcg@{self._k}"
         return tuple(
-            judged(model, exam.history, exam.wanted, exam.users, k=self._k)[name]
+            judged(model, exam.exam, exam.users, k=self._k)[name]
             for model, exam in zip(models, self._exams, strict=True)
         )

@@ -128,12 +128,14 @@ def recent_popularity(history: History, *, share: float) -> Popularity:
     """How many users took it lately: in the last `share` of all interactions. Ties go to what is popular at all."""
     since = np.quantile(history.times, 1.0 - share)
     recent = np.bincount(history.indices[history.times >= since], minlength=history.n_items)
-    counts = recent + history.counts / (1.0 + history.n_users)
+    counts = recent + history.counts / (1.0 + history.counts.max(initial=0.0))
     return Popularity(name="recent_popularity", counts=counts, parameters={"share": share})
 
 
 def item_knn(history: History, *, shrink: float) -> LinearItems:
     """Cosine similarity of the sets of users, shrunk where few users took both; the nearest of each item.
+
+    Items that are as near as the first that is too many are left out as well: which of them is kept would be chance.
 
     Source: Sarwar et al., Item-based collaborative filtering recommendation algorithms, WWW 2001.
     """
@@ -147,9 +149,12 @@ def item_knn(history: History, *, shrink: float) -> LinearItems:
         together = np.asarray((turned[rows] @ seen).todense(), np.float32)
         similar = together / (norms[rows, None] * norms[None, :] + shrink + 1e-9)
         similar[np.arange(len(similar)), np.arange(rows.start, rows.stop)] = 0.0
-        near = largest(similar, kept)
-        indices.append(near.ravel())
-        data.append(np.take_along_axis(similar, near, axis=1).ravel())
+        near = np.argpartition(-similar, min(kept, size - 1), axis=1)
+        values = np.take_along_axis(similar, near, axis=1)
+        if kept < size:
+            values[values <= values[:, kept, None]] = 0.0
+        indices.append(near[:, :kept].ravel())
+        data.append(values[:, :kept].ravel())
     pointers = np.arange(size + 1) * kept
     weights = csr_matrix((np.concatenate(data), np.concatenate(indices), pointers), shape=(size, size))
     weights.eliminate_zeros()

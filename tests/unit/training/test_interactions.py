@@ -8,14 +8,8 @@ from small_lake import put, watch
 from test_recommenders import rows_of
 
 from reference_system.errors import TrainingError
-from reference_system.training.interactions import (
-    hidden_items,
-    history_of,
-    newest_of_each,
-    newest_share,
-    random_share,
-    read_interactions,
-)
+from reference_system.training.hiding import hide, newest_of_each, newest_share, random_share
+from reference_system.training.interactions import history_of, numbered, read_interactions
 
 
 def test_an_item_that_was_taken_twice_stands_once_with_its_last_moment():
@@ -42,7 +36,7 @@ def test_a_random_split_is_that_of_its_seed():
 
 def test_hiding_the_newest_of_each_leaves_everybody_something():
     rows = rows_of([(0, 0), (1, 0), (1, 1), (2, 0), (2, 1), (2, 2), (2, 3), (2, 4), (2, 5), (2, 6), (2, 7)])
-    hidden = newest_of_each(rows, 0.3)
+    hidden = newest_of_each(rows, 0.3, seed=1)
     assert rows.users[hidden].tolist() == [1, 2, 2]
     assert rows.items[hidden].tolist() == [1, 6, 7]
 
@@ -50,8 +44,39 @@ def test_hiding_the_newest_of_each_leaves_everybody_something():
 def test_what_a_user_took_before_is_not_wanted_again():
     rows = rows_of([(0, 0), (0, 1), (1, 1), (0, 0), (0, 2), (1, 1)])
     hidden = np.array([False, False, False, True, True, True])
-    history = history_of(rows.take(~hidden))
-    assert hidden_items(rows.take(hidden), history).toarray().tolist() == [[False, False, True], [False] * 3]
+    exam = hide(rows, hidden)
+    assert exam.wanted.nnz == 0
+    # Item 2 appears in the hidden part alone: wanted, and out of reach.
+    assert (exam.beyond.tolist(), exam.unknown_items, exam.asked.tolist()) == ([1, 0], 1, [0])
+
+
+def test_what_is_shown_does_not_know_that_hidden_users_and_items_exist():
+    rows = rows_of([(0, 0), (0, 1), (1, 0), (2, 1), (2, 3), (1, 1), (1, 2)])
+    hidden = np.array([False] * 3 + [True] * 4)
+    exam = hide(rows, hidden)
+    assert (exam.learned.user_ids.tolist(), exam.learned.item_ids.tolist()) == (["u0", "u1"], ["i0", "i1"])
+    assert (exam.history.n_users, exam.history.n_items, exam.strangers) == (2, 2, 1)
+    assert (exam.asked.tolist(), exam.asked_strangers.tolist()) == ([1], [2])
+    assert exam.wanted.toarray().tolist() == [[False, False], [False, True], [False, True]]
+    assert (exam.beyond.tolist(), exam.unknown_items) == ([0, 1, 1], 2)
+
+
+def test_items_are_numbered_by_who_took_them_and_when():
+    rows = rows_of([(0, 2), (1, 2), (0, 1), (1, 0), (2, 3)], times=[5, 6, 3, 4, 4])
+    found, users, items = numbered(rows)
+    # Two users took item 2; 1 was taken first; 0 by a user with more items than the one who took 3.
+    assert found.item_ids[0] == "i2"
+    assert found.item_ids[1] == "i1"
+    assert (found.item_ids[items].tolist(), found.user_ids[users].tolist()) == (
+        rows.item_ids.tolist(),
+        rows.user_ids.tolist(),
+    )
+    assert found.times.tolist() == [3, 4, 4, 5, 6]
+
+
+def test_items_of_one_moment_share_the_middle_of_their_places():
+    history = history_of(rows_of([(0, 0), (0, 1), (0, 2), (0, 3), (1, 0)], times=[1, 7, 7, 9, 2]))
+    assert history.places.tolist() == [3.0, 1.5, 1.5, 0.0, 0.0]
 
 
 def test_live_interactions_are_videos_of_which_half_was_watched(tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from zlib import crc32
 
+import msgspec
 import numpy as np
 import pytest
 from test_recommenders import rows_of
 
 from reference_system.errors import TrainingError
 from reference_system.training import recommender_search
-from reference_system.training.interactions import hidden_items, history_of
+from reference_system.training.hiding import hide, newest_share
+from reference_system.training.interactions import Interactions, history_of, numbered
 from reference_system.training.ranked_lists import NO_ITEM, all_lists, best_of, judged
 from reference_system.training.recommendation_backtest import JudgedRecommender, _doubts, backtest
 from reference_system.training.recommender_search import choose, fit
@@ -51,6 +54,8 @@ def test_of_equal_scores_the_first_item_wins_and_minus_infinity_is_left_out():
     scores = np.array([[1.0, 3.0, 3.0, 2.0], [-np.inf, 5.0, -np.inf, -np.inf]], np.float32)
     found = best_of(np.arange(2), scores, 3)
     assert found.items.tolist() == [[1, 2, 3], [1, NO_ITEM, NO_ITEM]]
+    tied = np.tile(np.array([1.0, 2.0, 1.0, 1.0], np.float32), 50)[None, :]
+    assert best_of(np.arange(1), tied, 53).items[0, 50:].tolist() == [0, 2, 3]
 
 
 def test_the_first_items_win_where_more_have_the_last_score_than_there_are_places():
@@ -72,16 +77,112 @@ def test_a_list_holds_nothing_that_was_seen_unless_it_is_asked_for():
 def test_the_metrics_are_those_of_their_definitions():
     rows = rows_of([(0, 0), (1, 0), (2, 1), (3, 2), (0, 3), (0, 1), (1, 2)])
     hidden = np.array([False] * 4 + [True] * 3)
-    history = history_of(rows.take(~hidden))
-    wanted = hidden_items(rows.take(hidden), history)
-    model = Popularity(name="fixed", counts=np.array([4.0, 3.0, 2.0, 1.0]))
-    found = judged(model, history, wanted, np.array([0, 1]), k=2)
-    # Both lists are 1, 2: user 0 wanted 1 and 3, user 1 wanted 2.
+    model = Popularity(name="fixed", counts=np.array([4.0, 3.0, 2.0]))
+    found = judged(model, hide(rows, hidden), np.array([0, 1]), k=2)
+    # Both lists are 1, 2: user 0 wanted 1 and 3, which was in nobody's history, user 1 wanted 2.
     assert found["recall@2"] == pytest.approx((1 / 2 + 1) / 2)
     ideal = 1 + 1 / math.log2(3)
     assert found["ndcg@2"] == pytest.approx((1 / ideal + 1 / math.log2(3)) / 2)
-    assert found["coverage"] == 0.5
+    assert found["coverage"] == pytest.approx(2 / 3)
     assert found["novelty"] == pytest.approx(2.0)
+
+
+def test_items_with_equal_scores_are_judged_in_every_order():
+    rows = rows_of([(0, 0), (1, 1), (1, 2), (1, 3), (1, 4), (0, 2), (0, 3)])
+    exam = hide(rows, np.arange(7) >= 5)
+    # Of user 0 four items are left, two with equal scores on the places 2 and 3, one of them and the last one wanted.
+    scores = np.zeros(5)
+    for item, score in ((1, 9.0), (2, 5.0), (4, 5.0 * (1 + 1e-7)), (3, 1.0)):
+        scores[exam.learned.item_ids.tolist().index(f"i{item}")] = score
+    found = judged(Popularity(name="fixed", counts=scores), exam, np.array([exam.asked[0]]), k=2)
+    assert found["recall@2"] == pytest.approx(0.5 / 2)
+    assert found["ndcg@2"] == pytest.approx(0.5 / math.log2(3) / (1 + 1 / math.log2(3)))
+
+
+def grown(seed):
+    """Users who take old items by their taste, on few days; new items and new users appear at the end."""
+    rng = np.random.default_rng(seed)
+    names, days = [], []
+    for user in range(40):
+        for _ in range(8):
+            day = int(rng.integers(0, 12))
+            item = 20 * (user % 2) + int(rng.integers(0, 20)) if day < 9 else int(rng.integers(0, 60))
+            names.append((f"u{user + 100 * (day > 10)}", f"i{item}"))
+            days.append(day)
+    return names, np.array(days), rng.integers(1, 6, len(days)) / 5
+
+
+def read(names, days, values, order=None, rename=str):
+    """The rows as a dataset has them: in any order, with any names."""
+    order = np.arange(len(names)) if order is None else order
+    parts = [[rename(names[place][side]) for place in order] for side in (0, 1)]
+    ids = [np.unique(part) for part in parts]
+    users, items = (np.searchsorted(known, part) for known, part in zip(ids, parts, strict=True))
+    rows = Interactions(
+        user_ids=ids[0], item_ids=ids[1], users=users, items=items, times=days[order], values=values[order]
+    )
+    return numbered(rows)[0]
+
+
+def without_times(report):
+    models = tuple(msgspec.structs.replace(model, seconds=0.0) for model in report.models)
+    return msgspec.structs.replace(report, models=models)
+
+
+@pytest.mark.parametrize("split", ["temporal", "random"])
+@pytest.mark.parametrize("seed", range(3))
+def test_how_users_and_items_are_called_and_in_which_order_rows_come_changes_no_figure(split, seed):
+    names, days, values = grown(seed)
+    order = np.random.default_rng(seed).permutation(len(names))
+    reports = [
+        backtest(rows, dataset="d", split=split, test_share=0.25, k=5, seed=3, progress=quiet)
+        for rows in (
+            read(names, days, values),
+            read(names, days, values, order),
+            read(names, days, values, order, rename=lambda name: f"{crc32(name.encode()):09}{name}"),
+        )
+    ]
+    assert without_times(reports[1]) == without_times(reports[0])
+    assert without_times(reports[2]) == without_times(reports[0])
+
+
+def test_what_appears_after_the_split_is_on_no_list_and_counts_as_missed():
+    # Everybody takes the old items; at the end all take one of two new ones.
+    pairs = [(user, item) for user in range(20) for item in range(6) if (user + item) % 5]
+    late = [(user, 6 + user % 2) for user in range(20)]
+    rows = rows_of([*pairs, *late])
+    report = backtest(rows, dataset="d", split="temporal", test_share=0.172, k=8, seed=3, progress=quiet)
+    assert report.items_without_history == 2
+    assert {model.metrics["recall@8"] for model in report.models} == {0.0}
+    assert "2 items appear in the hidden part alone" in " ".join(report.notes)
+    assert "100.0% of what the judged users want" in " ".join(report.notes)
+
+
+@pytest.mark.parametrize("split", ["newest", "random"])
+def test_what_is_hidden_changes_no_list(split):
+    names, days, values = grown(5)
+    rows = read(names, days, values)
+    hidden = newest_share(rows, 0.25)
+    # The same past with another future: other users, other items, twice as much of it.
+    future = rows_of([(0, 3), (7, 9), (8, 2)] * 60, times=rows.times[hidden].min() + np.arange(180))
+    other = Interactions(
+        user_ids=np.concatenate([rows.user_ids, future.user_ids]),
+        item_ids=np.concatenate([rows.item_ids, future.item_ids]),
+        users=np.concatenate([rows.users[~hidden], future.users + len(rows.user_ids)]),
+        items=np.concatenate([rows.items[~hidden], future.items + len(rows.item_ids)]),
+        times=np.concatenate([rows.times[~hidden], future.times]),
+        values=np.concatenate([rows.values[~hidden], future.values]),
+    )
+    exams = [hide(rows, hidden), hide(numbered(other)[0], np.arange(len(other)) >= (~hidden).sum())]
+    choices = [choose(exam.learned, [split], k=5, seed=3, progress=quiet) for exam in exams]
+    assert choices[0] == choices[1]
+    for kind in choices[0].settings:
+        lists = [
+            all_lists(fit(kind, exam.history, choices[0]), exam.history, k=50, exclude_seen=True, tell=quiet)
+            for exam in exams
+        ]
+        np.testing.assert_array_equal(lists[0].items, lists[1].items)
+        np.testing.assert_array_equal(lists[0].scores, lists[1].scores)
 
 
 def test_models_beat_popularity_where_tastes_differ():
@@ -152,6 +253,24 @@ def test_a_dataset_too_small_to_choose_by_keeps_popularity(pairs):
     assert len(lists.users) == len(rows.user_ids)
     with pytest.raises(TrainingError, match="popularity stays"):
         fit("item_knn", history, choice)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "split", "advice"),
+    [
+        # Everybody took one item: no split helps.
+        ([(0, 0), (1, 0), (2, 0)], "random", "workbook data describe d"),
+        ([(0, 0), (1, 0), (2, 0)], "temporal", "workbook data describe d"),
+        # Each came once and took several: a cut in time leaves nobody on both sides.
+        ([(user, item) for user in range(5) for item in range(4)], "temporal", "--split random --test-share 0.2"),
+    ],
+)
+def test_the_advice_is_a_split_that_leaves_somebody_to_judge(pairs, split, advice):
+    rows = rows_of(pairs, n_items=4)
+    with pytest.raises(TrainingError, match="nobody can be judged") as refused:
+        backtest(rows, dataset="d", split=split, test_share=0.2, k=5, seed=3, progress=quiet)
+    assert refused.value.next_command.endswith(advice)
+    assert ("no user took more than one item" in str(refused.value)) == ("describe" in advice)
 
 
 def test_every_kind_of_recommender_survives_one_item_and_few_users():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reference_system.training import linear_autoencoder
+from reference_system.training import linear_autoencoder, recommenders
 from reference_system.training.interactions import Interactions, history_of
 from reference_system.training.linear_autoencoder import autoencoder, with_recency
 from reference_system.training.recommenders import (
@@ -119,6 +119,14 @@ def test_the_nearest_items_have_the_same_users():
 def test_the_largest_are_those_that_sorting_everything_finds_and_of_equal_ones_the_first(count):
     scores = np.random.default_rng(4).integers(0, 6, (30, 300)).astype(np.float32)
     assert largest(scores, count).tolist() == np.argsort(-scores, axis=1, kind="stable")[:, :count].tolist()
+
+
+def test_of_neighbours_that_are_equally_near_all_are_kept_or_none(monkeypatch):
+    monkeypatch.setattr(recommenders, "_NEIGHBOURS", 2)
+    # Item 0 shares two users with item 1, and one with each of 2, 3 and 4.
+    pairs = [(0, 0), (1, 0), (2, 0), (0, 1), (1, 1), (2, 2), (2, 3), (2, 4)]
+    weights = item_knn(history_of(rows_of(pairs)), shrink=1.0).weights.toarray()
+    assert np.flatnonzero(weights[0]).tolist() == [1]
 
 
 def test_shrinking_trusts_pairs_that_many_users_took():
