@@ -92,9 +92,9 @@ def import_fraud(  # noqa: PLR0913 - the options of the verb
     as_json: Json = False,
 ) -> None:
     """Payments with labels: transaction_id, event_timestamp, customer_id, terminal_id, amount, is_fraud."""
+    from reference_system.imports.csv_files import CsvOptions
     from reference_system.imports.importing import ImportRequest
     from reference_system.imports.readings import Reading
-    from reference_system.imports.source_files import CsvOptions
 
     request = ImportRequest(
         use_case="fraud",
@@ -137,9 +137,9 @@ def import_recommendation(  # noqa: PLR0913 - the options of the verb
     as_json: Json = False,
 ) -> None:
     """Ratings or interactions: user_id, item_id, event_timestamp, rating."""
+    from reference_system.imports.csv_files import CsvOptions
     from reference_system.imports.importing import ImportRequest
     from reference_system.imports.readings import Reading
-    from reference_system.imports.source_files import CsvOptions
 
     request = ImportRequest(
         use_case="recommendation",
@@ -186,9 +186,13 @@ def unit_of(text: str | None) -> timedelta | None:
 
     if text is None:
         return None
-    unit = duration_of("--time-unit", _UNIT_WORDS.get(text.strip().lower(), text))
+    try:
+        unit = duration_of("--time-unit", _UNIT_WORDS.get(text.strip().lower(), text))
+    except ImportRefused:
+        unit = timedelta(0)
     if not unit:
-        raise ImportRefused(f"--time-unit {text!r}: in units of nothing every row is of one moment")
+        words = ", ".join(_UNIT_WORDS)
+        raise ImportRefused(f"--time-unit {text!r} is no unit: {words}, or how long a step is, like 15m")
     return unit
 
 

@@ -25,7 +25,7 @@ from reference_system.errors import ImportRefused
 from reference_system.imports.chunks import Chunk
 from reference_system.imports.csv_grammar import (
     Grammar,
-    RowLikeness,
+    SwallowedRows,
     guessed_separator,
     separator_name,
     separator_of,
@@ -63,7 +63,7 @@ class CsvForm:
     """How a file is written."""
 
     grammar: Grammar
-    like_a_row: RowLikeness
+    swallowed: SwallowedRows
     columns: tuple[str, ...]
     has_header: bool
     encoding: str | None  # `None` is UTF-8
@@ -77,8 +77,12 @@ def csv_form(path: Path, options: CsvOptions) -> CsvForm:
         ImportRefused: if it is no text in this encoding, or its header is damaged.
     """
     encoding, notes = _encoding(path, options)
+    text = b""
     with opened(path) as (file, _):
-        text = next(_blocks(file, encoding, _SNIFFED), b"")
+        for block in _blocks(file, encoding, _SNIFFED):
+            text += block
+            if b"\n" in block:
+                break
     text = text[: text.rfind(b"\n") + 1] or text
     try:
         text.split(b"\n", maxsplit=1)[0].decode()
@@ -100,7 +104,7 @@ def csv_form(path: Path, options: CsvOptions) -> CsvForm:
     records = grammar.first_records(text, _SNIFFED_RECORDS)
     return CsvForm(
         grammar=grammar,
-        like_a_row=RowLikeness(grammar, records[options.has_header :], cells=len(names)),
+        swallowed=SwallowedRows(grammar, records[options.has_header :], cells=len(names)),
         columns=tuple(names if options.has_header else map(str, range(1, len(names) + 1))),
         has_header=options.has_header,
         encoding=encoding,
@@ -111,7 +115,7 @@ def csv_form(path: Path, options: CsvOptions) -> CsvForm:
 def csv_chunks(path: Path, form: CsvForm, names: list[str]) -> Iterator[Chunk]:
     """The wanted columns, chunk by chunk; row 1 is the first after the header."""
     size = max(path.stat().st_size, 1)
-    reader = RecordReader(form.grammar, form.like_a_row, first=0 if form.has_header else 1)
+    reader = RecordReader(form.grammar, form.swallowed, first=0 if form.has_header else 1)
     with opened(path) as (file, position):
         for records in reader.read(_blocks(file, form.encoding, _BLOCK)):
             yield _chunk(records, form, names, share=min(position() / size, 1.0))
@@ -141,7 +145,10 @@ def _encoding(path: Path, options: CsvOptions) -> tuple[str | None, list[str]]:
     if found_mark in ("utf-16", "utf-32"):
         return found_mark, [f"the file was read as {found_mark.upper()}, as its first bytes say"]
     if b"\0" in beginning[:4096]:
-        raise ImportRefused(f"{path} is neither Parquet (it would begin with PAR1) nor CSV: it holds NUL")
+        raise ImportRefused(
+            f"{path} is neither Parquet (it would begin with PAR1) nor CSV: it holds NUL "
+            "(UTF-16 without its mark? --encoding utf-16-le)"
+        )
     return None, []
 
 

@@ -20,6 +20,8 @@ _LONGEST = 4
 _QUOTED = rb'"[^"]*+(?:""[^"]*+)*+"'
 _NEVER_CLOSED = rb'"[^"]*+(?:""[^"]*+)*+\Z'
 _NUMBER = re.compile(rb"\s*[+-]?[0-9][0-9., ]*([eE][+-]?[0-9]+)?\s*")
+# So many cells a line of prose seldom has by chance.
+_MANY_CELLS = 4
 _DATE = re.compile(rb"\s*[0-9]{1,4}[-./][0-9]{1,2}[-./][0-9]{1,4}.*")
 
 
@@ -102,8 +104,8 @@ def separator_name(separator: bytes) -> str:
     return _NAMES.get(text, repr(text))
 
 
-class RowLikeness:
-    """Whether a line looks like a row of its own, to find rows that a quotation mark has swallowed."""
+class SwallowedRows:
+    """Tells whether lines within a cell are rows that a quotation mark has swallowed."""
 
     def __init__(self, grammar: Grammar, records: Sequence[bytes], *, cells: int) -> None:
         """Look at some records of the file: which columns hold numbers and dates only."""
@@ -117,7 +119,13 @@ class RowLikeness:
             and all(kind.fullmatch(cell.strip(b'"')) for cell in held)
         ]
 
-    def __call__(self, line: bytes) -> bool:
+    def among(self, lines: Sequence[bytes]) -> bool:
+        """Whether one of them looks like a row; where columns are all text, whether all of them do."""
+        if self._kinds:
+            return any(map(self._is_like_a_row, lines))
+        return self._cells >= _MANY_CELLS and all(map(self._is_like_a_row, lines))
+
+    def _is_like_a_row(self, line: bytes) -> bool:
         """Whether it has as many cells as the header, and numbers and dates where the file has them."""
         cells = self._grammar.cells(line)
         if self._cells == 1 or len(cells) != self._cells:

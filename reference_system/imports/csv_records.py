@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.imports.chunks import Broken
-from reference_system.imports.csv_grammar import Grammar, RowLikeness
+from reference_system.imports.csv_grammar import Grammar, SwallowedRows
 
 # A record that is longer than this is taken for one with a quotation mark that is never closed.
 LONGEST_RECORD = 4 * 1024 * 1024
@@ -41,9 +41,9 @@ class Records:
 class RecordReader:
     """Reads the records of one file, in order."""
 
-    def __init__(self, grammar: Grammar, like_a_row: RowLikeness, *, first: int) -> None:
+    def __init__(self, grammar: Grammar, swallowed: SwallowedRows, *, first: int) -> None:
         """`first` is the number of the first record: 0 for a header, which is then left out."""
-        self._grammar, self._like_a_row = grammar, like_a_row
+        self._grammar, self._swallowed = grammar, swallowed
         self._next = first
         self._rest = b""
 
@@ -108,7 +108,7 @@ class RecordReader:
         if kind is not None:
             return NEVER_CLOSED if kind == "open" else _AFTER_QUOTE
         lines = record.removesuffix(b"\n").split(b"\n")[1:]
-        return _SWALLOWED if any(map(self._like_a_row, lines)) else None
+        return _SWALLOWED if lines and self._swallowed.among(lines) else None
 
 
 def _is_text(data: bytes) -> bool:

@@ -56,8 +56,7 @@ class IdColumn(TypedColumn):
     def type_name(self) -> str:
         """The type that gives the file's own values back; of CSV what a reader would infer."""
         if self._kind is not None:
-            kind = self._kind.value_type if pa.types.is_dictionary(self._kind) else self._kind
-            return "string" if self._is_text and not _is_bytes(kind) else str(kind)
+            return "string" if self._is_text and not _is_bytes(self._kind) else str(self._kind)
         if self._others:
             return "string"
         if self._with_zeros:
@@ -116,6 +115,23 @@ class IdColumn(TypedColumn):
         if self._with_zeros and self._reads_numbers:
             values = pc.replace_substring_regex(values, _ZEROS, "")
         return values, {NO_TEXT: no_text, MISSING: nulls(values) & ~no_text}
+
+
+def merged_types(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
+    """The types that hold the ids of every file: of two kinds of whole number the larger, else text."""
+    return {name: _wider(before.get(name, kind), kind) for name, kind in now.items()}
+
+
+def _wider(one: str, other: str) -> str:
+    if one == other:
+        return one
+    kinds = {one, other}
+    if kinds <= {"float", "double"}:
+        return "double"
+    if not all("int" in kind or kind in ("float", "double") for kind in kinds):
+        return "string"
+    # A column with missing values was floats in one file and whole numbers in another: its ids are whole.
+    return "uint64" if "uint64" in kinds else "int64"
 
 
 def _of_floats(values: pa.Array) -> tuple[pa.Array, Faults]:

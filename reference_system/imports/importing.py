@@ -23,11 +23,13 @@ from reference_system.datasets import Manifest, Source
 from reference_system.errors import ImportRefused, StateError
 from reference_system.imports.bad_rows import BadRowLog, sentence
 from reference_system.imports.column_specs import parse_columns, readable, resolve_columns
+from reference_system.imports.csv_files import CsvOptions
 from reference_system.imports.duckdb_known_rows import KnownRows, known_rows
 from reference_system.imports.file_shapes import ROW, SHAPES, FileShape
+from reference_system.imports.id_columns import merged_types
 from reference_system.imports.import_report import ImportReport
 from reference_system.imports.readings import HINTS, Reading
-from reference_system.imports.source_files import CsvOptions, SourceFile, digest_of, open_source
+from reference_system.imports.source_files import SourceFile, digest_of, open_source
 from reference_system.imports.valid_rows import RowJudge
 from reference_system.settings import Settings
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
@@ -89,16 +91,7 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
     before = datasets.find_manifest(settings, request.dataset)
     _refuse_other(request, before)
     source = open_source(request.file, request.csv)
-    fields = tuple(shape.fields)
-    named = parse_columns(request.columns, fields)
-    given = request.reading.without_column(fields, (*named, *source.columns))
-    columns = resolve_columns(
-        named,
-        [name for name in fields if name not in given],
-        source.columns,
-        file=str(request.file),
-        hints=HINTS,
-    )
+    columns, given = _columns(request, shape, source)
     judge = RowJudge(shape, source, columns, request.reading, label_delay=_delay(request), now=now)
     lake = None if before is None else datasets.version_paths(settings, request.dataset, before.version).lake
     judged = _judge(shape, source, judge, lake=lake, spill=datasets.datasets_folder(settings), progress=progress)
@@ -119,7 +112,7 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
     manifest = before
     if len(new):
         progress(_JUDGED, "writing")
-        id_types = _merged(before.id_types if before else {}, judged.id_types)
+        id_types = merged_types(before.id_types if before else {}, judged.id_types)
         try:
             manifest = _write(settings, request, before, new=new, imported=imported, id_types=id_types)
         except BaseException:
@@ -131,7 +124,7 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
         manifest=cast("Manifest", manifest),  # a new dataset has new rows, or the file was refused
         source=imported,
         bad_rows=judged.log.found(),
-        notes=(*source.notes, *given.values(), *judged.notes, *_notes(source, columns, request)),
+        notes=(*source.notes, *given, *judged.notes, *_notes(source, columns, request)),
     )
 
 
@@ -148,6 +141,16 @@ def _refuse_other(request: ImportRequest, before: Manifest | None) -> None:
                 "import it under another name",
                 next_command=f"workbook data describe {request.dataset}",
             )
+
+
+def _columns(request: ImportRequest, shape: FileShape, source: SourceFile) -> tuple[dict[str, str], list[str]]:
+    """Field → column of the fields that have one, and sentences about the others."""
+    fields = tuple(shape.fields)
+    named = parse_columns(request.columns, fields)
+    given = request.reading.without_column(fields, (*named, *source.columns))
+    needed = [name for name in fields if name not in given]
+    columns = resolve_columns(named, needed, source.columns, file=str(request.file), hints=HINTS)
+    return columns, list(given.values())
 
 
 def _delay(request: ImportRequest) -> timedelta:
@@ -265,23 +268,6 @@ def _by_days(events: pa.Table) -> Iterator[pa.Table]:
     starts = np.flatnonzero(np.diff(days, prepend=-1))[::_DAYS_A_COMMIT].tolist()
     for start, end in zip(starts, [*starts[1:], len(events)], strict=True):
         yield events.slice(start, end - start)
-
-
-def _merged(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
-    """The types that hold the ids of every file: of two kinds of integer the larger, else text."""
-    return {name: _wider(before.get(name, kind), kind) for name, kind in now.items()}
-
-
-def _wider(one: str, other: str) -> str:
-    if one == other:
-        return one
-    kinds = {one, other}
-    if kinds <= {"float", "double"}:
-        return "double"
-    if not all("int" in kind or kind in ("float", "double") for kind in kinds):
-        return "string"
-    # A column with missing values was floats in one file and whole numbers in another: its ids are whole.
-    return "uint64" if "uint64" in kinds else "int64"
 
 
 def _notes(source: SourceFile, columns: dict[str, str], request: ImportRequest) -> Iterator[str]:

@@ -92,6 +92,8 @@ class Reading:
         Raises:
             ImportRefused: if the type can hold no such value.
         """
+        if stored is not None and pa.types.is_dictionary(stored):
+            stored = stored.value_type
         match kind:
             case "id":
                 return IdColumn(label, stored)

@@ -22,8 +22,6 @@ from reference_system.imports.chunks import Chunk
 from reference_system.imports.csv_files import CsvForm, CsvOptions, csv_chunks, csv_form, opened
 from reference_system.imports.parquet_files import MAGIC, parquet_chunks, parquet_schema
 
-__all__ = ["Chunk", "CsvOptions", "SourceFile", "digest_of", "open_source"]
-
 _HIDDEN = (".", "_")
 
 

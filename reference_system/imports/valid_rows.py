@@ -18,11 +18,12 @@ import pyarrow as pa
 from reference_system.errors import EventRejected
 from reference_system.events import FUTURE_TOLERANCE, Topic, decoder
 from reference_system.imports.bad_rows import BadRowLog, shown
+from reference_system.imports.chunks import Chunk
 from reference_system.imports.file_shapes import FIELD_OF, ROW, FileShape
 from reference_system.imports.id_columns import IdColumn
 from reference_system.imports.number_columns import REFUND
 from reference_system.imports.readings import Reading
-from reference_system.imports.source_files import Chunk, SourceFile
+from reference_system.imports.source_files import SourceFile
 from reference_system.imports.typed_columns import Mask
 from reference_system.windows import micros
 

@@ -20,10 +20,10 @@ from reference_system import delta_lake
 from reference_system.commands.features import build_inputs
 from reference_system.datasets import dataset_paths, read_manifest, version_paths
 from reference_system.errors import ImportRefused
+from reference_system.imports.csv_files import CsvOptions
 from reference_system.imports.duckdb_profile import profile
 from reference_system.imports.file_shapes import rating_id
 from reference_system.imports.readings import Reading
-from reference_system.imports.source_files import CsvOptions
 from reference_system.imports.valid_rows import RowJudge
 from reference_system.use_cases import topic_named
 
@@ -175,6 +175,7 @@ IDS = {
     "floats": pa.array([1.0, 2.0, -3.0]),
     "bytes": pa.array([b"c1", "Ясень".encode(), b"x"]),
     "words": pa.array(["Alder and Birch", "Cedar, Dogwood", "O'Elm"]).dictionary_encode(),
+    "categories": pa.array([3, 1, 2]).dictionary_encode(),
 }
 
 

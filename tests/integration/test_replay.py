@@ -31,7 +31,8 @@ def payments(lake, *, count=1_500, ties=True):
     rng = np.random.default_rng(11)
     hours = np.sort(rng.uniform(0, HOURS, count)).tolist()
     rows = [
-        payment(n, hour, customer=f"c{rng.integers(12)}", terminal=f"t{rng.integers(9)}", amount=float(n % 90))
+        # Names of shops, and refunds, as people have them.
+        payment(n, hour, customer=f"c{rng.integers(12)}", terminal=f"{rng.integers(9)} O'Elm, Ж", amount=n % 90 - 1.0)
         for n, hour in enumerate(hours)
     ]
     # The same card twice in one moment: history counts both for both.
@@ -104,8 +105,8 @@ def test_ratings_are_replayed_through_both_views(system):
             {
                 "event_timestamp": at(hour),
                 "rating_id": f"r{n}",
-                "viewer_id": f"v{rng.integers(20)}",
-                "video_id": f"m{rng.integers(15)}",
+                "viewer_id": f"v {rng.integers(20)}",
+                "video_id": f'{rng.integers(15)} "the" {{Elm}}',
                 "rating": float(rng.integers(1, 6)),
             }
             for n, hour in enumerate(hours)

@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 
 from reference_system.errors import ImportRefused
 from reference_system.imports import csv_files, csv_records
-from reference_system.imports.csv_grammar import Grammar, RowLikeness
+from reference_system.imports.csv_files import CsvOptions
+from reference_system.imports.csv_grammar import Grammar, SwallowedRows
 from reference_system.imports.csv_records import RecordReader
-from reference_system.imports.source_files import CsvOptions, digest_of, open_source
+from reference_system.imports.source_files import digest_of, open_source
 
 
 @pytest.fixture
@@ -220,6 +221,21 @@ def test_a_record_longer_than_any_is_one_that_is_never_closed(tmp_path, monkeypa
     assert (broken, len(rows), rows[31]) == ([3], 30, ("31", "2024-01-31", "closed"))
 
 
+def test_prose_of_several_lines_in_a_table_of_texts_is_a_cell(tmp_path):
+    path = tmp_path / "data.csv"
+    path.write_text('name,said\nAda,"well, yes\nno, thanks\nso, so"\nBob,x\n', encoding="utf-8")
+
+    assert as_rows(path)[:2] == ({1: ("Ada", "well, yes\nno, thanks\nso, so"), 2: ("Bob", "x")}, [])
+
+
+def test_a_header_longer_than_what_is_looked_at_first_is_whole(tmp_path):
+    names = [f"a column with a long name, {number}" for number in range(5_000)]
+    path = tmp_path / "data.csv"
+    pd.DataFrame([range(5_000)], columns=names).to_csv(path, index=False)
+
+    assert open_source(path).columns == tuple(names)
+
+
 def test_cells_of_several_lines_are_cells(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text('id,day,note\n1,2024-01-01,"a\nb, c, d\n\ne"\n\n2,2024-01-02,x\n', encoding="utf-8")
@@ -278,11 +294,11 @@ def test_a_compressed_file_is_read_as_the_file_in_it(tmp_path):
 def test_every_line_of_any_text_is_in_one_record(text, sizes):
     data = text.encode()
     grammar = Grammar(separator=b",")
-    like_a_row = RowLikeness(grammar, [], cells=3)
+    swallowed = SwallowedRows(grammar, [], cells=3)
 
     def found(blocks):
         good, bad = [], []
-        for records in RecordReader(grammar, like_a_row, first=1).read(blocks):
+        for records in RecordReader(grammar, swallowed, first=1).read(blocks):
             good += records.data.split(b"\n")
             bad += [(number, line) for number, _, line in records.broken]
             assert len(records.numbers) == len(set(records.numbers.tolist()) - {number for number, _ in bad})
