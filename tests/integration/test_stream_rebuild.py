@@ -29,9 +29,11 @@ from stream_harness import (
 )
 
 from reference_system import delta_lake
+from reference_system.events import Event
 from reference_system.features.stream_rebuild import rebuild
 from reference_system.features.stream_snapshot import TaskSnapshot, digest, snapshot, task_file
 from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome, Place
+from reference_system.reported_rows import has_memory, rows_of
 from reference_system.use_cases import TOPICS, VIEWS, topic_named
 
 
@@ -238,8 +240,46 @@ def test_labels_that_arrive_out_of_order_are_found_again(tmp_path: Path):
     assert_equal(lived, rebuilt)
     rows = sum(label.created_timestamp - label.event_timestamp <= timedelta(days=7) for label in labels)
     ((_, _, _, state),) = rebuilt.states
-    assert len(state) == 8 * 3 * rows
+    assert len(rows_of(state)) == 8 * 3 * rows
     assert rows < len(labels)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_disputes_that_are_taken_back_weeks_later_are_found_again(tmp_path: Path, seed: int):
+    rng = np.random.default_rng(seed)
+    start = NOW - timedelta(days=120)
+    happened: list[tuple[str, Event]] = []
+    for n in range(300):
+        moment = start + timedelta(hours=float(rng.uniform(0, 100 * 24)))
+        fields = {"transaction_id": f"x{n}", "terminal_id": f"t{rng.integers(4)}", "event_timestamp": moment}
+        # Terminal 3 is quiet after its first weeks: its disputes go on.
+        if fields["terminal_id"] != "t3" or moment < start + timedelta(days=20):
+            happened.append(("transactions", example("transactions", **fields)))
+        for report in range(int(rng.choice(3, p=[0.4, 0.4, 0.2]))):
+            known = moment + timedelta(days=float(rng.uniform(0, 8)))
+            dispute = {**fields, "chargeback_id": f"b{report}-{n}", "created_timestamp": known}
+            happened.append(("chargebacks", example("chargebacks", **dispute)))
+            if rng.random() < 0.5:
+                back = min(moment + timedelta(days=float(rng.uniform(0, 70))), NOW)
+                dispute |= {"created_timestamp": max(back, moment)}
+                happened.append(("chargeback-reversals", example("chargeback-reversals", **dispute)))
+    happened.sort(key=lambda pair: getattr(pair[1], "created_timestamp", pair[1].event_timestamp))
+    arrivals = numbered((topic_named(name), "any", event) for name, event in happened)
+    lived, rebuilt = lived_and_rebuilt(tmp_path, arrivals)
+    assert_equal(lived, rebuilt)
+    risks = {key: state for view, key, _, state in lived.states if view == "terminal_risk"}
+    assert len(risks) == 4
+    assert sum(map(has_memory, risks.values())) >= 3
+    # A topic at a time, as a replay reads them, and in polls of seven.
+    by_topic = sorted(arrivals, key=lambda each: each.topic.name)
+    for number, order in enumerate((by_topic, by_topic[::-1])):
+        path = new_file(tmp_path / f"again-{number}")
+        with closing(open_state(path)) as state:
+            for topic in dict.fromkeys(each.topic.name for each in order):
+                mine = [each for each in arrivals if each.topic.name == topic]
+                for first in range(0, len(mine), 7):
+                    apply(state, mine[first : first + 7])
+        assert snapshot(path).states == lived.states
 
 
 def test_a_rebuild_that_fails_leaves_the_old_file_alone(tmp_path: Path):
