@@ -178,10 +178,12 @@ def read(  # noqa: PLR0913 - what to read of it
     end: datetime | None = None,
     columns: Sequence[str] | None = None,
     counted_only: bool = False,
+    streamed: bool | None = None,
 ) -> pa.RecordBatchReader:
     """The rows with `event_timestamp` in [start, end), in no particular order; only the days asked for are opened.
 
-    `counted_only` leaves out the late ones: what windows, lists and profiles are made of.
+    `counted_only` leaves out the late ones: what windows, lists and profiles are made of. `streamed` asks for the rows
+    that came through Kafka, or for the generated history; files without such rows are not opened.
 
     A table that does not exist yet reads as an empty one. The reader can be consumed once (DuckDB, pyarrow).
     """
@@ -201,6 +203,9 @@ def read(  # noqa: PLR0913 - what to read of it
         wanted &= (day <= _day(end)) & (moment < pa.scalar(end, _TIMESTAMP))
     if counted_only:
         wanted &= ~ds.field(LATE)
+    if streamed is not None:
+        partition = ds.field("kafka_partition")
+        wanted &= partition >= 0 if streamed else partition < 0
     return dataset.scanner(columns=names, filter=wanted).to_reader()
 
 

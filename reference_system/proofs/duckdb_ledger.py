@@ -79,7 +79,7 @@ _DIFFERENCES = (
 )
 # The broker still has these records, and the lake may have dropped their rows: their day is one that it dropped.
 _AGED = """
-    CREATE OR REPLACE TEMP VIEW aged AS
+    CREATE OR REPLACE TEMP TABLE aged AS
     SELECT v.part, v."off", v.verdict FROM verdict v JOIN raw r USING (part, "off") JOIN span USING (part)
     LEFT JOIN lake l USING (part, "off")
     WHERE v.verdict <> 'duplicate' AND v."off" < read_to AND l.part IS NULL AND r.event_timestamp < {before}

@@ -106,14 +106,14 @@ def load_lake(duck: Duck, lake: Path, topic: Topic, needed: Iterable[str]) -> No
     fields = fields_of(topic)
     names = sorted({*needed, topic.event_id, topic.key, "event_timestamp", known_field(topic)})
     origin = ["kafka_partition", "kafka_offset", delta_lake.LATE]
-    duck.register("source", delta_lake.read(lake, topic, columns=[*names, *origin], counted_only=True))
+    duck.register("source", delta_lake.read(lake, topic, columns=names, counted_only=True, streamed=False))
     chosen = ", ".join(_in_micros(name, fields[name]) for name in names)
-    duck.execute(f'CREATE TEMP TABLE "history_{topic.name}" AS SELECT {chosen} FROM source WHERE kafka_partition < 0')
-    duck.register("source", delta_lake.read(lake, topic, columns=[*fields, *origin]))
+    duck.execute(f'CREATE TEMP TABLE "history_{topic.name}" AS SELECT {chosen} FROM source')
+    duck.register("source", delta_lake.read(lake, topic, columns=[*fields, *origin], streamed=True))
     chosen = ", ".join(_in_micros(name, kind) for name, kind in fields.items())
     duck.execute(
         f'CREATE TEMP TABLE "lake_{topic.name}" AS SELECT kafka_partition AS part, kafka_offset AS "off", late,'
-        f" {chosen} FROM source WHERE kafka_partition >= 0"
+        f" {chosen} FROM source"
     )
     duck.unregister("source")
 

@@ -38,7 +38,7 @@ Progress = Callable[[float, str], None]
 
 # A running consumer commits to the lake every five seconds.
 _LAKE_SECONDS = 20.0
-_LAKE_POLL_SECONDS = 0.25
+_LAKE_POLL_SECONDS = 0.5
 _MEMORY_MB = 1024
 # Shares of the work, for the progress bar.
 _READ, _STATES = 0.7, 0.95
@@ -182,9 +182,10 @@ def _absent(tasks: Sequence[TaskSnapshot], settings: Settings) -> list[Problem]:
 def _lake_behind(lake: Path, tasks: Sequence[TaskSnapshot], seconds: float) -> list[Problem]:
     """Wait until the lake has what the states have; name the topics where it does not come to that."""
     deadline = time.monotonic() + seconds
+    waited_for: Sequence[Topic] = TOPICS
     while True:
         behind = {}
-        for topic in TOPICS:
+        for topic in waited_for:
             reached = delta_lake.committed_offsets(lake, topic)
             places = {task.task: task.positions.get(topic.name, 0) for task in tasks}
             short = [
@@ -196,6 +197,7 @@ def _lake_behind(lake: Path, tasks: Sequence[TaskSnapshot], seconds: float) -> l
                 behind[topic.name] = short
         if not behind or time.monotonic() >= deadline:
             break
+        waited_for = [topic for topic in TOPICS if topic.name in behind]
         time.sleep(_LAKE_POLL_SECONDS)
     return [
         each

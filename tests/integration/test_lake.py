@@ -167,6 +167,19 @@ def test_only_the_days_asked_for_are_opened(tmp_path):
     assert ids(tmp_path, **tuesday_to_thursday) == [f"t{number}" for number in range(48, 72)]
 
 
+def test_what_the_stream_brought_and_the_history_are_read_apart_and_other_files_are_not_opened(tmp_path):
+    delta_lake.append(tmp_path, TRANSACTIONS, delta_lake.history_table(TRANSACTIONS, history_of_one()), versions={})
+    (history,) = tmp_path.glob("transactions/event_day=*/*.parquet")
+    delta_lake.append(tmp_path, TRANSACTIONS, rows(range(3), 2), versions={2: 2})
+    (stream,) = {*tmp_path.glob("transactions/event_day=*/*.parquet")} - {history}
+    for streamed, found, other in ((True, ["t0", "t1", "t2"], history), (False, ["t1000"], stream)):
+        content = other.read_bytes()
+        other.unlink()
+        table = delta_lake.read(tmp_path, TRANSACTIONS, columns=["transaction_id"], streamed=streamed).read_all()
+        assert sorted(table["transaction_id"].to_pylist()) == found
+        other.write_bytes(content)
+
+
 def test_a_commit_carries_the_offsets_of_its_partitions(tmp_path):
     delta_lake.append(tmp_path, TRANSACTIONS, rows(range(5)), versions={0: 4, 3: 17})
     delta_lake.append(tmp_path, TRANSACTIONS, rows(range(5, 9)), versions={0: 8})
