@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from itertools import pairwise
@@ -185,23 +186,34 @@ def test_each_thread_reads_with_a_connection_of_its_own(connections, table):
     assert found[0] is not connections.reader().connection
 
 
-def test_a_forked_child_reads_and_writes_with_connections_of_its_own(connections, table):
-    write(table, (KEY, 1, 0, 0, b"parent"))
-    before = connections.reader()
-    child = os.fork()
-    if not child:
-        code = 1
-        try:
-            right = connections.reader() is not before and table.read_one(KEY) == (b"parent", 1)
-            write(table, (KEY, 2, 0, 0, b"child"))
-            code = 0 if right else 2
-        finally:
-            os._exit(code)  # nothing of the parent's test run may go on here
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
-    assert table.read_one(KEY) == (b"child", 2)
-    write(table, (KEY, 3, 0, 0, b"parent"))
-    assert table.read_one(KEY) == (b"parent", 3)
+# A program of its own: a fork of a test run, which has threads, is one that may hang.
+FORK = """
+import os, sys
+from pathlib import Path
+from reference_system.features.packed_table import Connections, PackedTable
+
+connections = Connections(Path(sys.argv[1]))
+table = PackedTable(connections, "states", "value")
+table.create()
+table.write([(b"key", 1, 0, 0, b"parent")])
+before = connections.reader()
+child = os.fork()
+if not child:
+    right = connections.reader() is not before and table.read_one(b"key") == (b"parent", 1)
+    table.write([(b"key", 2, 0, 0, b"child")])
+    os._exit(0 if right else 2)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert table.read_one(b"key") == (b"child", 2)
+table.write([(b"key", 3, 0, 0, b"parent")])
+assert table.read_one(b"key") == (b"parent", 3)
+connections.close()
+"""
+
+
+def test_a_forked_child_reads_and_writes_with_connections_of_its_own(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", FORK, tmp_path / "online.sqlite"]
+    process = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert (process.returncode, process.stderr) == (0, "")
 
 
 def test_connections_that_were_closed_open_again(connections, table):

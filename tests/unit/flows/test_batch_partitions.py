@@ -2,67 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import signal
-from datetime import UTC, datetime
-from multiprocessing import get_context
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from batch_runs import NAMES, POINTS, ROWS, at, killed_at, part, run, source
 
 from reference_system.errors import StateError
-from reference_system.flows.batch_partitions import BatchSource, Partitions, draft_folder, open_draft, source_of
-
-SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("score", pa.float64())])
-NAMES = ("a", "b", "empty", "c")
-ROWS = [("a0", 0.0), ("a1", 1.0), ("b0", 0.0), ("b1", 1.0), ("c0", 0.0), ("c1", 1.0)]
-POINTS = ["partition made", "partition finished"] * len(NAMES) + ["batch assembled"]
+from reference_system.flows.batch_partitions import draft_folder, open_draft, source_of
 
 
 class Interrupted(Exception):  # noqa: N818 - what happens, and no error
     """What stands for a failure of a partition."""
-
-
-def source(inputs="1"):
-    day = datetime(2025, 3, 1, tzinfo=UTC)
-    return BatchSource(use_case="fraud", event_timestamp=day, model_version="3", model="m", inputs=inputs)
-
-
-def part(name):
-    count = 0 if name == "empty" else 2
-    return pa.table([[f"{name}{i}" for i in range(count)], [float(i) for i in range(count)]], schema=SCHEMA)
-
-
-def run(target, *, of=None, passed=lambda _: None):
-    """One run as the flows do it; what it wrote, and the partitions that it made."""
-    made = []
-
-    def make(name):
-        made.append(name)
-        return part(name)
-
-    of = of or source()
-    with open_draft(target, "score-batch fraud") as draft:
-        if source_of(target) == of:
-            return draft.already_done(), made
-        if draft.source != of:
-            draft.clear()
-            draft.begin(of)
-        partitions = Partitions(names=NAMES, schema=SCHEMA, make=make)
-        return draft.finish(partitions, passed=passed, tell=lambda _: None), made
-
-
-def at(passage, interrupt):
-    """Interrupt at the n-th point that is passed."""
-    passed = []
-
-    def pass_by(point):
-        passed.append(point)
-        if len(passed) == passage:
-            interrupt()
-
-    return pass_by
 
 
 def interrupt_at(passage):
@@ -70,15 +21,6 @@ def interrupt_at(passage):
         raise Interrupted
 
     return at(passage, interrupt)
-
-
-def killed_at(passage, target):
-    """A run in a process of its own that gets SIGKILL there."""
-    kill = at(passage, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    process = get_context("fork").Process(target=run, args=(target,), kwargs={"passed": kill})
-    process.start()
-    process.join(30)
-    return process.exitcode
 
 
 @pytest.fixture
