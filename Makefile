@@ -27,7 +27,7 @@ export FEAST_USAGE := false
 
 .DEFAULT_GOAL := help
 .PHONY: help up down restart status logs doctor clean test coverage test-unit test-integration test-e2e lint format load \
-        lock design-check env dev-env check-python
+        lock design-check env dev-env check-python test-interpreter
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +74,9 @@ test-integration: dev-env ## tests against a real broker and real stores
 
 test-e2e: dev-env ## the whole loop, from up to down
 	@$(PYTEST) -n 0 tests/e2e
+
+test-interpreter: check-python ## unit tests, up, a score and down in a clone of its own: PYTHON=python3.13
+	@.ci/fresh-clone "$(PYTHON)"
 
 lint: dev-env ## ruff, mypy, the import contracts, committed schemas
 	@.venv/bin/ruff check .

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 import subprocess
 
 import pytest
@@ -11,7 +10,7 @@ from reference_system.paths import PROJECT_ROOT
 
 TEXT = (PROJECT_ROOT / "Makefile").read_text()
 TARGETS = {"up", "down", "restart", "status", "logs", "doctor", "clean", "test", "lint", "format", "load", "lock"}
-TARGETS |= {"test-unit", "test-integration", "test-e2e", "design-check"}
+TARGETS |= {"test-unit", "test-integration", "test-e2e", "design-check", "test-interpreter"}
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,11 +48,3 @@ def test_a_wrong_python_is_one_line_that_says_what_to_do(target: str) -> None:
     fact = "python-that-is-not-there is missing, Python 3.11, 3.12 or 3.13 is needed"
     assert ours == [f"{fact}; name one: `make up PYTHON=python3.12`"]
     assert result.stdout == ""
-
-
-def test_continuous_integration_runs_what_a_person_runs() -> None:
-    script = PROJECT_ROOT / ".ci" / "run"
-
-    commands = [line for line in script.read_text().splitlines() if "make" in line and not line.startswith("#")]
-    assert commands == ["exec make lint test"]
-    assert script.stat().st_mode & stat.S_IXUSR
