@@ -78,7 +78,7 @@ test-e2e: dev-env ## the whole loop, from up to down
 test-interpreter: check-python ## unit tests, up, a score and down in a clone of its own: PYTHON=python3.13
 	@.ci/fresh-clone "$(PYTHON)"
 
-lint: dev-env ## ruff, mypy, the import contracts, committed schemas
+lint: dev-env ## ruff, mypy, import contracts, committed schemas and OpenAPI document
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy

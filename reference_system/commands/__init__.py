@@ -1,5 +1,6 @@
-"""Commands: the verbs of `workbook` and the entry points of its processes.
+"""Commands: the verbs of `workbook`, the entry points of its processes, and what both are made of.
 
 In: the command line and the settings. Out: one stage called, or several put together.
-Invariant: importing a module here imports typer and nothing heavy; each exposes `app = typer.Typer(...)`.
+Invariant: the module of a verb exposes `app = typer.Typer(...)`, and importing it imports nothing heavy; every other
+module is imported where it is needed.
 """

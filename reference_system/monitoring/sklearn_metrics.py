@@ -1,7 +1,7 @@
-"""Ranking metrics of binary labels, by scikit-learn: the same functions that judge candidates.
+"""Ranking metrics of binary labels, by scikit-learn; candidates are judged by the same metrics with a weight a row.
 
 In: scores and labels. Out: average precision and ROC AUC.
-Invariant: labels of one class give no number.
+Invariant: labels of one class give no number. `training/ranking_metrics.py`, which judges candidates, gives the same.
 """
 
 from __future__ import annotations

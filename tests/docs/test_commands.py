@@ -96,6 +96,21 @@ def test_the_table_of_targets_is_the_makefiles():
     assert sorted(listed) == sorted(re.findall(r"^([a-z0-9-]+):.*## ", makefile, re.MULTILINE))
 
 
+def test_what_is_said_of_lint_is_what_it_runs():
+    makefile = (PROJECT_ROOT / "Makefile").read_text(encoding="utf-8")
+    contributing = (PROJECT_ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    said = "ruff, mypy, import contracts, committed schemas and OpenAPI document"
+    recipe = re.search(r"^lint: dev-env ## (.*)\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+
+    assert recipe is not None
+    assert recipe[1] == said
+    assert re.findall(r"@(?:\.venv/bin/|\$\(WORKBOOK\) )(\S+)", recipe[2]) == [
+        *("ruff", "ruff", "mypy", "lint-imports", "schemas", "openapi")
+    ]
+    assert f"make lint        # {said}\n" in contributing
+    assert f"| `make lint` | {said} |" in TABLES
+
+
 def test_the_tables_of_verbs_are_the_command_lines():
     rows = re.findall(r"^\| `(workbook [^`]+)` \| .* \|(.*)\|$", TABLES, re.MULTILINE)
     listed = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from reference_system import cli
+from reference_system import cli, commands
 from reference_system.errors import ServiceError
 
 # What `workbook --help` must not pay for.
@@ -49,6 +49,17 @@ def test_help_imports_nothing_heavy() -> None:
 
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
+    assert result.stdout.split() == []
+
+
+def test_a_module_of_a_verb_imports_nothing_heavy() -> None:
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in Path(commands.__path__[0]).glob("*.py")}
+    verbs = [f"reference_system.commands.{name}" for name, text in texts.items() if "app = typer.Typer(" in text]
+    program = f"import sys, {', '.join(verbs)}; print(*(name for name in {HEAVY.split()!r} if name in sys.modules))"
+
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert "reference_system.commands.backtest_fraud" in verbs
     assert result.stdout.split() == []
 
 
