@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import pytest
 from local_broker import NOON, Broker, LaunchBroker, free_port_offset, running_broker, small_settings
 
@@ -18,6 +19,10 @@ from reference_system.clock import FixedClock
 from reference_system.settings import Settings
 
 pytest_plugins = ["running_order"]
+
+# How long an example takes is the machine's affair: Hypothesis would fail one that takes more than 200 ms.
+hypothesis.settings.register_profile("workbook", deadline=None)
+hypothesis.settings.load_profile("workbook")
 
 _topic_numbers = count(1)
 _first_numbers: dict[str, object] = {}  # the state of each module's generator before its first test
