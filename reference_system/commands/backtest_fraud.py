@@ -18,7 +18,7 @@ import typer
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from reference_system.commands.backtest_fraud_report import FoldReport
+    from reference_system.commands.backtest_fraud_report import FoldReport, LeftOutFold
     from reference_system.settings import Settings
     from reference_system.training.fraud_backtest import Payments, Plan
 
@@ -69,12 +69,13 @@ def fraud(  # noqa: PLR0913, PLR0917 - the protocol
         drop_known=drop_known_compromised,
         names=CANDIDATES if model is None else (model,),
     )
-    reports = _run(load_settings(), dataset, plan, predictions)
+    reports, left_out = _run(load_settings(), dataset, plan, predictions)
     mean, spread = summary([report.metrics for report in reports])
     done = BacktestReport(
         dataset=dataset,
         drop_known_compromised=drop_known_compromised,
         folds=tuple(reports),
+        left_out=tuple(left_out),
         mean=mean,
         spread=spread,
         predictions=None if predictions is None else str(predictions),
@@ -87,17 +88,20 @@ def fraud(  # noqa: PLR0913, PLR0917 - the protocol
         show(done)
 
 
-def _run(settings: Settings, dataset: str, plan: Plan, predictions: Path | None) -> list[FoldReport]:
+def _run(
+    settings: Settings, dataset: str, plan: Plan, predictions: Path | None
+) -> tuple[list[FoldReport], list[LeftOutFold]]:
     """Backtest every fold, and write the scores if they are asked for."""
     import numpy as np
     import pyarrow as pa
 
-    from reference_system.commands.backtest_fraud_report import timed
+    from reference_system.commands.backtest_fraud_report import left_out_fold, timed
     from reference_system.commands.proof_progress import progress_bar
     from reference_system.commands.table_files import write_table
-    from reference_system.training.fraud_backtest import Backtest
+    from reference_system.training.fraud_backtest import Backtest, LeftOut
 
     reports: list[FoldReport] = []
+    left_out: list[LeftOutFold] = []
     places, scores = [], []
     with progress_bar() as progress:
         progress(0.0, f"reading {dataset}")
@@ -105,18 +109,21 @@ def _run(settings: Settings, dataset: str, plan: Plan, predictions: Path | None)
         folds = plan.protocol.folds
 
         def say(text: str) -> None:
-            share = _READING + (1.0 - _READING) * len(reports) / folds
-            progress(share, f"fold {len(reports) + 1} of {folds}: {text}")
+            done = len(reports) + len(left_out)
+            progress(_READING + (1.0 - _READING) * done / folds, f"fold {done + 1} of {folds}: {text}")
 
-        for report, outcome in timed(Backtest(payments=payments, plan=plan, seed=settings.seed, say=say).run()):
-            reports.append(report)
+        for outcome, report in timed(Backtest(payments=payments, plan=plan, seed=settings.seed, say=say).run()):
+            if isinstance(outcome, LeftOut):
+                left_out.append(left_out_fold(outcome))
+                continue
+            reports.append(report(outcome))
             places.append(outcome.places)
             scores.append(outcome.scores)
         progress(1.0, "done")
     if predictions is not None:
         table = pa.table({"transaction_id": ids.take(np.concatenate(places)), "score": np.concatenate(scores)})
         write_table(predictions, table)
-    return reports
+    return reports, left_out
 
 
 def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]:
@@ -156,13 +163,15 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]
         for name in ("reported", "withdrawn")
     )
     cards = events["customer_id"].combine_chunks().dictionary_encode().indices
-    return with_own_types(inputs.select(["transaction_id"]), manifest)["transaction_id"].combine_chunks(), Payments(
+    payments, places = Payments.in_order(
         inputs=np.column_stack([inputs[name].to_numpy() for name in INPUTS]).astype(np.float32),
         reported=reported,
         withdrawn=withdrawn,
         cards=cards.cast(pa.int64()).to_numpy(),
         times=events["event_timestamp"].cast(pa.int64()).to_numpy(),
     )
+    ids = with_own_types(inputs.select(["transaction_id"]), manifest)["transaction_id"].combine_chunks()
+    return ids.take(pa.array(places)), payments
 
 
 def _require_names(model: str | None, predictions: Path | None) -> None:

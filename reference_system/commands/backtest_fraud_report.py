@@ -6,8 +6,9 @@ Invariant: the table shows the numbers of the record.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, timedelta
+from functools import partial
 from time import monotonic, process_time
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,8 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    from reference_system.training.fraud_backtest import Outcome
+    from reference_system.training.fraud_backtest import LeftOut, Outcome
+    from reference_system.training.prequential import Fold
 
 # Heads of columns: the names of the metrics are too long for a terminal.
 _SHORT = {
@@ -55,12 +57,23 @@ class FoldReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float
 
 
+class LeftOutFold(msgspec.Struct, frozen=True, kw_only=True):
+    """A fold that could not be tested. A window's end is the day after its last."""
+
+    train_start: date
+    train_end: date
+    test_start: date
+    test_end: date
+    reason: str
+
+
 class BacktestReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A backtest; `spread` is the standard deviation between the folds, 0 for one fold."""
+    """A backtest; `mean` and `spread` (the standard deviation, 0 for one fold) are over `folds`, the tested ones."""
 
     dataset: str
     drop_known_compromised: bool
     folds: tuple[FoldReport, ...]
+    left_out: tuple[LeftOutFold, ...]
     mean: dict[str, float]
     spread: dict[str, float]
     predictions: str | None
@@ -68,26 +81,33 @@ class BacktestReport(msgspec.Struct, frozen=True, kw_only=True):
     cpu_seconds: float
 
 
-def timed(outcomes: Iterator[Outcome]) -> Iterator[tuple[FoldReport, Outcome]]:
-    """A report of each outcome, with the time that it took."""
+def timed(
+    outcomes: Iterator[Outcome | LeftOut],
+) -> Iterator[tuple[Outcome | LeftOut, Callable[[Outcome], FoldReport]]]:
+    """Each outcome with what makes a report of it, with the time that it took."""
     begun, cpu_begun = monotonic(), process_time()
     for outcome in outcomes:
-        yield _report(outcome, seconds=monotonic() - begun, cpu_seconds=process_time() - cpu_begun), outcome
+        yield outcome, partial(_report, seconds=monotonic() - begun, cpu_seconds=process_time() - cpu_begun)
         begun, cpu_begun = monotonic(), process_time()
 
 
-def _report(outcome: Outcome, *, seconds: float, cpu_seconds: float) -> FoldReport:
+def left_out_fold(left_out: LeftOut) -> LeftOutFold:
+    """What is reported of a fold that could not be tested."""
+    return LeftOutFold(**_days(left_out.fold), reason=left_out.reason)
+
+
+def _days(fold: Fold) -> dict[str, date]:
     from reference_system.windows import moment_of
 
-    def day(time: int) -> date:
-        return moment_of(time).date()
+    return {
+        name: moment_of(getattr(fold, name)).date() for name in ("train_start", "train_end", "test_start", "test_end")
+    }
 
-    fold, search = outcome.fold, outcome.search
+
+def _report(outcome: Outcome, *, seconds: float, cpu_seconds: float) -> FoldReport:
+    search = outcome.search
     return FoldReport(
-        train_start=day(fold.train_start),
-        train_end=day(fold.train_end),
-        test_start=day(fold.test_start),
-        test_end=day(fold.test_end),
+        **_days(outcome.fold),
         train_rows=len(outcome.train),
         train_frauds=int(outcome.train.labels.sum()),
         test_rows=len(outcome.test),
@@ -143,7 +163,10 @@ def show(report: BacktestReport) -> None:
         )
     if len(report.folds) > 1:
         table.add_section()
-        table.add_row("mean", *[""] * 4, *(f"{report.mean[name]:.4f}" for name in names), f"{report.seconds:.1f}")
+        of_all = f" of {len(report.folds)} of {len(report.folds) + len(report.left_out)}" if report.left_out else ""
+        table.add_row(
+            f"mean{of_all}", *[""] * 4, *(f"{report.mean[name]:.4f}" for name in names), f"{report.seconds:.1f}"
+        )
         table.add_row("spread", *[""] * 4, *(f"{report.spread[name]:.4f}" for name in names), "")
     console = reader_console()
     print_table(table, console=console)
@@ -152,5 +175,7 @@ def show(report: BacktestReport) -> None:
             console.print(f"{_SHORT.get(name, name)}: {meaning.partition(': ')[2]}", style="dim")
     for fold in report.folds:
         console.print(f"{fold.train_start}: {fold.reason}", markup=False, soft_wrap=True)
+    for each in report.left_out:
+        console.print(f"{each.train_start}: left out: {each.reason}", markup=False, soft_wrap=True)
     if report.predictions is not None:
         console.print(f"scores: {report.predictions}", markup=False, soft_wrap=True)

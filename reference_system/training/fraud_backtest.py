@@ -4,7 +4,8 @@
     … ◄── search: folds of the same form that end with the training window
 
 In: the payments of a dataset with the moments at which frauds were reported, a plan. Out: one outcome a fold.
-Invariant: what a fold chooses and learns was known when its test begins. The test windows do not overlap.
+Invariant: what a fold chooses and learns was known when its test begins. The test windows do not overlap. A fold that
+cannot be tested takes none of the others with it.
 
 The protocol, the cards that leave the test and the metrics are those of the Fraud Detection Handbook (Le Borgne et
 al., chapters 3 to 5), so that its tables can be compared; its folds move back in time, ours move on.
@@ -19,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.errors import TrainingError
-from reference_system.training.labelled_rows import Ids, Inputs, LabelledRows, require_both_classes
+from reference_system.training.labelled_rows import Ids, Inputs, LabelledRows, canonical_order, require_both_classes
 from reference_system.training.model_search import (
     FoldResult,
     FoldRows,
@@ -55,6 +56,13 @@ class Payments:
     withdrawn: Micros
     cards: Ids
     times: Micros
+
+    @classmethod
+    def in_order(cls, *, inputs: Inputs, reported: Micros, cards: Ids, times: Micros) -> tuple[Payments, Ids]:
+        """Payments in their canonical order, and the place that each had before; the arrays are in any order."""
+        order = canonical_order(times, inputs, reported.astype(np.float64))
+        found = cls(inputs=inputs[order], reported=reported[order], cards=cards[order], times=times[order])
+        return found, order
 
     def __len__(self) -> int:
         """How many there are."""
@@ -117,6 +125,14 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A fold that cannot be tested, and why."""
+
+    fold: Fold
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backtest:
     """A backtest under way; what a fold of the search found is kept for the folds that need it again."""
 
@@ -126,18 +142,27 @@ class Backtest:
     say: Say
     _tried: dict[Fold, tuple[FoldResult, ...] | None] = field(default_factory=dict)
 
-    def run(self) -> Iterator[Outcome]:
-        """Every fold, in the order of time.
+    def run(self) -> Iterator[Outcome | LeftOut]:
+        """Every fold, in the order of time; one whose windows have a single outcome is left out with the reason.
 
         Raises:
-            TrainingError: if a window lies outside the data or has one outcome only; before any work is done.
+            TrainingError: if a window lies outside the data, or no fold is left; before any work is done.
         """
-        folds = self.plan.folds()
         require_data(self.payments, self.plan)
-        for fold in folds:
+        folds = [(fold, self._fault(fold)) for fold in self.plan.folds()]
+        faults = [fault for _, fault in folds if fault is not None]
+        if len(faults) == len(folds):
+            raise faults[0]
+        for fold, fault in folds:
+            yield self._outcome(fold) if fault is None else LeftOut(fold=fold, reason=str(fault))
+
+    def _fault(self, fold: Fold) -> TrainingError | None:
+        try:
             require_both_classes(self._train(fold).labels, "training", _span(fold.train_start, fold.train_end))
             require_both_classes(self._test(fold)[0].labels, "test", _span(fold.test_start, fold.test_end))
-        yield from map(self._outcome, folds)
+        except TrainingError as error:
+            return error
+        return None
 
     def _outcome(self, fold: Fold) -> Outcome:
         train, (test, places) = self._train(fold), self._test(fold)

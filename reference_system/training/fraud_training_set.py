@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from reference_system.errors import TrainingError
 from reference_system.training import duckdb_events
-from reference_system.training.labelled_rows import LabelledRows, require_both_classes
+from reference_system.training.labelled_rows import LabelledRows, canonical_order, require_both_classes
 from reference_system.training.point_in_time import Join, joined
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, request_inputs
@@ -63,12 +63,14 @@ def fraud_rows(  # noqa: PLR0913 - where from, which, what is known of them, and
         request_inputs(amount, moment_of(time))
         for amount, time in zip(payments["amount"].to_pylist(), times.tolist(), strict=True)
     ]
-    cards = payments["customer_id"].combine_chunks().dictionary_encode().indices
+    inputs = np.column_stack([np.array(requests), customers, terminals]).astype(np.float32)
+    order = canonical_order(times, inputs, labels)
+    cards = payments["customer_id"].combine_chunks().take(pa.array(order)).dictionary_encode().indices
     return LabelledRows(
-        inputs=np.column_stack([np.array(requests), customers, terminals]).astype(np.float32),
-        labels=labels,
+        inputs=inputs[order],
+        labels=labels[order],
         groups=pc.cast(cards, "int64").to_numpy(),
-        times=times,
+        times=times[order],
     )
 
 

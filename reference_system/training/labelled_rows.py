@@ -22,7 +22,7 @@ Ids = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledRows:
-    """Rows in the order of their moments; shapes (n, width), and (n,) for the others.
+    """Rows in their canonical order; shapes (n, width), and (n,) for the others.
 
     `groups` numbers the card or the viewer of each row: rows of one group are not independent of one another.
     """
@@ -40,6 +40,20 @@ class LabelledRows:
         """The same for the same rows, whoever computes them."""
         arrays = (self.inputs, self.labels, self.groups, self.times)
         return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+
+
+def canonical_order(times: Micros, inputs: Inputs, labels: Floats) -> Ids:
+    """The order of rows by their moments, those of one moment by what they hold; shape (n,).
+
+    Estimators draw rows and add them up by their places: neither ids nor the order of a file may decide on those.
+    """
+    order = np.argsort(times, kind="stable")
+    same = np.diff(times[order]) == 0
+    # Few rows share their moment with another one: only those are looked at.
+    tied = np.flatnonzero(np.append(same, [False]) | np.append([False], same))
+    rows = order[tied]
+    order[tied] = rows[np.lexsort((*inputs[rows].T[::-1], labels[rows], times[rows]))]
+    return order
 
 
 def require_both_classes(labels: Floats, what: str, span: Span) -> None:

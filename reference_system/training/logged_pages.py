@@ -139,7 +139,9 @@ def _over_positions(rows: Inputs, scorer: Scorer) -> Floats:
 
 
 def _matches(logged: Sequence[_LoggedPage], ranked: Sequence[dict[int, float]]) -> Matches:
-    _, viewers = np.unique([page.viewer for page in logged], return_inverse=True)
+    # Numbered as they came: an interval draws viewers by their numbers, and names are not to decide on it.
+    number_of: dict[str, int] = {}
+    viewers = np.array([number_of.setdefault(page.viewer, len(number_of)) for page in logged])
     places = [
         (number, propensity, label, theirs[video])
         for number, (page, theirs) in enumerate(zip(logged, ranked, strict=True))
@@ -148,7 +150,7 @@ def _matches(logged: Sequence[_LoggedPage], ranked: Sequence[dict[int, float]]) 
     ]
     found = np.array(places, np.float64).reshape(-1, 4)
     return Matches(
-        viewers=viewers.astype(np.int64),
+        viewers=viewers,
         lengths=np.array([len(page) for page in ranked], np.float64),
         predicted=np.array([sum(page.values()) for page in ranked]),
         watched=np.array([sum(page.labels) for page in logged]),

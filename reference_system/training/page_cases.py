@@ -166,7 +166,8 @@ def _outcomes(lake: Path, test: Span, videos: Videos) -> list[_Outcome]:
             relevant.setdefault(viewer, {}).setdefault(int(items[row]), float(1.0 / propensities[row]))
     return [
         _Outcome(viewer=viewer, time=first[viewer], recent=recent.get(viewer, []), relevant=videos)
-        for viewer, videos in sorted(relevant.items())
+        # In the order in which they came, not in that of their names: some of them are drawn by their places.
+        for viewer, videos in sorted(relevant.items(), key=lambda one: (first[one[0]], sorted(one[1].items())))
     ]
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system.training import duckdb_events
-from reference_system.training.labelled_rows import LabelledRows, require_both_classes
+from reference_system.training.labelled_rows import LabelledRows, canonical_order, require_both_classes
 from reference_system.training.point_in_time import Join, joined
 from reference_system.training.temporal_split import Span
 from reference_system.training.video_tables import Videos
@@ -47,7 +48,7 @@ def impression_rows(  # noqa: PLR0913 - where from, which, how many, and what to
     keys = {VIEWER_ACTIVITY: shown["viewer_id"], VIDEO_POPULARITY: shown["video_id"]}
     viewer, video = joined(join, keys, times, span)
     items = videos.indices(shown["video_id"])
-    inputs = ranker_inputs(
+    values = ranker_inputs(
         viewer=viewer,
         videos=video,
         categories=videos.categories[items],
@@ -56,7 +57,9 @@ def impression_rows(  # noqa: PLR0913 - where from, which, how many, and what to
         as_of=times,
         positions=shown["position"].to_numpy(),
     )
-    viewers = shown["viewer_id"].combine_chunks().dictionary_encode().indices
+    inputs = values.astype(np.float32)
+    order = canonical_order(times, inputs, labels)
+    viewers = shown["viewer_id"].combine_chunks().take(pa.array(order)).dictionary_encode().indices
     return LabelledRows(
-        inputs=inputs.astype(np.float32), labels=labels, groups=pc.cast(viewers, "int64").to_numpy(), times=times
+        inputs=inputs[order], labels=labels[order], groups=pc.cast(viewers, "int64").to_numpy(), times=times[order]
     )

@@ -108,12 +108,37 @@ def test_a_dataset_that_does_not_exist_is_refused_with_those_that_do(backtest):
         backtest(dataset="nope")
 
 
-def test_a_test_without_fraud_is_refused(backtest, cards, tmp_path, monkeypatch):
+@pytest.fixture
+def quiet(cards, tmp_path):
+    """A dataset like `cards` that has no frauds from 25 November on."""
     frame = cards[0].assign(TX_FRAUD=lambda all_: all_.TX_FRAUD.where(all_.TX_DATETIME < "2024-11-25", 0))
     file = tmp_path / "quiet.parquet"
     frame.to_parquet(file)
-    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(tmp_path / "state"))
     command = ["data", "import", "fraud", "--transactions", str(file), "--columns", CARD_COLUMNS, "--dataset", "quiet"]
-    assert CliRunner().invoke(app, command).exit_code == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBOOK_STATE_DIR", str(tmp_path / "state"))
+        assert CliRunner().invoke(app, command).exit_code == 0
+    return tmp_path / "state"
+
+
+def test_a_fold_whose_test_has_no_frauds_is_left_out_and_the_others_stay(quiet, backtest, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(quiet))
+    words = ("--train-days", 5, "--delay-days", 5, "--test-days", 5, "--model", "logistic_regression")
+    said = backtest(*words, "--folds", 3, dataset="quiet", start="2024-11-06")
+    alone = backtest(*words, dataset="quiet", start="2024-11-06")
+    assert [fold["test_start"] for fold in said["folds"]] == ["2024-11-16", "2024-11-21"]
+    assert [fold["test_start"] for fold in said["left_out"]] == ["2024-11-26"]
+    assert "test window from 2024-11-26 00:00 to 2024-12-01 00:00 has" in said["left_out"][0]["reason"]
+    assert said["folds"][0]["metrics"] == alone["folds"][0]["metrics"]
+    figures = [fold["metrics"]["roc_auc"] for fold in said["folds"]]
+    assert said["mean"]["roc_auc"] == pytest.approx(np.mean(figures))
+    command = ["backtest", "fraud", "--dataset", "quiet", "--train-start", "2024-11-06", "--folds", "3"]
+    shown = CliRunner().invoke(app, [*command, *map(str, words)]).stdout
+    assert "mean of 2 of 3" in shown
+    assert "2024-11-16: left out: the test window from 2024-11-26" in shown
+
+
+def test_a_test_without_fraud_is_refused(quiet, backtest, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(quiet))
     with pytest.raises(TrainingError, match=r"test window from 2024-12-02 .* 0 positive labels"):
         backtest(dataset="quiet")

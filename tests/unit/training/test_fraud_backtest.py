@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.training.fraud_backtest import NEVER, Backtest, Payments, Plan, known_compromised
+from reference_system.training.fraud_backtest import NEVER, Backtest, LeftOut, Payments, Plan, known_compromised
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.prequential import Protocol
 from reference_system.windows import MICROS_PER_DAY as DAY
@@ -141,6 +142,53 @@ def test_folds_beyond_the_data_are_refused_with_the_possible_starts(start_day, f
 def test_more_days_than_there_are_is_refused():
     with pytest.raises(TrainingError, match="such folds need 114 days of payments, and there are 35"):
         run(payments(), plan(train_days=100))
+
+
+def test_neither_ids_nor_the_order_of_rows_change_a_figure():
+    data = payments(a_day=60)
+    # Three payments in a moment, as in files whose times are whole seconds.
+    times = data.times[::3].repeat(3)[: len(data)]
+    rng = np.random.default_rng(4)
+    order, names = rng.permutation(len(data)), rng.permutation(400)
+    of = plan(names=("random_forest",), drop_known=True)
+    one, _ = Payments.in_order(inputs=data.inputs, reported=data.reported, cards=data.cards, times=times)
+    other, places = Payments.in_order(
+        inputs=data.inputs[order], reported=data.reported[order], cards=names[data.cards][order], times=times[order]
+    )
+    before, after = run(one, of)[0], run(other, of)[0]
+    assert after.metrics == before.metrics
+    np.testing.assert_array_equal(after.scores, before.scores)
+    np.testing.assert_array_equal(data.inputs[order][places], one.inputs)
+
+
+def quiet_in(data, first_day, last_day):
+    """The same payments without frauds on some days."""
+    day = (data.times - START) // DAY
+    reported = np.where((day >= first_day) & (day <= last_day), NEVER, data.reported)
+    return Payments(inputs=data.inputs, reported=reported, cards=data.cards, times=data.times)
+
+
+@pytest.mark.parametrize(
+    ("first_day", "last_day", "window"),
+    [
+        (28, 34, r"test window from 2025-03-29 .* 0 positive"),
+        (14, 20, r"training window from 2025-03-15 .* 0 positive"),
+    ],
+)
+def test_a_fold_without_frauds_says_why_and_the_others_are_kept(first_day, last_day, window):
+    data = payments(days=49)
+    whole, found = (
+        run(data, plan(start_day=7, folds=3)),
+        run(quiet_in(data, first_day, last_day), plan(start_day=7, folds=3)),
+    )
+    kinds = [type(each).__name__ for each in found]
+    assert kinds.count("LeftOut") == 1
+    (left_out,) = (each for each in found if isinstance(each, LeftOut))
+    assert re.search(window, left_out.reason)
+    assert left_out.fold == whole[kinds.index("LeftOut")].fold
+    # The first fold learned and was tested before the quiet week.
+    np.testing.assert_array_equal(found[0].places, whole[0].places)
+    assert [each.fold for each in found] == [each.fold for each in whole]
 
 
 def test_a_window_with_one_outcome_is_refused_before_any_work():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -84,6 +86,37 @@ def test_no_other_thresholds_within_the_budgets_cost_less(rows):
         cost = policy.expected_cost(scores, labels, amounts, thresholds)
         assert thresholds.review <= thresholds.block
         assert cost == pytest.approx(brute_force(scores, labels, amounts, 1.0))
+
+
+def in_every_order(scores, labels, k):
+    """The mean over all orders of cards with equal scores, one payment each."""
+    found = []
+    for order in permutations(range(len(scores))):
+        ranked = sorted(order, key=lambda card: -scores[card])[:k]
+        found.append(sum(labels[card] for card in ranked) / k)
+    return np.mean(found)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans()), min_size=1, max_size=6), st.integers(1, 4))
+def test_card_precision_takes_cards_with_equal_scores_in_every_order(cards, k):
+    scores, labels = (np.array(column, float) for column in zip(*cards, strict=True))
+    days = np.zeros(len(cards), np.int64)
+    found = model.card_precision_at(scores, labels, np.arange(len(cards)), days, k=k)
+    assert found == pytest.approx(in_every_order(scores, labels, k))
+
+
+@given(st.integers(0, 1_000))
+def test_how_cards_are_numbered_and_payments_ordered_makes_no_difference(seed):
+    rng = np.random.default_rng(seed)
+    scores, labels = rng.integers(0, 4, 60) / 4.0, (rng.random(60) < 0.3).astype(float)
+    cards, days = rng.integers(0, 15, 60), rng.integers(0, 4, 60)
+    order, names = rng.permutation(60), rng.permutation(15)
+    for drop in (False, True):
+        one = model.card_precision_at(scores, labels, cards, days, k=3, drop_detected=drop)
+        other = model.card_precision_at(
+            scores[order], labels[order], names[cards][order], days[order], k=3, drop_detected=drop
+        )
+        assert other == pytest.approx(one, abs=1e-12)
 
 
 def test_card_precision_can_leave_out_cards_that_were_found_before():
