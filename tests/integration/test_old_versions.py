@@ -89,7 +89,8 @@ def test_champions_of_before_and_whoever_stands_beside_the_champion_have_a_part_
     assert kept == {"4", "6", "8", "10", "12", *(str(number) for number in range(31, 41))}
 
 
-def test_without_mlflow_nothing_is_forgotten(settings: Settings):
+def test_without_mlflow_nothing_is_forgotten(settings: Settings, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     root = StatePaths(settings.state_dir).bundles
     for number in range(1, 15):
         tiny_bundle(root, version=str(number))
