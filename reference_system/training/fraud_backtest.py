@@ -58,10 +58,18 @@ class Payments:
     times: Micros
 
     @classmethod
-    def in_order(cls, *, inputs: Inputs, reported: Micros, cards: Ids, times: Micros) -> tuple[Payments, Ids]:
+    def in_order(
+        cls, *, inputs: Inputs, reported: Micros, withdrawn: Micros, cards: Ids, times: Micros
+    ) -> tuple[Payments, Ids]:
         """Payments in their canonical order, and the place that each had before; the arrays are in any order."""
-        order = canonical_order(times, inputs, reported.astype(np.float64))
-        found = cls(inputs=inputs[order], reported=reported[order], cards=cards[order], times=times[order])
+        order = canonical_order(times, inputs, reported.astype(np.float64), withdrawn.astype(np.float64))
+        found = cls(
+            inputs=inputs[order],
+            reported=reported[order],
+            withdrawn=withdrawn[order],
+            cards=cards[order],
+            times=times[order],
+        )
         return found, order
 
     def __len__(self) -> int:

@@ -42,7 +42,7 @@ class LabelledRows:
         return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
-def canonical_order(times: Micros, inputs: Inputs, labels: Floats) -> Ids:
+def canonical_order(times: Micros, inputs: Inputs, *labels: Floats) -> Ids:
     """The order of rows by their moments, those of one moment by what they hold; shape (n,).
 
     Estimators draw rows and add them up by their places: neither ids nor the order of a file may decide on those.
@@ -52,7 +52,7 @@ def canonical_order(times: Micros, inputs: Inputs, labels: Floats) -> Ids:
     # Few rows share their moment with another one: only those are looked at.
     tied = np.flatnonzero(np.append(same, [False]) | np.append([False], same))
     rows = order[tied]
-    order[tied] = rows[np.lexsort((*inputs[rows].T[::-1], labels[rows], times[rows]))]
+    order[tied] = rows[np.lexsort((*inputs[rows].T[::-1], *(each[rows] for each in labels[::-1]), times[rows]))]
     return order
 
 

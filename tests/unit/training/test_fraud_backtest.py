@@ -151,9 +151,15 @@ def test_neither_ids_nor_the_order_of_rows_change_a_figure():
     rng = np.random.default_rng(4)
     order, names = rng.permutation(len(data)), rng.permutation(400)
     of = plan(names=("random_forest",), drop_known=True)
-    one, _ = Payments.in_order(inputs=data.inputs, reported=data.reported, cards=data.cards, times=times)
+    one, _ = Payments.in_order(
+        inputs=data.inputs, reported=data.reported, withdrawn=data.withdrawn, cards=data.cards, times=times
+    )
     other, places = Payments.in_order(
-        inputs=data.inputs[order], reported=data.reported[order], cards=names[data.cards][order], times=times[order]
+        inputs=data.inputs[order],
+        reported=data.reported[order],
+        withdrawn=data.withdrawn[order],
+        cards=names[data.cards][order],
+        times=times[order],
     )
     before, after = run(one, of)[0], run(other, of)[0]
     assert after.metrics == before.metrics
@@ -165,7 +171,7 @@ def quiet_in(data, first_day, last_day):
     """The same payments without frauds on some days."""
     day = (data.times - START) // DAY
     reported = np.where((day >= first_day) & (day <= last_day), NEVER, data.reported)
-    return Payments(inputs=data.inputs, reported=reported, cards=data.cards, times=data.times)
+    return replace(data, reported=reported)
 
 
 @pytest.mark.parametrize(
