@@ -92,6 +92,8 @@ class ConsumerFleet:
             root: the folder of the scratch system; processes carry its mark, so they are found after a kill.
             preload: modules that the calling program would make each process import again.
         """
+        # Python 3.12 and newer warn where a process with threads forks. This one has none of Python's; those of the
+        # allocators and of the linear algebra are prepared for a fork by their libraries.
         self._context = multiprocessing.get_context("forkserver")
         # Feast switches warnings on again that the environment switches off: the Kafka client comes before it.
         first = ("reference_system.stack.kafka_topics", "reference_system.proofs.drill_child")
