@@ -20,7 +20,7 @@ from reference_system.settings import LOOPBACK
 Answer = TypeVar("Answer")
 TIMEOUT_SECONDS = 5.0
 _OK, _NOT_FOUND = 200, 404
-_MOST_VERSIONS = 200
+_PAGE_VERSIONS = 200
 # What MLflow says where there is no such model, version or alias.
 _NOTHING = (b"RESOURCE_DOES_NOT_EXIST", b"INVALID_PARAMETER_VALUE")
 
@@ -50,6 +50,7 @@ class _Alias(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Versions(msgspec.Struct, frozen=True, kw_only=True):
     model_versions: tuple[Version, ...] = ()
+    next_page_token: str = ""
 
 
 def get_alias(port: int, use_case: str, alias: str) -> str | None:
@@ -83,9 +84,14 @@ def set_version_tag(port: int, use_case: str, version: str, key: str, value: str
 
 def versions(port: int, use_case: str) -> tuple[Version, ...]:
     """The registered versions of a use case, the newest first; none if it was never registered."""
-    asked = {"filter": f"name='{use_case}'", "max_results": str(_MOST_VERSIONS)}
-    body = _ask(port, "GET", "model-versions/search", query=asked)
-    found = () if body is None else _decoded(body, _Versions).model_versions
+    asked = {"filter": f"name='{use_case}'", "max_results": str(_PAGE_VERSIONS)}
+    found: list[Version] = []
+    while (body := _ask(port, "GET", "model-versions/search", query=asked)) is not None:
+        page = _decoded(body, _Versions)
+        found += page.model_versions
+        if not page.next_page_token:
+            break
+        asked["page_token"] = page.next_page_token
     return tuple(sorted(found, key=lambda one: -int(one.version)))
 
 

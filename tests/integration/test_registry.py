@@ -194,3 +194,15 @@ def test_if_writing_the_bundle_fails_the_aliases_stay(fresh):
 
 def _disk_full(version):
     raise OSError(f"disk full while writing version {version}")
+
+
+def test_every_version_is_read_however_many_fit_on_a_page(server, registered, monkeypatch):
+    port, client = server.port("mlflow"), mlflow.MlflowClient()
+    client.create_registered_model("pages")
+    for number in range(1, 8):
+        client.create_model_version(
+            "pages", f"runs:/{registered.run_id}/bundle", registered.run_id, tags={"gate": f"answer {number}"}
+        )
+    monkeypatch.setattr(mlflow_rest, "_PAGE_VERSIONS", 3)
+    found = mlflow_rest.versions(port, "pages")
+    assert [(one.version, one.tag("gate")) for one in found] == [(str(n), f"answer {n}") for n in range(7, 0, -1)]

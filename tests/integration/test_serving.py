@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import subprocess
@@ -287,13 +288,16 @@ def test_wrong_requests_are_refused_by_the_real_server_too(service):
         for _ in range(100):
             yield b"a" * 10_000
 
-    asked = {
-        413: {"content": large(), "headers": json_type},
-        415: {"content": b"{}", "headers": {"content-type": "text/plain"}},
-        400: {"content": b"{", "headers": json_type},
-        422: {"content": b'{"amount": NaN}', "headers": json_type},
-    }
-    for status, request in asked.items():
+    payment = b'{"transaction_id":"x1","customer_id":"c1","terminal_id":"t1","amount":1}'
+    asked = [
+        (413, {"content": large(), "headers": json_type}),
+        (415, {"content": b"{}", "headers": {"content-type": "text/plain"}}),
+        (415, {"content": gzip.compress(payment), "headers": {**json_type, "content-encoding": "gzip"}}),
+        (400, {"content": b"{", "headers": json_type}),
+        (422, {"content": b'{"amount": NaN}', "headers": json_type}),
+        (422, {"content": payment[:-1] + b',"amount":2}', "headers": json_type}),
+    ]
+    for status, request in asked:
         answer = service.client.post(FRAUD_PATH, **request)
         assert answer.status_code == status
         assert set(answer.json()) == {"error"}
