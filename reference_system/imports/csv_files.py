@@ -100,6 +100,8 @@ def csv_form(path: Path, options: CsvOptions) -> CsvForm:
     cells = grammar.cells(first[0]) if first.lastgroup is None else []
     if not cells:
         raise ImportRefused(f"{path}: a quotation mark in the header is never closed, or text follows it")
+    if b"\0" in first[0]:
+        raise ImportRefused(f"{path}: the header holds NUL: another encoding?")
     names = [unquoted(cell).strip() for cell in cells]
     records = grammar.first_records(text, _SNIFFED_RECORDS)
     return CsvForm(

@@ -46,15 +46,25 @@ class Grammar:
 
     def cells(self, record: bytes) -> list[bytes]:
         """The cells of a record as they are written; none if it is not well formed."""
+        found, at = self._cells(record)
+        return found if at < 0 else []
+
+    def cells_of_line(self, line: bytes) -> list[bytes]:
+        """The cells of a line alone: where a cell in quotation marks goes on in the next, the mark is a character."""
+        found, at = self._cells(line)
+        return found if at < 0 else [*found, *line[at:].split(self.separator)]
+
+    def _cells(self, record: bytes) -> tuple[list[bytes], int]:
+        """The cells, and where the first begins that is not well formed; -1 if all are."""
         if b'"' not in record:
-            return record.removesuffix(b"\n").split(self.separator)
+            return record.removesuffix(b"\n").split(self.separator), -1
         found, at = [], 0
         while match := self._cell.match(record, at):
             found.append(match[1])
             at = match.end()
             if match[2] != self.separator:
-                return found
-        return []
+                return found, -1
+        return found, at
 
     def first_records(self, text: bytes, most: int) -> list[bytes]:
         """The well-formed records at the beginning of a text, without blank lines."""
@@ -112,22 +122,29 @@ class SwallowedRows:
         self._grammar, self._cells = grammar, cells
         rows = [found for found in map(grammar.cells, records) if len(found) == cells]
         self._kinds = [
-            (place, kind)
+            (place, kind, len(held) == len(rows))
             for place in range(cells)
             for kind in (_NUMBER, _DATE)
-            if (held := [row[place] for row in rows if row[place].strip(b'"')])
-            and all(kind.fullmatch(cell.strip(b'"')) for cell in held)
+            if (held := [text for row in rows if (text := row[place].strip(b'"'))]) and all(map(kind.fullmatch, held))
         ]
 
-    def among(self, lines: Sequence[bytes]) -> bool:
-        """Whether one of them looks like a row; where columns are all text, whether all of them do."""
+    def in_record(self, record: bytes) -> bool:
+        """Whether the lines of a record look like rows: the first, and others of them.
+
+        A cell of several lines does not: where it is not the last of its row, the first line has too few cells, and
+        where it is not the first, the last line has. Where columns are all text, every line must look like a row.
+        """
+        first, *others = record.removesuffix(b"\n").split(b"\n")
+        if not others or not self._is_like_a_row(first):
+            return False
         if self._kinds:
-            return any(map(self._is_like_a_row, lines))
-        return self._cells >= _MANY_CELLS and all(map(self._is_like_a_row, lines))
+            return any(map(self._is_like_a_row, others))
+        return self._cells >= _MANY_CELLS and all(map(self._is_like_a_row, others))
 
     def _is_like_a_row(self, line: bytes) -> bool:
         """Whether it has as many cells as the header, and numbers and dates where the file has them."""
-        cells = self._grammar.cells(line)
+        cells = self._grammar.cells_of_line(line)
         if self._cells == 1 or len(cells) != self._cells:
             return False
-        return all(not cells[place] or kind.fullmatch(cells[place].strip(b'"')) for place, kind in self._kinds)
+        found = ((cells[place].strip(b'"'), kind, is_always) for place, kind, is_always in self._kinds)
+        return all(kind.fullmatch(text) if text else not is_always for text, kind, is_always in found)

@@ -87,6 +87,9 @@ class RecordReader:
                     break
                 if at - start == 1 and data[start:at] == b"\n":
                     continue
+                if not self._next:
+                    self._next = 1
+                    continue
                 torn = self._torn(match.lastgroup, data[start:at])
                 reason = torn or (None if is_clean else _no_text(data[start:at]))
                 if reason is None:
@@ -98,8 +101,6 @@ class RecordReader:
                 if torn is not None:
                     at = data.find(b"\n", start) + 1 or len(data)
                     break
-        if numbers and not numbers[0]:
-            numbers, kept = numbers[1:], kept[1:]
         whole = b"".join([data[start:end] for start, end in kept])
         return Records(data=whole, numbers=np.array(numbers, np.int64), broken=broken)
 
@@ -107,8 +108,7 @@ class RecordReader:
         """Why what the grammar found is not one record."""
         if kind is not None:
             return NEVER_CLOSED if kind == "open" else _AFTER_QUOTE
-        lines = record.removesuffix(b"\n").split(b"\n")[1:]
-        return _SWALLOWED if lines and self._swallowed.among(lines) else None
+        return _SWALLOWED if self._swallowed.in_record(record) else None
 
 
 def _is_text(data: bytes) -> bool:

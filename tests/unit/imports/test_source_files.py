@@ -184,6 +184,8 @@ HEIGHTS = {
     "closed by the next that opens": {4: '"5ft 11', 9: '"6ft'},
     "closed at the end of a cell": {4: '"5ft 11', 9: '6ft"'},
     "closed by an empty cell": {4: '"5ft 11', 9: '"'},
+    "closed in the next row": {4: '"5ft 11', 5: '6ft"'},
+    "closed by the next row, which is empty": {4: '"5ft 11', 5: '"'},
     "in the last row": {30: '"5ft 11'},
     "twice in one cell": {4: '"5"ft'},
     "in every row": dict.fromkeys(range(1, 31), '"5ft'),
@@ -192,20 +194,24 @@ HEIGHTS = {
 
 
 @pytest.mark.parametrize("block", [50, 4_000_000])
+@pytest.mark.parametrize("place", [0, 1, 2])
 @pytest.mark.parametrize("notes", HEIGHTS.values(), ids=HEIGHTS)
-def test_a_quotation_mark_takes_no_row_with_it(tmp_path, monkeypatch, notes, block):
+def test_a_quotation_mark_takes_no_row_with_it(tmp_path, monkeypatch, notes, place, block):
     monkeypatch.setattr(csv_files, "_BLOCK", block)
-    lines = NOTED.splitlines()
+    lines = [line.split(",") for line in NOTED.splitlines()]
     for number, note in notes.items():
-        lines[number] = f"{number},2024-01-{number:02d},{note}"
+        lines[number][2] = note
+    for line in lines:
+        line.insert(place, line.pop())
     path = tmp_path / "data.csv"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    path.write_text("\n".join(map(",".join, lines)) + "\n", encoding="utf-8")
 
     rows, broken, _ = as_rows(path)
 
     assert len(rows) + len(broken) == 30
     assert set(broken) <= set(notes)
-    assert {row[0] for row in rows.values()} == {str(n) for n in range(1, 31)} - {str(n) for n in broken}
+    ids = {row[1 if place == 0 else 0] for row in rows.values()}
+    assert ids == {str(n) for n in range(1, 31)} - {str(n) for n in broken}
 
 
 def test_a_record_longer_than_any_is_one_that_is_never_closed(tmp_path, monkeypatch):
@@ -236,11 +242,17 @@ def test_a_header_longer_than_what_is_looked_at_first_is_whole(tmp_path):
     assert open_source(path).columns == tuple(names)
 
 
-def test_cells_of_several_lines_are_cells(tmp_path):
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_cells_of_several_lines_are_cells(tmp_path, place):
+    rows = [["id", "day"], ["1", "2024-01-01"], ["2", "2024-01-02"]]
+    for row, note in zip(rows, ("note", "a\nb, c, d\n\ne", "x"), strict=True):
+        row.insert(place, note)
     path = tmp_path / "data.csv"
-    path.write_text('id,day,note\n1,2024-01-01,"a\nb, c, d\n\ne"\n\n2,2024-01-02,x\n', encoding="utf-8")
+    text = pd.DataFrame(rows[1:], columns=rows[0]).to_csv(index=False)
+    header, rest = text.split("\n", maxsplit=1)
+    path.write_text(f"{header}\n\n{rest}\n\n", encoding="utf-8")
 
-    assert as_rows(path)[:2] == ({1: ("1", "2024-01-01", "a\nb, c, d\n\ne"), 2: ("2", "2024-01-02", "x")}, [])
+    assert as_rows(path)[:2] == ({1: tuple(rows[1]), 2: tuple(rows[2])}, [])
 
 
 _cells = st.text(st.sampled_from('ab,;\t|"\n :é\u2028\U0001f600') | st.characters(exclude_categories=["Cs", "Cc"]))
