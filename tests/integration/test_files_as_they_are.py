@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from local_broker import small_settings
 from own_files import CARD_COLUMNS, bring, payments, ratings, request_for, request_for_ratings, written
+from typer.testing import CliRunner
 
 from reference_system import delta_lake
+from reference_system.cli import app
 from reference_system.commands.features import build_inputs
 from reference_system.datasets import dataset_paths, read_manifest, version_paths
 from reference_system.errors import ImportRefused
@@ -25,6 +28,7 @@ from reference_system.imports.duckdb_profile import profile
 from reference_system.imports.file_shapes import rating_id
 from reference_system.imports.readings import Reading
 from reference_system.imports.valid_rows import RowJudge
+from reference_system.settings import load_settings
 from reference_system.use_cases import topic_named
 
 OUR_COLUMNS = "transaction_id,event_timestamp,customer_id,terminal_id,amount,is_fraud"
@@ -376,3 +380,38 @@ def test_a_bad_row_of_a_part_is_named_with_the_part(settings, tmp_path):
 
     with pytest.raises(ImportRefused, match=r"1 of 300 rows .* amount is missing \(row 21 of b.parquet: None\)"):
         bring(settings, request_for(as_file(frame, tmp_path, "folder")))
+
+
+def test_every_option_of_the_command_line_reaches_the_import(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_STATE_DIR", str(tmp_path / "state"))
+    cards = tmp_path / "cards.txt"
+    cards.write_bytes("1|5|café|t1|7.5|0\n2|30|café|t1|-1|1\n".encode("latin-1"))
+    movies = tmp_path / "movies.txt"
+    movies.write_text("u,i\n1,2\n", encoding="utf-8")
+    of_cards = ("--separator", "|", "--no-header", "--encoding", "latin-1", "--refunds", "skip", "--row-ids")
+    names = "event_timestamp=2,customer_id=3,terminal_id=4"
+    more = ("--columns", names, "--columns", "amount=5,is_fraud=6")
+    of_movies = (
+        "--columns",
+        "user_id=u,item_id=i",
+        "--implicit",
+        "--time-origin",
+        "2024-01-01",
+        "--rating-scale",
+        "0:10",
+    )
+    counted = ("--time-unit", "hours", "--time-origin", "2024-01-01")
+    commands = [
+        ("fraud", "--transactions", cards, "--dataset", "cards", *of_cards, *more, *counted),
+        ("recommendation", "--interactions", movies, "--dataset", "movies", *of_movies),
+    ]
+    reports = []
+    for command in commands:
+        done = CliRunner().invoke(app, ["data", "import", *map(str, command), "--json"])
+        assert done.exit_code == 0, done.output
+        reports.append(json.loads(done.stdout))
+
+    found, interactions = (report["source"] for report in reports)
+    assert (found["rows"], found["imported"], found["refunds"], interactions["imported"]) == (2, 1, 1, 1)
+    assert reports[0]["manifest"]["first"] == "2024-01-01T05:00:00Z"
+    assert lake(load_settings(), "transactions").customer_id.tolist() == ["café"]
