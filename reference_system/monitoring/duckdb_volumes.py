@@ -16,9 +16,11 @@ import msgspec
 from reference_system import delta_lake
 from reference_system.duckdb_connection import connection
 from reference_system.events import Topic
+from reference_system.use_cases.fraud.events import REVERSALS
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
-# The longest that an event may come after it happened: a label, plus a day of grace.
+# The longest that an event may come after it happened: a label, plus a day of grace. A label may be taken back at any
+# later time; such events are few.
 _LATEST = timedelta(days=8)
 
 
@@ -39,8 +41,9 @@ def _volume(lake: Path, topic: Topic, as_of: datetime, days: int) -> TopicVolume
     known = "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
     columns = sorted({"event_timestamp", known})
     start = as_of - timedelta(days=days)
+    happened_since = None if topic == REVERSALS else start - _LATEST
     with connection(lake.parent) as duck:
-        duck.register("events", delta_lake.read(lake, topic, start=start - _LATEST, end=as_of, columns=columns))
+        duck.register("events", delta_lake.read(lake, topic, start=happened_since, end=as_of, columns=columns))
         rows = duck.sql(
             f"""SELECT ({micros(as_of)} - 1 - epoch_us({known})) // {MICROS_PER_DAY} AS block, count(*),
                 max(epoch_us({known}))

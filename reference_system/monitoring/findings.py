@@ -23,8 +23,9 @@ _LEAST_EVENTS = 50
 _WEEK = 7
 # A new model changes how much is watched; answers are as many as questions; releases and experiments begin and end.
 _OUR_DOING = ("watches", "predictions", "shadow-predictions", "exposures")
-# More of them than a week ago are more frauds: early outcomes judge that, by the age of the payments.
-_OUTCOMES = ("chargebacks",)
+# More of them than a week ago are more frauds: early outcomes judge that, by the age of the payments. Mistakes that
+# are mended in numbers are no fault of the data either.
+_OUTCOMES = ("chargebacks", "chargeback-reversals")
 _NAMED = 3
 # No topic rests for so long: even the nights of a small world have events.
 _SILENT = timedelta(hours=12)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -10,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
-from small_lake import at, chargeback, page, payment, put, video, watch
+from small_lake import at, chargeback, page, payment, put, reversal, video, watch
 
 from reference_system import delta_lake
 from reference_system.events import PREDICTIONS, PredictionLogged
@@ -31,14 +33,23 @@ FRAUD, RANKER = fraud_model_for_tests(), ranker_model_for_tests()
 
 
 def happened(seed: int = 5, count: int = 400) -> dict[str, list[dict]]:
-    """Rows by topic: five customers at four terminals, four viewers, the catalogue of the ranker."""
+    """Rows by topic: five customers at four terminals, four viewers, the catalogue of the ranker.
+
+    Of the frauds some have two chargebacks, and some of either kind have one of them taken back.
+    """
     rng = np.random.default_rng(seed)
-    rows: dict[str, list[dict]] = {topic: [] for topic in ("transactions", "chargebacks", "impressions", "watches")}
+    rows: dict[str, list[dict]] = defaultdict(list)
     for n, hours in enumerate(sorted(rng.uniform(0, HOURS, count).tolist())):
         who, where = f"c{rng.integers(5)}", f"t{rng.integers(4)}"
         rows["transactions"].append(payment(n, hours, customer=who, terminal=where, amount=float(rng.uniform(1, 90))))
         if n % 5 == 0:
-            rows["chargebacks"].append(chargeback(n, hours, hours + 24 * 6, customer=who, terminal=where))
+            both = {"customer": who, "terminal": where}
+            rows["chargebacks"].append(chargeback(n, hours, hours + 24 * 6, **both))
+            if n % 10 == 0:
+                again = chargeback(n, hours, hours + 24 * 5, **both) | {"chargeback_id": f"again{n}"}
+                rows["chargebacks"].append(again)
+            if n % 15 == 0:
+                rows["chargeback-reversals"].append(reversal(n, hours, hours + 24 * 8, **both))
         videos = rng.choice(20, 4, replace=False).tolist()
         rows["impressions"].append(page(n, hours, videos, viewer=f"w{n % 4}"))
         rows["watches"].append(watch(n, hours + 0.2, videos[0], viewer=f"w{n % 4}", completion=0.75))
@@ -97,11 +108,18 @@ class Scene:
             if moment <= as_of:
                 customers[row["customer_id"]].append((moment, {"transactions": 1.0, "amount": row["amount"]}))
                 terminals[row["terminal_id"]].append((moment, moment, {"transactions": 1.0}))
-        for row in self.rows["chargebacks"]:
-            if row["created_timestamp"] <= as_of:
-                terminals[row["terminal_id"]].append(
-                    (row["created_timestamp"], row["event_timestamp"], {"frauds": 1.0})
-                )
+        known = {
+            topic: [row for row in self.rows[topic] if row["created_timestamp"] <= as_of]
+            for topic in ("chargebacks", "chargeback-reversals")
+        }
+        taken_back = {row["chargeback_id"] for row in known["chargeback-reversals"]}
+        stands = {row["transaction_id"] for row in known["chargebacks"] if row["chargeback_id"] not in taken_back}
+        for row in functools.reduce(operator.iadd, known.values(), []):
+            # A payment's first row has its fraud, if it is one.
+            value = float(row["transaction_id"] in stands)
+            stands.discard(row["transaction_id"])
+            told = (row["created_timestamp"], row["event_timestamp"], {"frauds": value})
+            terminals[row["terminal_id"]].append(told)
         for key, rows in customers.items():
             found.put_rows(CUSTOMER_ACTIVITY, key, rows)
         for key, known in terminals.items():

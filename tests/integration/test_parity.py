@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from reference_system import cli
 from reference_system.clock import FixedClock
-from reference_system.events import Event, encode
+from reference_system.delta_lake import read
+from reference_system.events import PREDICTIONS, Event, encode
 from reference_system.features.feast_store import apply, open_store, read_states, write_states
 from reference_system.features.stream_verdicts import Outcome
 from reference_system.flows import ingestion_setup
@@ -36,9 +37,10 @@ from reference_system.serving.prometheus_metrics import ServingMetrics
 from reference_system.serving.spool import Spool
 from reference_system.settings import Settings
 from reference_system.stack.kafka_topics import ensure_topics
-from reference_system.use_cases import BROKER_TOPICS, TOPICS, VIEWS, topic_named
-from reference_system.use_cases.fraud.events import ChargebackReported, Transaction
-from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
+from reference_system.use_cases import BROKER_TOPICS, TOPICS, VIEWS
+from reference_system.use_cases.fraud.events import TOPICS as FRAUD_TOPICS
+from reference_system.use_cases.fraud.events import ChargebackReported, ChargebackReversed, Transaction
+from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 
 DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
 # A Wednesday, 06:00 UTC. Each test begins a hundred days after the one before: the stream never goes back.
@@ -129,9 +131,14 @@ class Live:
 
 
 def happen(producer: DrillProducer, loop: IngestionLoop, event: Event) -> None:
-    topic = topic_named("transactions" if isinstance(event, Transaction) else "chargebacks")
+    (topic,) = (topic for topic in FRAUD_TOPICS if topic.record is type(event))
     producer.send([RawMessage(topic.name, topic.key_of(event).encode(), encode(event))])
     catch_up(loop)
+
+
+def taken_back(report: ChargebackReported, after: timedelta) -> ChargebackReversed:
+    fields = msgspec.structs.asdict(report) | {"created_timestamp": report.event_timestamp + after}
+    return ChargebackReversed(**fields)
 
 
 def catch_up(loop: IngestionLoop) -> None:
@@ -149,6 +156,14 @@ def chargeback(of: Transaction, after: timedelta) -> ChargebackReported:
         customer_id=of.customer_id,
         terminal_id=of.terminal_id,
     )
+
+
+def rates(live: Live) -> dict[str, float]:
+    """The terminal's share of frauds in 30 days that each payment of the test was served."""
+    columns = ("request_id", "features")
+    log = read(live.paths.lake, PREDICTIONS, start=live.start, end=live.start + 94 * DAY, columns=columns)
+    place = INPUTS.index("terminal_fraud_rate_30d")
+    return {row["request_id"]: row["features"][place] for row in log.read_all().to_pylist()}
 
 
 def of_feature(report: ParityReport, name: str) -> FeatureParity:
@@ -204,6 +219,32 @@ def test_without_a_skew_everything_matches(live):
     assert (report.predictions, report.degraded, report.predictions_without_event) == (11, 0, 0)
     assert (report.all_features.match, report.all_features.mismatch, report.all_features.missing) == (11 * 15, 0, 0)
     assert report.events_without_prediction == 0
+
+
+def test_disputes_that_come_twice_and_are_taken_back_match(live):
+    paid = [live.payment(0 * DAY), live.payment(0 * DAY + SECOND, customer=2), live.payment(1 * DAY, customer=3)]
+    first = chargeback(paid[0], 2 * DAY)
+    second = msgspec.structs.replace(first, chargeback_id="another", created_timestamp=first.event_timestamp + 3 * DAY)
+    mistake = chargeback(paid[1], 4 * DAY)
+    asking = [live.payment(days * DAY, customer=4) for days in (8, 9, 10, 11, 12)]
+    report = live.play(
+        [
+            *paid,
+            first,
+            second,
+            mistake,
+            asking[0],
+            taken_back(mistake, 8 * DAY + HOUR),
+            asking[1],
+            taken_back(first, 9 * DAY + HOUR),
+            asking[2],
+            taken_back(second, 10 * DAY + HOUR),
+            *asking[3:],
+        ]
+    )
+    assert (report.predictions, report.all_features.mismatch) == (8, 0)
+    found = rates(live)
+    assert [found[each.transaction_id] for each in asking] == pytest.approx([2 / 3, 1 / 3, 1 / 3, 0.0, 0.0])
 
 
 def test_a_window_that_is_wrong_by_one_second_is_caught(live, monkeypatch):

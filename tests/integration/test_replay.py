@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from local_broker import small_settings
-from small_lake import at, chargeback, payment, put
+from small_lake import at, chargeback, payment, put, reversal
 from typer.testing import CliRunner
 
 from reference_system import cli
@@ -27,7 +27,7 @@ def silent(_share, _text):
 
 
 def payments(lake, *, count=1_500, ties=True):
-    """Payments of 50 days, some in one second, and labels that take one to nine days."""
+    """Payments of 50 days, some in one second, labels that take one to nine days, some twice, some taken back."""
     rng = np.random.default_rng(11)
     hours = np.sort(rng.uniform(0, HOURS, count)).tolist()
     rows = [
@@ -39,17 +39,13 @@ def payments(lake, *, count=1_500, ties=True):
     again = [payment(count + n, hours[n], customer=rows[n]["customer_id"], amount=5.0) for n in (1_400, 1_450)]
     put(lake, "transactions", *rows, *(again if ties else ()))
     late = [n for n in range(count) if n % 6 == 0]
-    put(
-        lake,
-        "chargebacks",
-        *(
-            chargeback(
-                n, hours[n], hours[n] + 24 * (1 + n % 9), customer=row["customer_id"], terminal=row["terminal_id"]
-            )
-            for n, row in enumerate(rows)
-            if n in late
-        ),
-    )
+    whose = [{"customer": row["customer_id"], "terminal": row["terminal_id"]} for row in rows]
+    reports = [chargeback(n, hours[n], hours[n] + 24 * (1 + n % 9), **whose[n]) for n in late]
+    second = [row | {"chargeback_id": f"again-{row['chargeback_id']}"} for row in reports[::4]]
+    put(lake, "chargebacks", *reports, *second)
+    # Before a window has the fraud, while it has it, and of two chargebacks only the first.
+    back = [reversal(n, hours[n], hours[n] + 24 * (2 + n % 30), **whose[n]) for n in late[::3]]
+    put(lake, "chargeback-reversals", *(row for row in back if row["created_timestamp"] <= at(HOURS)))
 
 
 @pytest.fixture
