@@ -24,6 +24,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT := false
 export BENTOML_DO_NOT_TRACK := true
 export FEAST_USAGE := false
+export ORT_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
 .PHONY: help up down restart status logs doctor clean test coverage test-unit test-integration test-e2e lint format load \

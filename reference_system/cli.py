@@ -7,6 +7,7 @@ traceback; `--help` imports nothing heavy, because each verb imports its own lib
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -86,9 +87,13 @@ app = typer.Typer(
 @app.callback()
 def root(
     *,
-    debug: Annotated[bool, typer.Option("--debug", envvar="WORKBOOK_DEBUG", help="Show tracebacks.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", envvar="WORKBOOK_DEBUG", help="Show tracebacks.")] = False,  # noqa: ARG001 - the group reads it
 ) -> None:
     """The running reference architecture and its design exercises."""
+    from reference_system.stack.environment import TELEMETRY_SWITCHES
+
+    # Here and not only in what we start: a verb may import ONNX Runtime, MLflow or Evidently itself.
+    os.environ.update(TELEMETRY_SWITCHES)
 
 
 # One line a verb. A module with one command names it itself (`@app.command("up")`) and is added without a name;

@@ -148,12 +148,7 @@ def _broken(files: list[TableFile]) -> list[str]:
 
 
 def _write_page(out: Path, tables: list[TableView], found: TableDrift) -> None:
-    import os
-
     from reference_system.commands.drift_files import sampled_rows
-    from reference_system.stack.environment import TELEMETRY_SWITCHES
-
-    os.environ.update(TELEMETRY_SWITCHES)
     from reference_system.monitoring.evidently_report import render
 
     rows = (found.rows["reference"], found.rows["current"])

@@ -28,6 +28,33 @@ TELEMETRY_SWITCHES = {
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "BENTOML_DO_NOT_TRACK": "true",
     "FEAST_USAGE": "false",
+    # On by default in the Linux wheels since 1.29; it is also a thread in every process that imports the runtime.
+    "ORT_DISABLE_TELEMETRY": "true",
+}
+# Prefect on SQLite: each service that looks for work every few seconds is also a writer. Marking runs as late reads
+# before it writes, in one transaction that SQLite refuses ("database is locked") where another one wrote in between.
+_PREFECT_SERVER = {
+    **{
+        f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false"
+        # What they serve is not used here: late and paused runs, workers, leases, automations, the feed of events.
+        for name in (
+            "LATE_RUNS",
+            "PAUSE_EXPIRATIONS",
+            "FOREMAN",
+            "CLEANUP_RECONCILER",
+            "REPOSSESSOR",
+            "TRIGGERS",
+            "EVENT_PERSISTER",
+        )
+    },
+    # By default an hour of runs ahead, which at a run every 15 s are written and looked through all the time.
+    "PREFECT_SERVER_SERVICES_SCHEDULER_MIN_SCHEDULED_TIME": "PT3M",
+    # States of tasks, some at once and not each by itself.
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "20",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
+    # Hundreds of runs an hour: the newest day of them is kept.
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "flow_runs",
+    "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": "86400",
 }
 # MLflow and Prefect go quiet by themselves under CI; what a reader runs must be what CI tests.
 HIDES_LEAKS = "CI"
@@ -71,15 +98,20 @@ def _platform_variables(settings: Settings) -> dict[str, str]:
         "PREFECT_UI_STATIC_DIRECTORY": str(paths.prefect / "ui"),
         "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
         "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"{prefect},http://localhost:{settings.port('prefect')}",
+        **_PREFECT_SERVER,
         "BENTOML_HOME": str(settings.state_dir / "serving" / "bentoml"),
         # Several processes share two cores: a thread pool in each of them would only add switching and memory.
         "OMP_NUM_THREADS": "2",
-        "OPENBLAS_NUM_THREADS": "2",
+        # OpenBLAS starts its threads when it is loaded, and a fork would not have them.
+        "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",
         # What a training run took goes back to the system when it ends, instead of staying with the flows process.
         "MALLOC_MMAP_THRESHOLD_": "131072",
         "MALLOC_TRIM_THRESHOLD_": "131072",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
+        # Nobody allocates from pyarrow's and delta-rs's own allocators, whose threads a fork server must not have.
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "_RJEM_MALLOC_CONF": "background_thread:false",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         # What the libraries deprecate is their business; a reader looks in the logs for ours.
         "PYTHONWARNINGS": "ignore::DeprecationWarning",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typer.testing import CliRunner
 
 from reference_system import cli, commands
 from reference_system.errors import ServiceError
+from reference_system.stack.environment import TELEMETRY_SWITCHES
 
 # What `workbook --help` must not pay for.
 HEAVY = (
@@ -82,6 +84,17 @@ def test_debug_shows_the_traceback(workbook: CliRunner, monkeypatch: pytest.Monk
     result = workbook.invoke(cli.app, ["status"], env={"WORKBOOK_DEBUG": "1"})
 
     assert isinstance(result.exception, ServiceError)
+
+
+def test_a_verb_that_imports_a_library_itself_has_its_telemetry_switched_off(
+    workbook: CliRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TELEMETRY_SWITCHES:
+        monkeypatch.delenv(name, raising=False)
+
+    workbook.invoke(cli.app, ["status"])
+
+    assert os.environ.items() >= TELEMETRY_SWITCHES.items()
 
 
 def test_an_interrupt_is_one_line_and_exit_code_130(workbook: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
+from prefect.settings.models.server.services import ServerServicesSettings
 
 from reference_system.paths import PROJECT_ROOT
 from reference_system.settings import Settings
@@ -76,3 +78,17 @@ def test_only_a_process_of_a_service_carries_its_mark(settings: Settings, monkey
 
     assert child_environment(settings, service="kafka")["WORKBOOK_SERVICE"] == "kafka"
     assert "WORKBOOK_SERVICE" not in child_environment(settings)
+
+
+def test_prefect_reads_what_its_server_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in child_environment(settings).items():
+        if name.startswith("PREFECT_SERVER_SERVICES_"):
+            monkeypatch.setenv(name, value)
+
+    services = ServerServicesSettings()
+    running = {name for name in ServerServicesSettings.model_fields if getattr(services, name).enabled}
+    assert running == {"cancellation_cleanup", "db_vacuum", "scheduler", "task_run_recorder"}
+    assert services.scheduler.min_scheduled_time == timedelta(minutes=3)
+    assert services.task_run_recorder.batch_size == 20
+    assert "flow_runs" in services.db_vacuum.enabled_vacuum_types
+    assert services.db_vacuum.retention_period == timedelta(days=1)
