@@ -33,6 +33,7 @@ from reference_system.replaced_files import read_record, replace_file
 
 RELEASE = "release.json"
 _LOCK = ".release.lock"
+_MADE_OUTSIDE = "it was made champion outside of its release"
 UseCase = Literal["fraud", "recommendation"]
 Stage = Literal["shadow", "canary"]
 Move = Literal["stay", "canary", "champion", "rolled back"]
@@ -77,6 +78,8 @@ class Step:
 
 def judge(release: Release, evidence: Evidence, now: datetime, policy: Policy) -> Step:
     """The next step: back at the first sure harm, on when the stage has lasted and shown enough, else wait."""
+    if evidence.champion == release.version:
+        return Step(to="champion", reasons=(_MADE_OUTSIDE,), figures=evidence.figures())
     harm = harms(evidence, policy)
     if evidence.champion != release.champion:
         harm = [f"the champion is {evidence.champion} now; this release began against {release.champion}", *harm]
@@ -193,21 +196,23 @@ def abort(root: Path, use_case: str, *, reason: str, now: datetime) -> Release |
 
 
 def _end(root: Path, release: Release, reason: str, now: datetime) -> Release | None:
-    """Roll back; a last step that a killed process began, and that cannot be taken back, is finished instead."""
+    """Roll back; a step that took effect, or a roll back that was begun, is finished instead."""
     begun = release.pending
-    if begun is not None and (begun.kind == "rolled back" or _is_live(root, begun)):
-        _carry_out(root, release, begun, None)
-        return None if begun.kind == "champion" else msgspec.structs.replace(release, reasons=begun.reasons)
-    ended = msgspec.structs.replace(release, reasons=(reason,))
-    decision = _decision(ended, "rolled back", now)
-    _save(root, msgspec.structs.replace(ended, pending=decision))
-    _carry_out(root, ended, decision, None)
-    return ended
+    if _is_live(root, release):
+        to: Kind = "champion"
+        release = msgspec.structs.replace(release, reasons=(_MADE_OUTSIDE,))
+    else:
+        to = "rolled back"
+        release = msgspec.structs.replace(release, reasons=(reason,))
+    decision = begun if begun is not None and begun.kind == to else _decision(release, to, now)
+    _save(root, msgspec.structs.replace(release, pending=decision))
+    _carry_out(root, release, decision, None)
+    return None if to == "champion" else msgspec.structs.replace(release, reasons=decision.reasons)
 
 
-def _is_live(root: Path, decision: Decision) -> bool:
-    """Whether the decision made its version champion: the pointer has moved."""
-    return decision.kind == "champion" and current_version(root, decision.use_case) == decision.version
+def _is_live(root: Path, release: Release) -> bool:
+    """Whether its version is champion: the pointer names it."""
+    return current_version(root, release.use_case) == release.version
 
 
 def _carry_out(root: Path, release: Release, decision: Decision, means: Means | None) -> Release | None:
@@ -216,7 +221,7 @@ def _carry_out(root: Path, release: Release, decision: Decision, means: Means | 
     Without `means` there are only steps into the shadow, back, and to the end of a step that took effect.
     """
     # Who is champion already is not verified once more: what broke since is no reason to say that it never was.
-    if decision.kind == "champion" and means is not None and not _is_live(root, decision):
+    if decision.kind == "champion" and means is not None and not _is_live(root, release):
         try:
             means.promote(decision)
         except BundleRefused as error:

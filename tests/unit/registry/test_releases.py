@@ -65,6 +65,7 @@ def seen(**fields):
         ("shadow", 1, replace(GOOD, errors=20), "rolled back", "20 errors in 1220"),
         ("shadow", 48, replace(GOOD, errors=2), "canary", ""),
         ("shadow", 1, replace(GOOD, champion="3"), "rolled back", "the champion is 3 now"),
+        ("shadow", 1, replace(GOOD, champion="2"), "champion", "outside of its release"),
         ("shadow", 1, seen(scoring_p99_ms=2.1), "rolled back", "2.10 ms"),
         ("canary", 48, seen(scoring_p99_ms=2.1, champion_scoring_p99_ms=1.0), "champion", ""),
         ("canary", 1, seen(scoring_p99_ms=3.1, champion_scoring_p99_ms=1.0), "rolled back", "3.00 ms"),
@@ -358,6 +359,24 @@ def test_a_release_that_had_reached_its_end_is_not_told_as_rolled_back(place, mo
     assert current_version(place.root, "fraud") == "2"
     assert releases.abort(place.root, "fraud", reason="by hand", now=NOON + 50 * HOUR) is None
     assert place.state() == (None, None, "2", [("shadow", "2"), ("canary", "2"), ("champion", "2")])
+
+
+@pytest.mark.parametrize("ended_by", ["a look", "hand", "hand, twice because it was killed"])
+def test_a_version_that_somebody_made_champion_outside_of_its_release_is_not_told_as_rolled_back(
+    place, monkeypatch, ended_by
+):
+    judged = place.begin()
+    set_current(place.root, "fraud", "2")  # as serving does when the alias is moved in MLflow's page
+    if ended_by == "a look":
+        evidence = replace(GOOD, champion=current_version(place.root, "fraud"))
+        releases.advance(place.root, judged, judge(judged, evidence, NOON, POLICY), NOON, place.means)
+    if "killed" in ended_by:
+        with monkeypatch.context() as patch, suppress(Killed):
+            patch.setattr(releases, "clear_plan", killed)
+            releases.abort(place.root, "fraud", reason="by hand", now=NOON)
+    if ended_by != "a look":
+        assert releases.abort(place.root, "fraud", reason="by hand", now=NOON + HOUR) is None
+    assert place.state() == (None, None, "2", [("shadow", "2"), ("champion", "2")])
 
 
 def test_a_roll_back_that_was_half_done_keeps_its_reason_when_somebody_stops_the_release(place, monkeypatch):
