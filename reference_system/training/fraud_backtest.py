@@ -280,7 +280,8 @@ def known_compromised(before: LabelledRows, rows: LabelledRows, *, delay_days: i
         delay_days: after how many days a fraud is known.
     """
     frauds = before.labels == 1
-    first_fraud = np.full(int(max(before.groups.max(), rows.groups.max())) + 1, NEVER)
+    cards = int(np.concatenate([before.groups, rows.groups]).max(initial=-1)) + 1
+    first_fraud = np.full(cards, NEVER)
     np.minimum.at(first_fraud, before.groups[frauds], before.times[frauds])
     known_until = (rows.times // MICROS_PER_DAY - delay_days) * MICROS_PER_DAY
     known: NDArray[np.bool_] = first_fraud[rows.groups] < known_until

@@ -197,6 +197,20 @@ def test_a_fold_without_frauds_says_why_and_the_others_are_kept(first_day, last_
     assert [each.fold for each in found] == [each.fold for each in whole]
 
 
+@pytest.mark.parametrize("drop_known", [False, True])
+def test_a_week_without_payments_is_left_out_as_well(drop_known):
+    data = payments(days=49)
+    day = (data.times - START) // DAY
+    there = (day < 28) | (day > 34)
+    some = Payments(
+        inputs=data.inputs[there], reported=data.reported[there], cards=data.cards[there], times=data.times[there]
+    )
+    found = run(some, plan(start_day=7, folds=3, drop_known=drop_known))
+    assert [each.reason.split(";")[0] for each in found if isinstance(each, LeftOut)] == [
+        "the test window from 2025-03-29 00:00 to 2025-04-05 00:00 has no rows"
+    ]
+
+
 def test_a_window_with_one_outcome_is_refused_before_any_work():
     data = payments()
     nobody = replace(data, reported=np.full(len(data), NEVER))

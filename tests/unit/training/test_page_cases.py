@@ -97,6 +97,31 @@ def test_a_page_of_a_model_judges_nobody(only_case):
     assert only_case.viewer != "v2"
 
 
+def several_viewers(lake, names):
+    """Six viewers who each watch a page that was drawn by chance; how they are called is up to `names`."""
+    for place, name in enumerate(names):
+        number = 30 + place
+        put(lake, "impressions", page(number, 50 + place, [1 + place % 5, 6], viewer=name, propensities=[0.25, 0.5]))
+        put(lake, "watches", watch(number, 51 + place, 1 + place % 5, viewer=name))
+    return read_videos(lake, TEST.end), video_tables(lake, TEST.start)
+
+
+@pytest.mark.parametrize("names", ["abcdef", "fedcba", "cafebd"])
+def test_which_viewers_are_drawn_does_not_depend_on_their_names(lake, monkeypatch, names):
+    monkeypatch.setattr(cases_module, "MIN_CASES", 1)
+    videos, tables = several_viewers(lake, names)
+    cases = page_cases(lake, TEST, videos, tables, tile_join, most=4, seed=1)
+    # Viewer v1 of the lake is among those who are drawn from.
+    assert [round((case.time - time_at(0)) / 3.6e9) for case in cases] == [50, 51, 54, 55]
+
+
+@pytest.mark.parametrize("names", ["abcdef", "fedcba", "cafebd"])
+def test_viewers_of_logged_pages_are_numbered_as_they_came(lake, names):
+    videos, tables = several_viewers(lake, names)
+    found = matches_of(lake, TEST, videos, tables, tile_join, scorer=lambda rows: rows[:, 0] * 0.0, most=99, seed=1)
+    assert found.viewers.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 5]
+
+
 def test_too_few_viewers_are_refused_with_their_number(lake):
     with pytest.raises(TrainingError, match=r"only 1 viewers .* 30 are needed"):
         page_cases(lake, TEST, read_videos(lake, TEST.end), video_tables(lake, TEST.start), tile_join, most=9, seed=1)

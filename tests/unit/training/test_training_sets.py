@@ -56,6 +56,21 @@ def test_a_fraud_row_is_the_models_inputs_at_the_payments_moment(payments):
     assert rows.times.tolist() == [time_at(3), time_at(20), time_at(21)]
 
 
+def test_payments_of_one_moment_stand_in_the_order_of_what_they_hold_whatever_their_ids(tmp_path):
+    digests = set()
+    for place, ids in enumerate([(1, 2, 3), (3, 1, 2), (2, 3, 1)]):
+        lake = tmp_path / str(place)
+        lake.mkdir()
+        found = [
+            payment(number, 3, customer=f"c{number}", amount=amount)
+            for number, amount in zip(ids, (9, 5, 7), strict=True)
+        ]
+        put(lake, "transactions", *found, payment(9, 20, customer=f"c{ids[0]}"))
+        put(lake, "chargebacks", chargeback(9, 20, 40), chargeback(ids[1], 3, 40))
+        digests.add(fraud_rows(lake, DAY, hour_join, what="training").digest())
+    assert len(digests) == 1
+
+
 def test_a_window_without_payments_says_so(tmp_path):
     with pytest.raises(TrainingError, match=r"the training window from 2025-02-01 00:00 .* has no rows"):
         fraud_rows(tmp_path, DAY, hour_join, what="training")
