@@ -6,6 +6,7 @@ Invariant: a figure that cannot be had is absent, and nothing of the system is c
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -46,10 +47,9 @@ class _Complete(msgspec.Struct):
 
 @dataclass(slots=True)
 class Sampler:
-    """What is remembered between two looks: processor time of processes that have ended, and logs as far as read."""
+    """What is remembered between two looks: the logs as far as they were read."""
 
     settings: Settings
-    _cpu: dict[tuple[int, float, str], float] = field(default_factory=dict)
     _logs: dict[Path, int] = field(default_factory=dict)
     _lines: dict[bytes, int] = field(default_factory=lambda: {LOCKED: 0, TRACEBACK: 0})
 
@@ -57,7 +57,7 @@ class Sampler:
         """Look at everything."""
         paths = StatePaths(self.settings.state_dir)
         now = _event_time(paths)
-        figures: dict[str, float] = dict(self._processes())
+        figures: dict[str, float] = dict(_processes(self.settings))
         figures |= _disk(self.settings)
         figures |= _files(paths.lake)
         figures |= _ingestion(self.settings)
@@ -65,27 +65,6 @@ class Sampler:
         if now is not None:
             figures |= _behind(paths, now)
         return Sample(seconds=round(seconds, 1), event_time=now, figures=figures)
-
-    def _processes(self) -> Iterator[tuple[str, float]]:
-        """Memory and processor time of each service with everything that it started."""
-        memory: dict[str, float] = {}
-        for marked in marked_processes(self.settings.state_dir):
-            try:
-                process = psutil.Process(marked.pid)
-                with process.oneshot():
-                    times = process.cpu_times()
-                    self._cpu[marked.pid, process.create_time(), marked.service] = times.user + times.system
-                taken = _private_mb(process)
-            except psutil.Error:
-                continue  # it ended while we looked
-            memory[marked.service] = memory.get(marked.service, 0.0) + taken
-        yield "services", len({service.name for service in services(self.settings)} & memory.keys())
-        for service, taken in memory.items():
-            yield f"memory of {service} (MB)", round(taken, 1)
-        yield "memory of all (MB)", round(sum(memory.values()), 1)
-        for service in {name for _, _, name in self._cpu}:
-            yield f"cpu of {service} (s)", round(sum(s for key, s in self._cpu.items() if key[2] == service), 2)
-        yield "cpu of all (s)", round(sum(self._cpu.values()), 2)
 
     def _log_lines(self, logs: Path) -> Iterator[tuple[str, float]]:
         """Lines that tell of a fault, since the first look; a log that was rotated is read from its beginning."""
@@ -100,6 +79,26 @@ class Sampler:
                 self._lines[kind] += text.count(kind)
         yield "locked databases", self._lines[LOCKED]
         yield "tracebacks", self._lines[TRACEBACK]
+
+
+def _processes(settings: Settings) -> Iterator[tuple[str, float]]:
+    """Memory and processor time of each service with everything that it started."""
+    memory, cpu = defaultdict[str, float](float), defaultdict[str, float](float)
+    for marked in marked_processes(settings.state_dir):
+        try:
+            process = psutil.Process(marked.pid)
+            times, taken = process.cpu_times(), _private_mb(process)
+        except psutil.Error:
+            continue  # it ended while we looked
+        # What a child took is its parent's once it has ended: a training is a process of its own.
+        cpu[marked.service] += times.user + times.system + times.children_user + times.children_system
+        memory[marked.service] += taken
+    yield "services", len({service.name for service in services(settings)} & memory.keys())
+    for service, taken in memory.items():
+        yield f"memory of {service} (MB)", round(taken, 1)
+        yield f"cpu of {service} (s)", round(cpu[service], 2)
+    yield "memory of all (MB)", round(sum(memory.values()), 1)
+    yield "cpu of all (s)", round(sum(cpu.values()), 2)
 
 
 def _private_mb(process: psutil.Process) -> float:
