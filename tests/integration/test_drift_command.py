@@ -97,7 +97,7 @@ def test_broken_lines_are_left_out_and_counted(files):
     ("reference", "options", "message"),
     [
         ("nowhere.csv", (), "there is no file"),
-        (".", (), "is a folder"),
+        (".", (), "empty.csv is empty"),
         ("empty.csv", (), "is empty"),
         ("header.csv", (), "has no rows"),
         ("no_table.csv", (), "neither Parquet"),
