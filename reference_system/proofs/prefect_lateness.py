@@ -10,10 +10,18 @@ from datetime import datetime
 from typing import Self
 
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterStartTime
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
-_MOST_RUNS = 100
+_MOST_RUNS = 50
+# To Prefect a run that has not begun starts when it is planned, and there are hundreds of those.
+_BEGUN = [StateType.RUNNING, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED]
 
 
 class Lateness:
@@ -24,6 +32,7 @@ class Lateness:
         self._client = SyncPrefectClient(f"{url}/api")
         self._since = since
         self._names: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def __enter__(self) -> Self:
         """Connect."""
@@ -36,18 +45,19 @@ class Lateness:
 
     def seconds(self) -> dict[str, float]:
         """By deployment, in real seconds; those of which no run began are absent."""
-        runs = self._client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(start_time=FlowRunFilterStartTime(after_=self._since)),
-            sort=FlowRunSort.ID_DESC,
-            limit=_MOST_RUNS,
+        begun = FlowRunFilter(
+            start_time=FlowRunFilterStartTime(after_=self._since),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_BEGUN)),
         )
+        runs = self._client.read_flow_runs(flow_run_filter=begun, sort=FlowRunSort.START_TIME_DESC, limit=_MOST_RUNS)
         found: dict[str, float] = {}
         for run in runs:
-            if run.start_time is None or run.expected_start_time is None or not run.auto_scheduled:
+            if str(run.id) in self._told or not run.auto_scheduled:
                 continue
-            name = self._name(str(run.deployment_id))
-            found[name] = max(found.get(name, 0.0), (run.start_time - run.expected_start_time).total_seconds())
-            self._since = max(self._since, run.start_time)
+            self._told.add(str(run.id))
+            if run.start_time is not None and run.expected_start_time is not None:
+                name = self._name(str(run.deployment_id))
+                found[name] = max(found.get(name, 0.0), (run.start_time - run.expected_start_time).total_seconds())
         return found
 
     def _name(self, deployment: str) -> str:

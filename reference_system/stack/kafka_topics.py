@@ -26,6 +26,9 @@ _DEAD_LETTER_MESSAGE_BYTES = 2 * 1024 * 1024
 # One record has all rows of a poll for one task; a poll may hold thousands of pages of fifty videos.
 _REPARTITION_MESSAGE_BYTES = 8 * 1024 * 1024
 
+# What a task sends to another is taken within seconds; a task that is away for longer finds this much of it.
+_REPARTITION_KEPT_BYTES = 64 * 1024 * 1024
+
 # The broker is on this machine: an answer that takes longer than this will not come.
 _REQUEST_TIMEOUT_MS = 10_000
 _CONNECT_SECONDS = 1.0
@@ -165,6 +168,8 @@ def _options(topic: str, partitions: int) -> dict[str, object]:
         limits["max.message.bytes"] = str(_DEAD_LETTER_MESSAGE_BYTES)
     if topic == REPARTITION_TOPIC:
         limits["max.message.bytes"] = str(_REPARTITION_MESSAGE_BYTES)
+        limits["retention.bytes"] = str(_REPARTITION_KEPT_BYTES)
+        limits["segment.bytes"] = str(_REPARTITION_KEPT_BYTES // 4)
     return {"num_partitions": partitions, "replication_factor": 1, "configs": limits}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from local_broker import free_port_offset
 from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
@@ -276,6 +277,26 @@ def test_a_range_in_the_future_is_refused(paths):
     set_clock(paths, START + 3 * DAY)
     with pytest.raises(StateError, match="nothing to compute from 2026-01-01"):
         etl.fn(start="2026-01-01")
+
+
+def test_days_whose_windows_are_no_longer_kept_are_not_computed_again(paths, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_KEEP_DAYS", "120")
+    set_clock(paths, START + 130 * DAY)
+    with pytest.raises(StateError, match="the lake keeps events from 2025-03-13 on") as raised:
+        etl.fn(start="2025-04-18", end="2025-04-19")
+    assert "2025-04-18 would lack a part of their windows, which reach back 37 days" in str(raised.value)
+
+
+def test_without_a_broker_nothing_is_dropped_and_the_run_goes_on(paths, monkeypatch):
+    monkeypatch.setenv("WORKBOOK_KEEP_DAYS", "120")
+    monkeypatch.setenv("WORKBOOK_PORT_OFFSET", str(free_port_offset()))
+    add_days(paths, 0, 2)
+    add_days(paths, 128, 2)
+    set_clock(paths, START + 130 * DAY)
+    summary = etl.fn(start="2025-07-09")
+    assert summary["dropped_rows"] == 0
+    assert summary["rows"]["customer_activity"] == 2 * PAYMENTS_A_DAY - 4
+    assert delta_lake.read(paths.lake, TRANSACTIONS, end=START + 2 * DAY).read_all().num_rows == 2 * PAYMENTS_A_DAY
 
 
 def test_the_command_prints_a_summary_as_json(paths):
