@@ -177,11 +177,13 @@ def _span(
         first = settings.history_start if mark is None else max(settings.history_start, mark.end - _ONE_DAY)
     first = _midnight(first)
     kept = first_kept(settings, now)
-    if settings.history_start < kept > first - _LONGEST_WINDOW:
+    whole = kept + _LONGEST_WINDOW if kept > settings.history_start else first
+    if first < whole and start is not None:
         raise StateError(
             f"the lake keeps events from {kept:%Y-%m-%d} on (WORKBOOK_KEEP_DAYS): features of {first:%Y-%m-%d} would"
             f" lack a part of their windows, which reach back {_LONGEST_WINDOW.days} days"
         )
+    first = max(first, _midnight(whole))
     if first >= last:
         raise StateError(f"nothing to compute from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (event time)")
     return first, last

@@ -160,8 +160,7 @@ def test_what_is_known_only_after_the_end_of_history_is_pending_and_not_in_the_l
     world, released = restore(paths.world, written)
     end = written.history_start + timedelta(days=written.history_days)
     assert moment_of(released) == end
-    pending = world.pending
-    for kind in (pending.chargebacks, pending.reversals, pending.requests, pending.watches):
+    for kind in (world.pending.chargebacks, world.pending.requests, world.pending.watches):
         assert (kind.times >= released).all()
     known = delta_lake.read(paths.lake, topic_named("chargebacks"), columns=["created_timestamp"]).read_all()
     assert max(known["created_timestamp"].to_pylist()) < end
