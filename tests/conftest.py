@@ -34,6 +34,8 @@ def _no_settings_from_the_environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith("WORKBOOK_")]:
             patch.delenv(name)
+        # The width of a terminal: a test runner may set it.
+        patch.delenv("COLUMNS", raising=False)
         yield
 
 

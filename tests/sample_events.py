@@ -231,6 +231,7 @@ def stream(seed: int, count: int, *, days: float = 10.0) -> list[tuple[Topic, Ev
 def _disputed_again(events: list[tuple[Topic, Event]], rng: np.random.Generator) -> list[tuple[Topic, Event]]:
     """Some chargebacks name the payment of an earlier one, and some predictions make way for a reversal."""
     reports: list[Event] = []
+    taken_back: set[str] = set()
     found = []
     for topic, event in events:
         before = reports[int(rng.integers(len(reports)))] if reports else None
@@ -242,7 +243,9 @@ def _disputed_again(events: list[tuple[Topic, Event]], rng: np.random.Generator)
                 changed = topic, again
         elif before is not None and topic.name == "predictions" and rng.random() < 0.2:
             fields = {**msgspec.structs.asdict(before), "created_timestamp": event.created_timestamp}
-            changed = topic_named("chargeback-reversals"), ChargebackReversed(**fields)
+            if before.chargeback_id not in taken_back:
+                changed = topic_named("chargeback-reversals"), ChargebackReversed(**fields)
+            taken_back.add(before.chargeback_id)
         if topic.name == "chargebacks":
             reports.append(changed[1])
         found.append(changed)

@@ -27,15 +27,15 @@ _RULE = "─"
 
 
 def reader_console() -> Console:
-    """A console as wide as the reader's terminal, or `COLUMNS`, or a file's line."""
+    """A console as wide as the reader's terminal, or `COLUMNS`, or a file's line; texts are lines of any length."""
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(highlight=False, width=None if known else _FILE_WIDTH)
+    return Console(highlight=False, soft_wrap=True, width=None if known else _FILE_WIDTH)
 
 
 def print_table(table: Table, *, console: Console | None = None) -> None:
     """Print a table so that every heading and every word of it can be read."""
     console = console or reader_console()
-    console.print(fitted(table, console))
+    console.print(fitted(table, console), soft_wrap=False)
 
 
 class Fitted:
@@ -60,7 +60,7 @@ def print_markdown(text: str, *, console: Console) -> None:
                 table.add_row(*map(escape, row))
             print_table(table, console=console)
         else:
-            console.print(Markdown("\n".join(lines)))
+            console.print(Markdown("\n".join(lines)), soft_wrap=False)
 
 
 def fitted(table: Table, console: Console) -> RenderableType:

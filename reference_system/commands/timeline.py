@@ -77,7 +77,7 @@ def _show(story: Story) -> None:
     from reference_system.commands.terminal_tables import reader_console
     from reference_system.commands.timeline_tables import as_text
 
-    reader_console().print(as_text(story))
+    reader_console().print(as_text(story), soft_wrap=False)
 
 
 def _draw(story: Story, path: Path) -> None:
@@ -111,7 +111,7 @@ def _follow(paths: StatePaths, use_case: str | None, story: Story, *, as_json: b
             if as_json:
                 typer.echo(msgspec.json.encode(each))
             else:
-                console.print(news_of(each))
+                console.print(news_of(each), soft_wrap=False)
 
 
 def _identity(each: object) -> bytes:

@@ -173,7 +173,7 @@ def test_a_champion_whose_bundle_is_lost_everywhere_does_not_stop_training(syste
 
 
 def test_a_window_without_events_fails_the_run_and_leaves_the_champion(system, paths):
-    write_clock(paths, system.history_start + timedelta(days=300))
+    write_clock(paths, system.history_start + timedelta(days=150))
     try:
         with pytest.raises(TrainingError, match=r"the test window from .* has no rows"):
             train.fn("fraud")
