@@ -18,7 +18,7 @@ from reference_system.stack.supervisor_client import Supervised
 def test_without_a_system_every_figure_is_absent_and_none_is_zero(settings: Settings) -> None:
     report = msgspec.to_builtins(status_report(settings))
 
-    assert list(report) == ["services", "clock", "events", "freshness_ms"]
+    assert list(report) == ["services", "clock", "events", "freshness_ms", "disk"]
     assert report["clock"] is None
     assert report["events"] == {}
     assert report["freshness_ms"] == {}
