@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -202,9 +202,7 @@ def test_a_week_without_payments_is_left_out_as_well(drop_known):
     data = payments(days=49)
     day = (data.times - START) // DAY
     there = (day < 28) | (day > 34)
-    some = Payments(
-        inputs=data.inputs[there], reported=data.reported[there], cards=data.cards[there], times=data.times[there]
-    )
+    some = Payments(**{field.name: getattr(data, field.name)[there] for field in fields(data)})
     found = run(some, plan(start_day=7, folds=3, drop_known=drop_known))
     assert [each.reason.split(";")[0] for each in found if isinstance(each, LeftOut)] == [
         "the test window from 2025-03-29 00:00 to 2025-04-05 00:00 has no rows"
