@@ -39,7 +39,7 @@ class TableFile:
 
     def view(self, name: str) -> TableView:
         """The table in batches."""
-        types = {self._named(column): self.source.types.get(column, pa.string()) for column in self.source.columns}
+        types = {column.strip(): self.source.types.get(column, pa.string()) for column in self.source.columns}
         table = TableView(name=name, types=types, batches=self._batches)
         return held(table) if self.source.size <= _KEPT_BYTES else table
 
@@ -47,13 +47,8 @@ class TableFile:
         for chunk in self.source.chunks(self.source.columns):
             self.broken.update(number for number, _, _ in chunk.broken)
             self.shown(self.passes, chunk.share)
-            yield {self._named(column): cells for column, cells in chunk.columns.items()}
+            yield {column.strip(): cells for column, cells in chunk.columns.items()}
         self.passes += 1
-
-    def _named(self, column: str) -> str:
-        """The name without the spaces around it, which cells lose as well; unless two columns would then be one."""
-        names = Counter(each.strip() for each in self.source.columns)
-        return column.strip() if names[column.strip()] == 1 else column
 
 
 def open_table(path: Path, shown: Shown) -> TableFile:
@@ -68,7 +63,8 @@ def open_table(path: Path, shown: Shown) -> TableFile:
         TableRefused: if two of its columns have one name.
     """
     source = open_source(path)
-    twice = [name for name, count in Counter(source.columns).items() if count > 1]
+    # Spaces around a name are no part of it, as they are none of a cell.
+    twice = [name for name, count in Counter(column.strip() for column in source.columns).items() if count > 1]
     if twice:
         raise TableRefused(f"{path} has more than one column {twice[0]!r}")
     return TableFile(source=source, shown=shown)

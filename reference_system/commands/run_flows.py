@@ -1,24 +1,24 @@
 """The flows process: every Prefect flow of the system, on its schedule and on demand.
 
 In: intervals in simulated hours. Out: deployments on the Prefect server, run one at a time.
-Invariant: schedules follow event time: an interval is so many simulated hours at the world's speed.
+Invariant: schedules follow event time: an interval is so many simulated hours at the world's speed. When both cores
+are asked for, whoever answers requests or reads topics comes first.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reference_system.clock import wall_now
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prefect import Flow
-
-    from reference_system.flows.prefect_service import ServedFlow
+    from reference_system.flows.prefect_process import ServedFlow
     from reference_system.settings import Settings
 
 # Flows follow one another instead of waiting for one another: each starts this much later than the one before.
@@ -26,6 +26,8 @@ _STAGGER = timedelta(seconds=20)
 # The others must get a turn between two runs of an urgent flow, also in a fast world.
 _LEAST_BETWEEN_URGENT = timedelta(seconds=10)
 _HEARTBEAT_SECONDS = 4.0
+# Of this process and, because they inherit it, of its children: a flow may wait, a request may not.
+_NICE = 10
 
 
 def main(settings: Settings) -> None:
@@ -37,6 +39,7 @@ def main(settings: Settings) -> None:
     from reference_system.paths import StatePaths
     from reference_system.process_metrics import beat, serve_metrics
 
+    os.nice(_NICE)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
@@ -49,37 +52,47 @@ def main(settings: Settings) -> None:
 
 def scheduled_flows(settings: Settings) -> list[ServedFlow]:
     """The flows with their intervals in real time, one after the other."""
-    from reference_system.flows.prefect_batch import score_batch
-    from reference_system.flows.prefect_etl import etl
-    from reference_system.flows.prefect_monitor import monitor
-    from reference_system.flows.prefect_release import release
-    from reference_system.flows.prefect_service import ServedFlow
-    from reference_system.flows.prefect_train import train
+    from reference_system.flows.prefect_process import ServedFlow
 
-    rows: tuple[tuple[Flow[..., Any], str, float, dict[str, object]], ...] = (
-        (etl, "etl", settings.etl_every_hours, {}),
-        (monitor, "monitor", settings.monitor_every_hours, {"act": True}),
-        (release, "release", settings.release_every_hours, {}),
-        (train, "train-fraud", settings.train_every_hours, {"use_case": "fraud", "trigger": "schedule"}),
+    rows: tuple[tuple[str, str, float, dict[str, object]], ...] = (
+        ("prefect_etl:etl", "etl", settings.etl_every_hours, {}),
+        ("prefect_monitor:monitor", "monitor", settings.monitor_every_hours, {"act": True}),
+        ("prefect_release:release", "release", settings.release_every_hours, {}),
         (
-            train,
+            "prefect_train:train",
+            "train-fraud",
+            settings.train_every_hours,
+            {"use_case": "fraud", "trigger": "schedule"},
+        ),
+        (
+            "prefect_train:train",
             "train-recommendation",
             settings.train_every_hours,
             {"use_case": "recommendation", "trigger": "schedule"},
         ),
-        (score_batch, "score-batch-fraud", settings.batch_every_hours, {"use_case": "fraud"}),
-        (score_batch, "score-batch-recommendation", settings.batch_every_hours, {"use_case": "recommendation"}),
+        ("prefect_batch:score_batch", "score-batch-fraud", settings.batch_every_hours, {"use_case": "fraud"}),
+        (
+            "prefect_batch:score_batch",
+            "score-batch-recommendation",
+            settings.batch_every_hours,
+            {"use_case": "recommendation"},
+        ),
     )
     start = wall_now()
     served = []
     for place, (flow, name, hours, parameters) in enumerate(rows):
         every = timedelta(hours=hours / settings.speed)
-        urgent = flow is release
+        urgent = name == "release"
         if urgent:
             every = max(every, _LEAST_BETWEEN_URGENT)
         # The first run comes after half an interval: a reader sees each flow within a few minutes of `make up`.
         first = start + every / 2 + place * _STAGGER
-        served.append(ServedFlow(flow=flow, name=name, every=every, first=first, parameters=parameters, urgent=urgent))
+        entrypoint = f"reference_system.flows.{flow}"
+        served.append(
+            ServedFlow(
+                entrypoint=entrypoint, name=name, every=every, first=first, parameters=parameters, urgent=urgent
+            )
+        )
     return served
 
 

@@ -1,21 +1,19 @@
-"""The process that serves the flows: schedules and on-demand runs, one at a time, in one interpreter.
+"""The process that serves the flows: schedules and on-demand runs, one at a time, each in a process of its own.
 
-`prefect.serve` starts a fresh interpreter for each run, which imports Feast, MLflow and Prefect again: ten seconds
-of CPU and half a gigabyte each time, on a machine that also serves. This process imports them once, asks the server
-for due runs of its deployments and gives each to Prefect's own engine (see docs/adr/0008).
+It asks the server for due runs of its deployments and watches over the process of each (`prefect_process.py`). It
+imports no flow, so it stays small, and its memory stays what it is (see docs/adr/0025).
 
 In: flows with their intervals. Out: runs that the Prefect server and its UI know.
 Invariant: at most one run at a time; of several due runs of one deployment only the newest is run, the others are
-marked as skipped; a run that a killed predecessor left "Running" is marked as crashed at start.
+marked as skipped; a run whose process is gone is marked as crashed, or as cancelled where somebody asked for that.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from datetime import datetime
+from multiprocessing.connection import wait as wait_for_any
+from typing import Any
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -23,82 +21,54 @@ from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
     FlowRunFilter,
+    FlowRunFilterNextScheduledStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.sorting import FlowRunSort
-from prefect.flow_engine import run_flow
-from prefect.flows import Flow
 from prefect.logging import get_logger
-from prefect.schedules import Interval
 from prefect.states import Cancelled, Crashed
-from prefect.types.entrypoint import EntrypointType
 
-if TYPE_CHECKING:
-    from prefect.client.schemas.responses import FlowRunResponse
-    from prefect.deployments.runner import RunnerDeployment
+from reference_system.flows.prefect_process import ServedFlow, register, start
+from reference_system.stack.processes import Marked, stop_processes
 
 # How many due runs one look at the server brings: all deployments, with some air.
 _LOOK = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServedFlow:
-    """A flow under a deployment name, run every `every` of real time after `first` and whenever somebody asks.
-
-    An urgent one does not queue behind others that were due before it.
-    """
-
-    flow: Flow[..., Any]
-    name: str
-    every: timedelta
-    first: datetime
-    parameters: Mapping[str, object] = field(default_factory=dict)
-    urgent: bool = False
-
-
-def register(served: Sequence[ServedFlow]) -> dict[UUID, ServedFlow]:
-    """Create or update the deployments on the server; by id."""
-    deployments = {}
-    for one in served:
-        deployment = one.flow.to_deployment(
-            name=one.name,
-            schedule=Interval(one.every, anchor_date=one.first),
-            parameters=dict(one.parameters),
-            entrypoint_type=EntrypointType.MODULE_PATH,
-        )
-        # Both are typed for callers with an event loop as well; without one they return the value itself.
-        deployments[cast("UUID", cast("RunnerDeployment", deployment).apply())] = one
-    return deployments
+# Between two looks for due runs: a run that somebody asks for begins within this.
+_LOOK_SECONDS = 2.0
+# While a run works: how soon a request to stop the service is seen, and how many of these until one to cancel it is.
+_WATCH_SECONDS = 0.5
+_WATCHES_TO_CANCEL = 8
+# A run that is asked to stop has this long to say so to the server, before it is killed.
+_STOP_SECONDS = 4.0
 
 
 def reconcile(client: SyncPrefectClient, deployments: Mapping[UUID, ServedFlow]) -> int:
-    """Mark runs that a killed predecessor left pending or running as crashed; how many there were."""
-    unfinished = [StateType.RUNNING, StateType.PENDING, StateType.CANCELLING]
-    left = client.read_flow_runs(
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=unfinished))),
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=list(deployments))),
-        # This client sends what is left out as null, which the server refuses.
-        sort=FlowRunSort.ID_DESC,
-        limit=_LOOK,
-    )
+    """Mark runs whose process is gone as crashed; how many there were. Call it while nothing runs."""
+    left = _runs(client, deployments, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
     for run in left:
-        state: State[Any] = Crashed(message="The process that ran this was killed.")
-        client.set_flow_run_state(run.id, state, force=True)
+        crashed: State[Any] = Crashed(message="The process that ran this was killed.")
+        client.set_flow_run_state(run.id, crashed, force=True)
     return len(left)
 
 
-def run_due(client: SyncPrefectClient, deployments: Mapping[UUID, ServedFlow], *, now: datetime) -> FlowRun | None:
-    """Run what is urgent, or else the run that has been due longest, if any; returns it.
+def run_due(
+    client: SyncPrefectClient,
+    deployments: Mapping[UUID, ServedFlow],
+    *,
+    now: datetime,
+    stopping: Callable[[], bool] = lambda: False,
+) -> FlowRun | None:
+    """Run what is urgent, or else the run that has been due longest, if any; returns it when its process has ended.
 
-    A flow that fails is a failed run on the server, not an error of this process.
+    A flow that fails is a failed run on the server, not an error of this process. `stopping` is asked while the run
+    works; it is stopped with its process as soon as the answer is yes.
     """
-    due = client.get_scheduled_flow_runs_for_deployments(list(deployments), scheduled_before=now, limit=_LOOK)
-    newest: dict[UUID, FlowRunResponse] = {}
+    newest: dict[UUID, FlowRun] = {}
     # Since when a deployment waits, by its oldest run: by the newest, one that is often due would never have its turn.
     waits: dict[UUID, datetime] = {}
-    for run in sorted(due, key=_expected):
+    for run in sorted(_runs(client, deployments, StateType.SCHEDULED, before=now), key=_expected):
         key = _deployment(run)
         waits.setdefault(key, _expected(run))
         if key in newest and newest[key].auto_scheduled:
@@ -108,10 +78,9 @@ def run_due(client: SyncPrefectClient, deployments: Mapping[UUID, ServedFlow], *
     if not newest:
         return None
     first = min(newest, key=lambda key: (not deployments[key].urgent, waits[key]))
-    chosen = client.read_flow_run(newest[first].id)
-    # A failure is recorded by the engine with its message; it must not end the process that serves the others.
-    with contextlib.suppress(Exception):
-        run_flow(deployments[_deployment(chosen)].flow, flow_run=chosen)
+    chosen = newest[first]
+    _run(client, deployments[first], chosen, stopping)
+    reconcile(client, deployments)
     return chosen
 
 
@@ -125,26 +94,73 @@ def serve(served: Sequence[ServedFlow], *, wall_now: Callable[[], datetime], wai
     """
     logger = get_logger("flows")
     deployments = register(served)
+    settled = False
     with get_client(sync_client=True) as client:
-        logger.info("reconciled %d runs of a predecessor", reconcile(client, deployments))
+        # Only this kind of look tells the server that somebody serves them, and it writes each time it is told.
+        client.get_scheduled_flow_runs_for_deployments(list(deployments), limit=1)
         while True:
+            ran = None
             try:
-                ran = run_due(client, deployments, now=wall_now())
+                if not settled:
+                    logger.info("reconciled %d runs of a predecessor", reconcile(client, deployments))
+                    settled = True
+                ran = run_due(client, deployments, now=wall_now(), stopping=lambda: wait(0.0))
             except Exception:  # the server is away: supervisord brings it back, and we go on
                 logger.exception("the Prefect server did not answer as expected")
-                ran = None
-            if wait(0.0 if ran else 1.0):
+                settled = False
+            if wait(0.0 if ran else _LOOK_SECONDS):
                 return
 
 
-def _expected(run: FlowRunResponse) -> datetime:
+def _run(client: SyncPrefectClient, served: ServedFlow, run: FlowRun, stopping: Callable[[], bool]) -> None:
+    """Run it in a process, and leave none behind."""
+    process = start(served, run.id)
+    watches, cancelled = 0, False
+    try:
+        while not (wait_for_any([process.sentinel], timeout=_WATCH_SECONDS) or stopping() or cancelled):
+            watches += 1
+            cancelled = watches % _WATCHES_TO_CANCEL == 0 and _is_cancelling(client, run)
+    finally:
+        # Also where it seems to have ended: if the fork server was killed, nobody says how its children are.
+        stop_processes([Marked(process.pid or 0, run.name)], seconds=_STOP_SECONDS)
+        process.join()
+    if cancelled:
+        # To the engine in that process the request to stop was a crash.
+        state: State[Any] = Cancelled(message="Its process was stopped.")
+        client.set_flow_run_state(run.id, state, force=True)
+
+
+def _is_cancelling(client: SyncPrefectClient, run: FlowRun) -> bool:
+    return client.read_flow_run(run.id).state_type == StateType.CANCELLING
+
+
+def _runs(
+    client: SyncPrefectClient,
+    deployments: Mapping[UUID, ServedFlow],
+    *states: StateType,
+    before: datetime | None = None,
+) -> list[FlowRun]:
+    """The runs of these deployments in one of these states, by when they are due."""
+    due = FlowRunFilterNextScheduledStartTime(before_=before) if before else None
+    return client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(states))), next_scheduled_start_time=due
+        ),
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=list(deployments))),
+        # This client sends what is left out as null, which the server refuses.
+        sort=FlowRunSort.NEXT_SCHEDULED_START_TIME_ASC if before else FlowRunSort.ID_DESC,
+        limit=_LOOK,
+    )
+
+
+def _expected(run: FlowRun) -> datetime:
     expected = run.expected_start_time
     if expected is None:
         raise ValueError(f"run {run.name} has no time to start")
     return expected
 
 
-def _deployment(run: FlowRun | FlowRunResponse) -> UUID:
+def _deployment(run: FlowRun) -> UUID:
     if run.deployment_id is None:
         raise ValueError(f"run {run.name} belongs to no deployment")
     return run.deployment_id

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlflow.entities import Metric, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from reference_system.clock import wall_seconds
 from reference_system.errors import ServiceError
 from reference_system.monitoring.report import Report
 
@@ -24,15 +26,18 @@ def log_report(tracking_uri: str, report: Report, page: Path) -> str:
         ServiceError: MLflow does not answer.
     """
     client = MlflowClient(tracking_uri)
+    step, logged = int(report.as_of.timestamp()), int(wall_seconds() * 1000)
     try:
         found = client.get_experiment_by_name(EXPERIMENT)
         experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
         run = client.create_run(experiment, run_name=page.stem)
         identity = run.info.run_id
-        for name, value in figures(report).items():
-            client.log_metric(identity, name, value, step=int(report.as_of.timestamp()))
-        for name, text in {"level": report.level, "verdict": report.verdict}.items():
-            client.set_tag(identity, name, text)
+        # In one request: forty would take longer than the rest of a look, here and in the server.
+        client.log_batch(
+            identity,
+            metrics=[Metric(name, value, logged, step) for name, value in figures(report).items()],
+            tags=[RunTag("level", report.level), RunTag("verdict", report.verdict)],
+        )
         client.log_artifact(identity, str(page))
         client.log_artifact(identity, str(page.with_suffix(".json")))
         client.set_terminated(identity)

@@ -105,7 +105,7 @@ def _platform_variables(settings: Settings) -> dict[str, str]:
         # OpenBLAS starts its threads when it is loaded, and a fork would not have them.
         "OPENBLAS_NUM_THREADS": "1",
         "MALLOC_ARENA_MAX": "2",
-        # What a training run took goes back to the system when it ends, instead of staying with the flows process.
+        # What a long-lived process has taken for a moment goes back to the system, instead of staying with it.
         "MALLOC_MMAP_THRESHOLD_": "131072",
         "MALLOC_TRIM_THRESHOLD_": "131072",
         "ARROW_DEFAULT_MEMORY_POOL": "system",

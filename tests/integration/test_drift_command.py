@@ -175,9 +175,16 @@ def test_spaces_around_the_names_of_columns_are_no_part_of_them(files):
     (files / "plain.csv").write_text("a,b,c\n" + "1,x,2\n" * 60)
     found = json.loads(ran(files, "plain.csv", "spaced.csv", "--json").stdout)
     assert (set(found["columns"]), found["left_out"]) == ({"a", "b", "c"}, {})
-    # Two that would be one keep their spaces.
-    (files / "two.csv").write_text("a,a ,c\n" + "1,x,2\n" * 60)
-    assert set(json.loads(ran(files, "two.csv", "two.csv", "--json").stdout)["columns"]) == {"a", "a ", "c"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_two_columns_that_differ_by_spaces_alone_are_refused(files, kind):
+    two = pa.table({"a": [1] * 60, "a ": [2] * 60})
+    pyarrow.csv.write_csv(two, files / "two.csv")
+    pyarrow.parquet.write_table(two, files / "two.parquet")
+    refused = ran(files, f"two.{kind}", f"two.{kind}", "--json")
+    assert refused.exit_code == 1
+    assert f"two.{kind} has more than one column 'a'" in " ".join(refused.stderr.split())
 
 
 def test_nanoseconds_and_the_end_of_daylight_saving_time_order_rows(files):

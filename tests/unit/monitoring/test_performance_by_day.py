@@ -15,6 +15,7 @@ from reference_system.monitoring.performance import (
     watch_rate_by_position,
 )
 from reference_system.monitoring.sklearn_metrics import average_precision, roc_auc
+from reference_system.use_cases.recommendation.model import ndcg_at
 from reference_system.windows import MICROS_PER_DAY
 
 COUNT = 400
@@ -122,6 +123,23 @@ def test_pages_on_which_nothing_was_watched_have_no_ndcg():
     (found,) = page_days(pages(60, [0, 0, 0]), catalogue_size=30)
     assert "ndcg@10" not in found.metrics
     assert found.metrics["watch_rate"] == 0.0
+
+
+def test_the_ndcg_of_many_pages_is_the_mean_of_theirs():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 15, 200)
+    one = ShownVideos(
+        times=np.full(lengths.sum(), 20_000 * MICROS_PER_DAY),
+        versions=np.full(lengths.sum(), "1"),
+        pages=np.repeat(np.arange(200), lengths),
+        positions=np.concatenate([np.arange(1, length + 1) for length in lengths]),
+        videos=np.ones(lengths.sum(), np.int64),
+        labels=(rng.random(lengths.sum()) < 0.2).astype(float),
+    )
+    watched = [np.flatnonzero(page).tolist() for page in np.split(one.labels, np.cumsum(lengths)[:-1])]
+    worth = [ndcg_at(range(length), set(found), k=10) for length, found in zip(lengths, watched, strict=True) if found]
+    (found,) = page_days(one, catalogue_size=30)
+    assert found.metrics["ndcg@10"] == pytest.approx(np.mean(worth), rel=1e-12)
 
 
 def test_few_pages_are_marked():
