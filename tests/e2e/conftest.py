@@ -36,7 +36,9 @@ class LiveSystem:
 
     def status(self) -> dict[str, Any]:
         """What `workbook status --json` prints."""
-        answer: dict[str, Any] = json.loads(self.workbook("status", "--json", seconds=60).stdout)
+        asked = self.workbook("status", "--json", seconds=60)
+        assert asked.stdout, asked.stderr
+        answer: dict[str, Any] = json.loads(asked.stdout)
         return answer
 
     def healthy_status(self, seconds: float = 90) -> dict[str, Any]:
@@ -51,6 +53,10 @@ class LiveSystem:
     def states(self) -> dict[str, str]:
         """State by service."""
         return {service["name"]: service["state"] for service in self.status()["services"]}
+
+    def healthy_states(self) -> dict[str, str]:
+        """State by service once each passes its check: beside other tests one may answer too late now and then."""
+        return {service["name"]: service["state"] for service in self.healthy_status()["services"]}
 
     def pids(self) -> dict[str, int]:
         """Process id by service."""

@@ -70,7 +70,7 @@ def test_a_killed_service_with_children_comes_back_and_up_says_so(live: LiveSyst
 
     assert up.returncode == 0, up.stdout + up.stderr
     assert "mlflow was killed by SIGKILL at " in up.stdout
-    assert live.states() == HEALTHY
+    assert live.healthy_states() == HEALTHY
     after = live.pids()
     assert after["mlflow"] != before["mlflow"]
     assert {name: pid for name, pid in after.items() if name != "mlflow"} == {
@@ -88,7 +88,7 @@ def test_after_a_killed_supervisor_up_stops_the_orphans_and_starts_anew(live: Li
 
     assert up.returncode == 0, up.stdout + up.stderr
     assert "the supervisor was gone, its processes were not: stopped" in up.stdout
-    assert live.states() == HEALTHY
+    assert live.healthy_states() == HEALTHY
     supervisors = [found for found in marked_processes(live.settings.state_dir) if found.service == "supervisor"]
     assert len(supervisors) == 1
 
@@ -117,7 +117,7 @@ def test_clean_is_refused_while_it_runs(live: LiveSystem) -> None:
     assert clean.returncode == 1
     assert clean.stderr.startswith("the system is up (")
     assert clean.stderr.endswith("run `make down`\n")
-    assert {s["name"]: s["state"] for s in live.healthy_status()["services"]} == HEALTHY
+    assert live.healthy_states() == HEALTHY
 
 
 def test_restart_replaces_one_process(live: LiveSystem) -> None:
