@@ -281,7 +281,7 @@ def test_a_wrong_time_zone_is_caught(live, monkeypatch):
         return inputs_of(request, moment.astimezone(summer_time).replace(tzinfo=UTC), read)
 
     monkeypatch.setattr(fraud_scoring, "payment_inputs", local)
-    saturday = (5 - live.start.weekday()) % 7 * DAY
+    saturday = ((5 - live.start.weekday()) % 7 or 7) * DAY  # a whole one, and the Friday before it
     events = [
         live.payment(saturday - 7 * HOUR),  # Friday 23:00
         live.payment(saturday),  # Saturday 06:00: night
