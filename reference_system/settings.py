@@ -74,7 +74,7 @@ class Settings(BaseSettings):
 
     etl_every_hours: float = Field(48.0, gt=0, description="Simulated hours between two ETL runs.")
     train_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two training runs.")
-    monitor_every_hours: float = Field(12.0, gt=0, description="Simulated hours between two monitoring runs.")
+    monitor_every_hours: float = Field(24.0, gt=0, description="Simulated hours between two monitoring runs.")
     batch_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two batch scoring runs.")
 
     release_every_hours: float = Field(6.0, gt=0, description="Simulated hours between two looks at a release.")

@@ -42,6 +42,7 @@ from reference_system.monitoring.html_report import render
 from reference_system.monitoring.mlflow_figures import log_report
 from reference_system.monitoring.performance import FraudShare
 from reference_system.monitoring.recommendation_watch import watch_recommendation
+from reference_system.monitoring.remembered_scores import RememberedScores
 from reference_system.monitoring.report import (
     Quality,
     Report,
@@ -54,7 +55,7 @@ from reference_system.monitoring.report import (
 from reference_system.monitoring.retraining import Ruling, rule
 from reference_system.monitoring.scene import Champion, Scene
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import current_version, load_bundle, version_folder
+from reference_system.registry.bundles import MODEL, current_version, load_bundle, version_folder
 from reference_system.registry.releases import read_release
 from reference_system.settings import Settings, load_settings
 from reference_system.stack.local_http import ask
@@ -130,18 +131,20 @@ def judge_fraud(as_of: datetime) -> UseCaseReport:
     settings = load_settings()
     scene = _scene(settings, as_of)
     outcomes = payment_outcomes(scene.lake, _since(scene), as_of, as_of=as_of)
-    champion = _champion(settings, fraud.NAME, fraud.SIGNATURE)
+    memory = RememberedScores(StatePaths(settings.state_dir).reports / "scores.msgpack")
+    champion = _champion(settings, fraud.NAME, fraud.SIGNATURE, memory)
     shares = fraud_shares(scene.lake, _midnight(scene.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
     by_day = [FraudShare(**row) for row in shares.to_pylist()]
     known = min(champion.learned_until, as_of) if champion else as_of
     early = watch_early(
         scene,
         champion,
-        _others(settings, fraud.NAME, fraud.SIGNATURE),
+        _others(settings, fraud.NAME, fraud.SIGNATURE, memory),
         payment_reports(scene.lake, known - timedelta(days=REFERENCE_DAYS + WINDOW_DAYS), as_of=as_of),
         answered_payments(scene.lake, max(scene.live_start, scene.days_ago(_COMPARED_DAYS)), as_of=as_of),
     )
     report = watch_fraud(scene, champion, outcomes, by_day, early=early)
+    memory.save()
     say(f"fraud: {report.judged} columns judged, {outcomes.num_rows} answers with mature labels")
     return report
 
@@ -235,27 +238,33 @@ def _act(paths: StatePaths, report: Report, last: Report | None, rulings: tuple[
     return tuple(trained)
 
 
-def _others(settings: Settings, use_case: str, signature: tuple[str, ...]) -> list[Champion]:
+def _others(settings: Settings, use_case: str, signature: tuple[str, ...], memory: RememberedScores) -> list[Champion]:
     """The champion before, and the version that is being released: to be compared on the same payments."""
     root = StatePaths(settings.state_dir).bundles
     release, present = read_release(root, use_case), current_version(root, use_case)
     versions = (champion_before(root, use_case), release.version if release else None)
     found = (
-        _model(settings, use_case, version, signature) for version in dict.fromkeys(versions) if version is not None
+        _model(settings, use_case, version, signature, memory)
+        for version in dict.fromkeys(versions)
+        if version is not None
     )
     return [one for one in found if one is not None and one.version != present]
 
 
-def _champion(settings: Settings, use_case: str, signature: tuple[str, ...]) -> Champion | None:
+def _champion(
+    settings: Settings, use_case: str, signature: tuple[str, ...], memory: RememberedScores | None = None
+) -> Champion | None:
     """The verified bundle that serving answers with, or `None` with a line in the log."""
     version = current_version(StatePaths(settings.state_dir).bundles, use_case)
     if version is None:
         say(f"{use_case}: no champion yet")
         return None
-    return _model(settings, use_case, version, signature)
+    return _model(settings, use_case, version, signature, memory)
 
 
-def _model(settings: Settings, use_case: str, version: str, signature: tuple[str, ...]) -> Champion | None:
+def _model(
+    settings: Settings, use_case: str, version: str, signature: tuple[str, ...], memory: RememberedScores | None
+) -> Champion | None:
     root = StatePaths(settings.state_dir).bundles
     try:
         bundle = load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=signature)
@@ -271,7 +280,7 @@ def _model(settings: Settings, use_case: str, version: str, signature: tuple[str
         version=version,
         learned_until=bundle.manifest.data_window.end,
         metrics=bundle.manifest.metrics,
-        score=score,
+        score=score if memory is None else lambda inputs: memory.of(bundle.manifest.files[MODEL], inputs, score),
         review=thresholds.review if thresholds else None,
     )
 

@@ -24,7 +24,7 @@ from reference_system.monitoring.same_payments import (
 from reference_system.monitoring.scene import Champion, Scene
 from reference_system.monitoring.sklearn_metrics import average_precision
 from reference_system.use_cases.fraud import model
-from reference_system.windows import Floats, Micros, micros
+from reference_system.windows import Micros, micros
 
 
 def watch_early(
@@ -50,7 +50,7 @@ def watch_early(
     answered = _answered(answers)
     if champion is None or not len(answered.times):
         return Early(outcomes=outcomes)
-    versions = {each.version: _rescored(each, answered.inputs) for each in (champion, *others)}
+    versions = {each.version: _rescored(each, answered) for each in (champion, *others)}
     mine = versions[champion.version]
     return Early(
         outcomes=outcomes,
@@ -80,5 +80,8 @@ def _moments(table: pa.Table, name: str) -> Micros:
     return known
 
 
-def _rescored(one: Champion, inputs: Floats) -> Rescored:
-    return Rescored(scores=one.score(inputs), review=one.review, learned_until=micros(one.learned_until))
+def _rescored(one: Champion, answered: Answered) -> Rescored:
+    """What a model says of every payment; of those that it answered itself the log has it."""
+    scores, others = answered.scores.copy(), answered.versions != one.version
+    scores[others] = one.score(answered.inputs[others])
+    return Rescored(scores=scores, review=one.review, learned_until=micros(one.learned_until))
