@@ -169,7 +169,7 @@ def test_disk_use_of_a_topic_is_bounded_and_independent_of_time(broker: Broker, 
 
     names = ("retention.bytes", "segment.bytes", "retention.ms")
     found = {name: int(answer[topic][name]["value"]) for name in names}
-    assert found == {"retention.bytes": 256 * MEBIBYTE, "segment.bytes": 64 * MEBIBYTE, "retention.ms": -1}
+    assert found == {"retention.bytes": 256 * MEBIBYTE, "segment.bytes": 16 * MEBIBYTE, "retention.ms": -1}
 
 
 @pytest.fixture
