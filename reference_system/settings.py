@@ -73,7 +73,7 @@ class Settings(BaseSettings):
     kafka_heap_mb: int = Field(384, ge=256, description="Java heap of the broker.")
 
     etl_every_hours: float = Field(48.0, gt=0, description="Simulated hours between two ETL runs.")
-    train_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two training runs.")
+    train_every_hours: float = Field(168.0, gt=0, description="Simulated hours between two training runs.")
     monitor_every_hours: float = Field(24.0, gt=0, description="Simulated hours between two monitoring runs.")
     batch_every_hours: float = Field(120.0, gt=0, description="Simulated hours between two batch scoring runs.")
 
