@@ -54,43 +54,38 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
     """The flows with their intervals in real time, one after the other."""
     from reference_system.flows.prefect_process import ServedFlow
 
-    rows: tuple[tuple[str, str, float, dict[str, object]], ...] = (
-        ("prefect_etl:etl", "etl", settings.etl_every_hours, {}),
-        ("prefect_monitor:monitor", "monitor", settings.monitor_every_hours, {"act": True}),
-        ("prefect_release:release", "release", settings.release_every_hours, {}),
-        (
-            "prefect_train:train",
-            "train-fraud",
-            settings.train_every_hours,
-            {"use_case": "fraud", "trigger": "schedule"},
-        ),
-        (
-            "prefect_train:train",
-            "train-recommendation",
-            settings.train_every_hours,
-            {"use_case": "recommendation", "trigger": "schedule"},
-        ),
-        ("prefect_batch:score_batch", "score-batch-fraud", settings.batch_every_hours, {"use_case": "fraud"}),
-        (
-            "prefect_batch:score_batch",
-            "score-batch-recommendation",
-            settings.batch_every_hours,
-            {"use_case": "recommendation"},
-        ),
+    etl, monitor, release = "prefect_etl:etl", "prefect_monitor:monitor", "prefect_release:release"
+    train, batch = "prefect_train:train", "prefect_batch:score_batch"
+    fraud, recommendation = {"use_case": "fraud"}, {"use_case": "recommendation"}
+    # A run that somebody starts in Prefect's page is one that was asked for, and not the schedule's.
+    by_schedule = {"trigger": "schedule"}
+    rows: tuple[tuple[str, str, float, dict[str, object], dict[str, object]], ...] = (
+        (etl, "etl", settings.etl_every_hours, {}, {}),
+        (monitor, "monitor", settings.monitor_every_hours, {"act": True}, {}),
+        (release, "release", settings.release_every_hours, {}, {}),
+        (train, "train-fraud", settings.train_every_hours, {**fraud}, {**by_schedule}),
+        (train, "train-recommendation", settings.train_every_hours, {**recommendation}, {**by_schedule}),
+        (batch, "score-batch-fraud", settings.batch_every_hours, {**fraud}, {}),
+        (batch, "score-batch-recommendation", settings.batch_every_hours, {**recommendation}, {}),
     )
     start = wall_now()
     served = []
-    for place, (flow, name, hours, parameters) in enumerate(rows):
+    for place, (flow, name, hours, parameters, scheduled) in enumerate(rows):
         every = timedelta(hours=hours / settings.speed)
         urgent = name == "release"
         if urgent:
             every = max(every, _LEAST_BETWEEN_URGENT)
         # The first run comes after half an interval: a reader sees each flow within a few minutes of `make up`.
         first = start + every / 2 + place * _STAGGER
-        entrypoint = f"reference_system.flows.{flow}"
         served.append(
             ServedFlow(
-                entrypoint=entrypoint, name=name, every=every, first=first, parameters=parameters, urgent=urgent
+                entrypoint=f"reference_system.flows.{flow}",
+                name=name,
+                every=every,
+                first=first,
+                parameters=parameters,
+                scheduled=scheduled,
+                urgent=urgent,
             )
         )
     return served

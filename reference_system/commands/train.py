@@ -49,6 +49,11 @@ def train(
     if as_json:
         typer.echo(json.dumps(summary))
         return
+    if "skipped" in summary:
+        typer.echo(
+            f"{use_case.value}: no training: {summary['skipped']}; `workbook train {use_case.value}` trains now"
+        )
+        return
     import msgspec
 
     _print(settings, msgspec.convert(summary, prefect_train.TrainSummary))

@@ -1,6 +1,7 @@
 """What has been decided about models, as monitoring needs it; and what monitoring decides, for the promotion log.
 
-In: the promotion log, releases, traffic plans. Out: the past that the retraining policy looks at; alarms as decisions.
+In: the promotion log, releases, traffic plans. Out: the past that the retraining policy looks at; alarms, and
+trainings that start or are left out, as decisions.
 Invariant: an alarm is logged when it begins, not again at every look that still sees it.
 """
 
@@ -23,13 +24,21 @@ _ABOUT_MODELS = ("performance", "outcomes", "drift")
 
 def past_of(root: Path, use_case: str) -> Past:
     """What was done about a use case's alarms, and what is under way."""
-    last, fruitless = None, 0
+    last, fruitless, trained = None, 0, None
     for decision in read_decisions(root, use_case):
+        if decision.kind in ("retraining", "gate"):
+            trained = decision.event_timestamp
         if decision.kind == "retraining":
             last, fruitless = decision.event_timestamp, fruitless + 1
         elif decision.kind in ("shadow", "champion"):
             fruitless = 0
-    return Past(champion=current_version(root, use_case), last=last, fruitless=fruitless, busy=_busy(root, use_case))
+    return Past(
+        champion=current_version(root, use_case),
+        last=last,
+        fruitless=fruitless,
+        trained=trained,
+        busy=_busy(root, use_case),
+    )
 
 
 def champion_before(root: Path, use_case: str) -> str | None:
@@ -70,6 +79,13 @@ def log_retraining(root: Path, ruling: Ruling, *, now: datetime) -> None:
         root,
         Decision(event_timestamp=now, use_case=ruling.use_case, kind="retraining", previous=champion, reasons=reasons),
     )
+
+
+def log_skipped(root: Path, use_case: str, reason: str, *, now: datetime) -> None:
+    """Add that a scheduled training was left out, and why."""
+    champion = current_version(root, use_case)
+    decision = Decision(event_timestamp=now, use_case=use_case, kind="skipped", previous=champion, reasons=(reason,))
+    append_decision(root, decision)
 
 
 def _alarm(case: UseCaseReport, begun: Sequence[Finding], now: datetime) -> Decision:

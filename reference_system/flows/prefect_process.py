@@ -42,7 +42,8 @@ _IMPORTED_LATE = ("reference_system.features.feast_asof_offline",)
 class ServedFlow:
     """A flow under a deployment name, run every `every` of real time after `first` and whenever somebody asks.
 
-    `entrypoint` is `module:name`. An urgent flow does not queue behind others that were due before it.
+    `entrypoint` is `module:name`. `scheduled` are parameters that only the schedule's own runs get. An urgent flow
+    does not queue behind others that were due before it.
     """
 
     entrypoint: str
@@ -50,6 +51,7 @@ class ServedFlow:
     every: timedelta
     first: datetime
     parameters: Mapping[str, object] = field(default_factory=dict)
+    scheduled: Mapping[str, object] = field(default_factory=dict)
     urgent: bool = False
 
 
@@ -74,7 +76,7 @@ def _deploy(served: Sequence[ServedFlow]) -> list[UUID]:
     for one in served:
         deployment = import_object(one.entrypoint).to_deployment(
             name=one.name,
-            schedule=Interval(one.every, anchor_date=one.first),
+            schedule=Interval(one.every, anchor_date=one.first, parameters=dict(one.scheduled)),
             parameters=dict(one.parameters),
             entrypoint_type=EntrypointType.MODULE_PATH,
         )

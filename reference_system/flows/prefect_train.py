@@ -26,6 +26,7 @@ from reference_system.clock import SimulatedClock
 from reference_system.errors import BundleRefused, ServiceError
 from reference_system.features import feast_store
 from reference_system.flows.gate_evidence import judged, opponents_of
+from reference_system.flows.model_history import log_skipped, past_of
 from reference_system.flows.old_versions import forget_old_versions
 from reference_system.flows.prefect_etl import Mark, etl
 from reference_system.flows.prefect_steps import say, step, warn
@@ -42,6 +43,7 @@ from reference_system.flows.trained_model import (
     write_trained,
 )
 from reference_system.flows.training_record import card_of, importance_of, logged_training
+from reference_system.monitoring.retraining import skip_scheduled
 from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.registry import gate, mlflow_registry, promoting, releases
 from reference_system.registry.bundles import (
@@ -89,16 +91,22 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
 
     Args:
         use_case: `fraud` or `recommendation`.
-        trigger: `asked`, `schedule`, `drift` or `performance`. The last two learn from labels as reported so far.
+        trigger: `asked`, `schedule`, `drift` or `performance`. The last two learn from labels as reported so far. What
+            only the schedule asks for is left out where the retraining policy says so.
 
     Returns:
-        `TrainSummary` as a dict.
+        `TrainSummary` as a dict; of a training that was left out `use_case`, `trigger`, `as_of` and the reason,
+        `skipped`.
     """
     name, why = use_case_named(use_case), trigger_named(trigger)
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     mlflow_registry.connect(settings.url("mlflow"))
     as_of = SimulatedClock(paths.clock).now()
+    if why == "schedule" and (reason := skip_scheduled(past_of(paths.bundles, name), now=as_of)) is not None:
+        log_skipped(paths.bundles, name, reason, now=as_of)
+        say(f"{name}: no training: {reason}")
+        return {"use_case": name, "trigger": why, "as_of": as_of.isoformat(), "skipped": reason}
     promoting.reconcile(paths.bundles, settings.port("mlflow"), use_case=name, now=as_of)
     until = _complete_features(name, paths, as_of, why)
     case = step(read_training_set, name, split_of(name, as_of, trigger=why, until=until))

@@ -2,7 +2,7 @@
 
 In: the findings about a use case, and what has been done about it so far. Out: train now and why, or not and why.
 Invariant: one training at a time, none while a release or an experiment is on, and no two because of alarms within
-`LEAST_DAYS`; a training that led to nothing doubles the wait.
+`LEAST_DAYS`; a training that led to nothing doubles the wait. A schedule trains at most once in `PACE`.
 
 A false alarm costs a training and nothing else: what is trained must still pass the gate and the release. Faults of
 the data (volume, freshness, schema, degraded answers) call for repair, and what was learned from broken rows would be
@@ -18,6 +18,8 @@ from datetime import datetime, timedelta
 from reference_system.monitoring.report import Finding, Trigger
 
 LEAST_DAYS = 2
+# A person can look at what a training brought before the next one that only the schedule asks for.
+PACE = timedelta(days=3)
 _MOST_DAYS = 16
 # In this order: what is known to be worse comes before what is merely different.
 _TRIGGERS: tuple[Trigger, ...] = ("performance", "drift")
@@ -30,12 +32,14 @@ _EVENTS = "events"
 class Past:
     """What has been done: the last training because of an alarm, and how many of them since the last release began.
 
-    `busy` names what is under way (a release, an experiment), if anything is.
+    `trained` is the last training of all, whatever it was for and whatever came of it. `busy` names what is under way
+    (a release, an experiment), if anything is.
     """
 
     champion: str | None
     last: datetime | None = None
     fruitless: int = 0
+    trained: datetime | None = None
     busy: str | None = None
 
 
@@ -58,6 +62,15 @@ def rule(use_case: str, findings: Sequence[Finding], past: Past, *, now: datetim
     if obstacle is not None:
         return Ruling(use_case=use_case, trigger=None, reason=f"{obstacle} ({finding.text})", not_before=not_before)
     return Ruling(use_case=use_case, trigger=trigger, reason=finding.text)
+
+
+def skip_scheduled(past: Past, *, now: datetime) -> str | None:
+    """Why a training that only the schedule asks for is left out; `None` if it is not."""
+    if past.busy is not None:
+        return f"{past.busy} is under way"
+    if past.trained is not None and now - past.trained < PACE:
+        return f"the last training was {_ago(past.trained, now)}; a schedule trains at most once in {PACE.days} days"
+    return None
 
 
 def wait_of(past: Past) -> timedelta:

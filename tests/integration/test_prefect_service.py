@@ -224,3 +224,12 @@ def test_what_the_flows_import_starts_no_thread_that_a_fork_would_not_have(setti
         check=True,
     )
     assert done.stdout.splitlines()[-1] == "1"
+
+
+def test_only_runs_of_the_schedule_get_its_parameters(client):
+    one = replace(served(double, "by schedule"), parameters={"number": 4}, scheduled={"number": 5})
+    (deployment,) = register([one])
+    known = client.read_deployment(deployment)
+    assert [schedule.parameters for schedule in known.schedules] == [{"number": 5}]
+    asked = client.create_flow_run_from_deployment(deployment)
+    assert asked.parameters == {"number": 4}

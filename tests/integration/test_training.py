@@ -123,7 +123,7 @@ def test_training_again_at_the_same_moment_is_held_and_the_champion_stays(paths)
     before = version_folder(paths.bundles, "fraud", "1")
     summary = train("fraud")
     assert (summary["answer"], summary["then"]) == ("hold", "nothing")
-    assert "it answers exactly as the champion does" in summary["reasons"]
+    assert "no better than the champion: it answers exactly as the champion does" in summary["reasons"]
     assert champion_version("fraud") == current_version(paths.bundles, "fraud") == "1"
     aliases = mlflow.MlflowClient().get_registered_model("fraud").aliases
     assert aliases == {"champion": "1", "challenger": summary["version"]}
@@ -131,6 +131,15 @@ def test_training_again_at_the_same_moment_is_held_and_the_champion_stays(paths)
     assert (again / "model.onnx").read_bytes() == (before / "model.onnx").read_bytes(), (
         "the same inputs, the same model"
     )
+
+
+def test_a_scheduled_training_so_soon_after_another_is_left_out_in_a_line(paths):
+    before = len(mlflow.MlflowClient().search_model_versions("name = 'fraud'"))
+    summary = train("fraud", trigger="schedule")
+    assert summary["skipped"] == "the last training was 0.0 days ago; a schedule trains at most once in 3 days"
+    told = read_decisions(paths.bundles, "fraud")[-1]
+    assert (told.kind, told.reasons) == ("skipped", (summary["skipped"],))
+    assert len(mlflow.MlflowClient().search_model_versions("name = 'fraud'")) == before
 
 
 def test_after_an_alarm_with_too_few_reports_the_run_says_so_and_leaves_the_champion(paths):

@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reference_system.flows.model_history import champion_before, log_alarms, log_retraining, logged_alarms, past_of
+from reference_system.flows.model_history import (
+    champion_before,
+    log_alarms,
+    log_retraining,
+    log_skipped,
+    logged_alarms,
+    past_of,
+)
 from reference_system.monitoring.drift import FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.report import (
@@ -137,3 +144,20 @@ def test_the_champion_before_is_the_last_one_that_answered_besides_the_present(t
     decide(tmp_path, "champion", 2, version="3", previous="2")
     point_to(tmp_path, present)
     assert champion_before(tmp_path, "fraud") == expected
+
+
+@pytest.mark.parametrize("kind", ["gate", "retraining"])
+def test_every_training_counts_for_the_pace_whatever_came_of_it(tmp_path, kind):
+    decide(tmp_path, "gate", -5, version="2")
+    decide(tmp_path, kind, -2, version="3")
+    assert past_of(tmp_path, "fraud").trained == NOW - 2 * DAY
+
+
+def test_a_training_that_was_left_out_is_in_the_log_and_counts_for_nothing(tmp_path):
+    decide(tmp_path, "gate", -2, version="2")
+    point_to(tmp_path, "2")
+    before = past_of(tmp_path, "fraud")
+    log_skipped(tmp_path, "fraud", "the last training was 2.0 days ago", now=NOW)
+    assert past_of(tmp_path, "fraud") == before
+    (told,) = (one for one in read_decisions(tmp_path, "fraud") if one.kind == "skipped")
+    assert (told.previous, told.reasons) == ("2", ("the last training was 2.0 days ago",))

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reference_system.monitoring.report import Finding
-from reference_system.monitoring.retraining import Past, rule, wait_of
+from reference_system.monitoring.retraining import PACE, Past, rule, skip_scheduled, wait_of
 
 NOW = datetime(2025, 4, 10, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -87,3 +87,27 @@ def test_an_alarm_that_never_ends_is_answered_a_bounded_number_of_times():
             trained.append(now)
             past = Past(champion="3", last=now, fruitless=len(trained))
     assert [(moment - NOW) / DAY for moment in trained] == [0, 2, 6, 14]
+
+
+@pytest.mark.parametrize(("ago", "trains"), [(PACE, True), (PACE - timedelta(minutes=1), False), (0 * DAY, False)])
+def test_a_schedule_trains_at_most_once_in_three_days(ago, trains):
+    reason = skip_scheduled(Past(champion="3", trained=NOW - ago), now=NOW)
+    assert (reason is None) == trains
+
+
+def test_what_was_left_out_says_when_the_last_training_was():
+    reason = skip_scheduled(Past(champion="3", trained=NOW - 1.5 * DAY), now=NOW)
+    assert reason == "the last training was 1.5 days ago; a schedule trains at most once in 3 days"
+
+
+def test_a_schedule_waits_for_a_release_however_long_ago_the_last_training_was():
+    past = Past(champion="3", trained=NOW - 30 * DAY, busy="the release of version 4 (canary)")
+    assert skip_scheduled(past, now=NOW) == "the release of version 4 (canary) is under way"
+
+
+def test_the_first_training_is_never_left_out():
+    assert skip_scheduled(Past(champion=None), now=NOW) is None
+
+
+def test_an_alarm_is_answered_within_the_pace_of_the_schedule():
+    assert trigger_of(MISSED, trained=NOW - DAY) == "performance"
