@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction
 
@@ -27,7 +28,7 @@ _BEFORE = "dropped before"
 
 
 class Dropped(msgspec.Struct, frozen=True, kw_only=True):
-    """What a table had of days that it no longer has.
+    """What a table had of days that it no longer has: rows that happened, and were known, before a midnight.
 
     `rows` counts by (Kafka partition, late); those of generated history came through no partition and are not counted.
     """
@@ -64,7 +65,10 @@ def _vacuum(delta: DeltaTable) -> None:
 
 
 def drop_days(lake: Path, topic: Topic, before: datetime) -> int:
-    """Drop the rows of all days before one, whole days; their files go with the next compaction after `RETENTION`.
+    """Drop the rows of all days before one; their files go with the next compaction after `RETENTION`.
+
+    What was told only later of such a day stays until it is as old: states, and what a partition has seen last, go by
+    when an event was known.
 
     Args:
         lake: the lake's folder.
@@ -77,7 +81,9 @@ def drop_days(lake: Path, topic: Topic, before: datetime) -> int:
     if not exists(lake, topic):
         return 0
     with contextlib.suppress(BlockingIOError), kept_up(lake, topic) as delta:
-        found = read(lake, topic, end=before, columns=["kafka_partition", LATE]).read_all()
+        columns = ["kafka_partition", LATE, topic.known_field]
+        found = read(lake, topic, end=before, columns=columns).read_all()
+        found = found.filter(pc.less(found[topic.known_field], pa.scalar(before)))
         if not found.num_rows:
             return 0
         counts = dict(_held(delta).rows)
@@ -86,7 +92,10 @@ def drop_days(lake: Path, topic: Topic, before: datetime) -> int:
         marks = [Transaction(_mark(part, late=late), rows) for (part, late), rows in counts.items() if part >= 0]
         marks.append(Transaction(_BEFORE, (before - _EPOCH) // _ONE_DAY))
         properties = CommitProperties(app_transactions=marks)
-        delta.delete(f"{EVENT_DAY} < '{before:%Y-%m-%d}'", commit_properties=properties)
+        delta.delete(
+            f"{EVENT_DAY} < '{before:%Y-%m-%d}' AND {topic.known_field} < '{before.isoformat()}'",
+            commit_properties=properties,
+        )
         return int(found.num_rows)
     return 0
 
@@ -105,9 +114,13 @@ def live_files(lake: Path, topic: Topic) -> tuple[int, int]:
 
 
 def first_offsets(lake: Path, topic: Topic, since: datetime) -> dict[int, int]:
-    """For each Kafka partition the first offset whose row is of `since` or later, where it has one."""
-    found = read(lake, topic, start=since, columns=["kafka_partition", "kafka_offset"]).read_all()
-    groups = found.filter(pc.greater_equal(found["kafka_offset"], 0)).group_by("kafka_partition")
+    """For each Kafka partition the first offset whose row was known at `since` or later, where it has one."""
+    known = topic.known_field
+    # What is told of an earlier moment may be told however much later.
+    start = since if known == "event_timestamp" else None
+    found = read(lake, topic, start=start, columns=["kafka_partition", "kafka_offset", known]).read_all()
+    streamed = pc.and_(pc.greater_equal(found["kafka_offset"], 0), pc.greater_equal(found[known], pa.scalar(since)))
+    groups = found.filter(streamed).group_by("kafka_partition")
     least = groups.aggregate([("kafka_offset", "min")])
     return dict(zip(least["kafka_partition"].to_pylist(), least["kafka_offset_min"].to_pylist(), strict=True))
 

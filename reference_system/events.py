@@ -117,6 +117,11 @@ class Topic:
         """The topic for bytes that are not such an event."""
         return f"{self.name}.dead-letter"
 
+    @property
+    def known_field(self) -> str:
+        """The field that says when an event could be known: for what is told of an earlier moment, that is later."""
+        return "created_timestamp" if "created_timestamp" in self.record.__struct_fields__ else "event_timestamp"
+
     def key_of(self, event: Event) -> str:
         """The partition key of an event."""
         return str(getattr(event, self.key))

@@ -67,6 +67,11 @@ class Rows:
     known_within_days: float | None = None  # rows from labels: used only if created that soon after the event
     once: Once | None = None  # many events may say the same, and others take it back
 
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics whose events change these rows."""
+        return (self.topic,) if self.once is None else (self.topic, self.once.taken_back_by)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Window:

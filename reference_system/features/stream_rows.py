@@ -51,19 +51,15 @@ def microseconds(moment: datetime) -> int:
 def topics_of(view: View) -> frozenset[str]:
     """The topics whose events change the view's states."""
     if isinstance(view, WindowedView):
-        return frozenset(topic for rows in view.rows for topic in _topics_of_rows(rows))
+        return frozenset(topic for rows in view.rows for topic in rows.topics)
     return frozenset((view.topic,))
-
-
-def _topics_of_rows(rows: Rows) -> tuple[str, ...]:
-    return (rows.topic,) if rows.once is None else (rows.topic, rows.once.taken_back_by)
 
 
 def is_keyed_by(view: View, topic: str) -> bool:
     """Whether the view's entity is the topic's key: then the task that reads an event owns what it changes."""
     key = topic_named(topic).key
     if isinstance(view, WindowedView):
-        return all(rows.entity == key and not rows.explode for rows in view.rows if topic in _topics_of_rows(rows))
+        return all(rows.entity == key and not rows.explode for rows in view.rows if topic in rows.topics)
     return view.entity == key
 
 
@@ -71,7 +67,7 @@ def reader(view: View, topic: str) -> Reader:
     """A function from events of the topic to what they add to the view."""
     match view:
         case WindowedView():
-            specs = [rows for rows in view.rows if topic in _topics_of_rows(rows)]
+            specs = [rows for rows in view.rows if topic in rows.topics]
             readers = [_window_reader(view, rows) if rows.once is None else _reports(rows, topic) for rows in specs]
             if len(readers) == 1:
                 return readers[0]

@@ -38,7 +38,7 @@ def volumes(lake: Path, topics: Sequence[Topic], *, as_of: datetime, days: int) 
 
 
 def _volume(lake: Path, topic: Topic, as_of: datetime, days: int) -> TopicVolume:
-    known = "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
+    known = topic.known_field
     columns = sorted({"event_timestamp", known})
     start = as_of - timedelta(days=days)
     happened_since = None if topic == REVERSALS else start - _LATEST

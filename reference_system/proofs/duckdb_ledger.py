@@ -90,7 +90,8 @@ _AGED = """
     CREATE OR REPLACE TEMP TABLE aged AS
     SELECT v.part, v."off", v.verdict FROM verdict v JOIN raw r USING (part, "off") JOIN span USING (part)
     LEFT JOIN lake l USING (part, "off")
-    WHERE v.verdict <> 'duplicate' AND v."off" < read_to AND l.part IS NULL AND r.event_timestamp < {before}
+    WHERE v.verdict <> 'duplicate' AND v."off" < read_to AND l.part IS NULL
+    AND greatest(r.event_timestamp, r."{known}") < {before}
 """
 # Of records that retention removed the lake and the dead letters tell, and the lake's own count of what it dropped;
 # what remains were duplicates. Dropped rows whose records are still there are in the verdicts already.
@@ -127,7 +128,7 @@ def topic_ledger(
         dropped: what the lake dropped of old days.
     """
     _name_tables(duck, topic)
-    duck.execute(_AGED.format(before=micros(dropped.before)))
+    duck.execute(_AGED.format(known=topic.known_field, before=micros(dropped.before)))
     differs = " OR ".join(f'l."{name}" IS DISTINCT FROM r."{name}"' for name in fields_of(topic))
     duck.execute(_SUSPECTS.format(fields=", ".join(f'"{name}"' for name in fields_of(topic))))
     found = {

@@ -43,11 +43,6 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     log_end: int  # the offset that the next record will have
 
 
-def known_field(topic: Topic) -> str:
-    """The field that says when an event could be known."""
-    return "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
-
-
 def fields_of(topic: Topic) -> dict[str, pa.DataType]:
     """The fields of a topic's events as the lake has them."""
     return {field.name: field.type for field in delta_lake.arrow_schema(topic) if field.name not in _ORIGIN}
@@ -104,7 +99,7 @@ def load_records(duck: Duck, topic: Topic, batches: Iterable[pa.RecordBatch]) ->
 def load_lake(duck: Duck, lake: Path, topic: Topic, needed: Iterable[str]) -> None:
     """Make `lake_…` (rows that came through Kafka, whole) and `history_…` (generated rows, the needed fields)."""
     fields = fields_of(topic)
-    names = sorted({*needed, topic.event_id, topic.key, "event_timestamp", known_field(topic)})
+    names = sorted({*needed, topic.event_id, topic.key, "event_timestamp", topic.known_field})
     origin = ["kafka_partition", "kafka_offset", delta_lake.LATE]
     duck.register("source", delta_lake.read(lake, topic, columns=names, counted_only=True, streamed=False))
     chosen = ", ".join(_in_micros(name, fields[name]) for name in names)
@@ -142,7 +137,7 @@ def judge(duck: Duck, topic: Topic, spans: Sequence[Span]) -> None:
     _load_priors(duck, topic, len(spans))
     duck.execute(f"""
         CREATE OR REPLACE TEMP TABLE valid AS
-        SELECT part, "off", "{topic.event_id}" AS id, "{known_field(topic)}" AS known FROM "raw_{topic.name}"
+        SELECT part, "off", "{topic.event_id}" AS id, "{topic.known_field}" AS known FROM "raw_{topic.name}"
         WHERE NOT dead AND id IS NOT NULL AND known IS NOT NULL AND event_timestamp IS NOT NULL
     """)
     duck.execute("""
@@ -214,7 +209,7 @@ def _load_spans(duck: Duck, topic: Topic, spans: Sequence[Span]) -> None:
 
 def _load_priors(duck: Duck, topic: Topic, partitions: int) -> None:
     """What a partition knew before the first record that is left: history, and rows whose records are gone."""
-    known, name = known_field(topic), topic.name
+    known, name = topic.known_field, topic.name
     # A row that is gone counted as arrived when the newest until then was known.
     duck.execute(f"""
         CREATE OR REPLACE TEMP TABLE gone AS

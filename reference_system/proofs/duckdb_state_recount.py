@@ -47,7 +47,7 @@ def needed_fields(views: Sequence[View], topic: Topic) -> set[str]:
     needed: set[str] = set()
     for view in views:
         if isinstance(view, WindowedView):
-            of_topic = [rows for rows in view.rows if topic.name in _topics(rows)]
+            of_topic = [rows for rows in view.rows if topic.name in rows.topics]
             needed |= {rows.entity for rows in of_topic}
             needed |= {name for rows in of_topic if rows.once for name in (rows.once.per, _report(rows))}
             needed |= {name for rows in of_topic for _, value in rows.values if (name := _field(value)) is not None}
@@ -55,10 +55,6 @@ def needed_fields(views: Sequence[View], topic: Topic) -> set[str]:
             needed |= set(view.fields) if isinstance(view, Profile) else {view.item}
             needed |= {view.entity} if view.entity is not None else set()
     return needed
-
-
-def _topics(rows: Rows) -> tuple[str, ...]:
-    return (rows.topic,) if rows.once is None else (rows.topic, rows.once.taken_back_by)
 
 
 def _report(rows: Rows) -> str:
@@ -75,7 +71,7 @@ def load_facts(duck: Duck, views: Sequence[View], topics: Sequence[Topic]) -> No
     """Make `facts_…` of each topic: what counts in windows, from history, from removed records and from raw ones."""
     for topic in topics:
         name = topic.name
-        known = "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
+        known = topic.known_field
         fields = ", ".join(f'"{each}"' for each in sorted({*needed_fields(views, topic), "event_timestamp", known}))
         duck.execute(f"""
             CREATE TEMP VIEW "facts_{name}" AS
@@ -134,7 +130,7 @@ def _load_owners(duck: Duck, view: View, tasks: int) -> None:
 def _entities(view: View) -> list[tuple[str, str]]:
     """Each topic of the view with SQL for the entity's key."""
     if isinstance(view, WindowedView):
-        return [(topic, _entity(rows)) for rows in view.rows for topic in _topics(rows)]
+        return [(topic, _entity(rows)) for rows in view.rows for topic in rows.topics]
     return [(view.topic, f"'{EVERYONE}'" if view.entity is None else f'"{view.entity}"')]
 
 

@@ -273,7 +273,7 @@ def _rows_of(topic: str, views: Sequence[WindowedView]) -> list[_Row]:
         )
         for view in views
         for rows in view.rows
-        if rows.topic == topic
+        if topic in rows.topics
     ]
 
 

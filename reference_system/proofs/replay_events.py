@@ -25,7 +25,6 @@ from reference_system.paths import StatePaths
 from reference_system.use_cases import topic_named
 from reference_system.windows import MICROS_PER_DAY, WindowedView, micros
 
-_CREATED = "created_timestamp"
 # Records are made of so many rows at a time: a whole period of objects would take gigabytes.
 _ROWS_AT_ONCE = 10_000
 
@@ -46,7 +45,7 @@ class Period:
         """Every topic that the views are made of; labels first."""
         names = {name for view in self.views for name in topics_of(view)}
         topics = [topic_named(name) for name in sorted(names)]
-        return sorted(topics, key=lambda topic: _CREATED not in topic.record.__struct_fields__)
+        return sorted(topics, key=lambda topic: topic.known_field == "event_timestamp")
 
     @property
     def reach(self) -> timedelta:
@@ -60,7 +59,7 @@ def copy_history(period: Period, lake: Path) -> int:
     copied = 0
     for topic in period.topics:
         rows = _known(period, topic)
-        past = rows.filter(pc.less(rows[_known_field(topic)], pa.scalar(period.start)))
+        past = rows.filter(pc.less(rows[topic.known_field], pa.scalar(period.start)))
         columns = {name: past[name] for name in topic.record.__struct_fields__}
         delta_lake.append(lake, topic, delta_lake.history_table(topic, columns), versions={})
         copied += past.num_rows
@@ -85,7 +84,7 @@ class Happenings:
         self._topics = period.topics
         self._tables = [_within(period, topic) for topic in self._topics]
         known = [
-            table[_known_field(topic)].cast(pa.int64()).to_numpy()
+            table[topic.known_field].cast(pa.int64()).to_numpy()
             for topic, table in zip(self._topics, self._tables, strict=True)
         ]
         of = np.repeat(np.arange(len(known)), [len(times) for times in known])
@@ -138,11 +137,7 @@ def _within(period: Period, topic: Topic) -> pa.Table:
         events = events.filter(pc.invert(events[delta_lake.LATE])).select(topic.record.__struct_fields__)
     else:
         events = _known(period, topic)
-    known = events[_known_field(topic)].cast(pa.int64())
+    known = events[topic.known_field].cast(pa.int64())
     return events.filter(
         pc.and_(pc.greater_equal(known, micros(period.start)), pc.less(known, micros(period.end)))
     ).combine_chunks()
-
-
-def _known_field(topic: Topic) -> str:
-    return _CREATED if _CREATED in topic.record.__struct_fields__ else "event_timestamp"

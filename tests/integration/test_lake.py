@@ -18,7 +18,7 @@ from reference_system import delta_lake, delta_upkeep
 from reference_system.errors import StateError
 from reference_system.events import PREDICTIONS, PredictionLogged
 from reference_system.use_cases import TOPICS
-from reference_system.use_cases.fraud.events import TRANSACTIONS, Transaction
+from reference_system.use_cases.fraud.events import REVERSALS, TRANSACTIONS, ChargebackReversed, Transaction
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, PageShown
 
 MONDAY = datetime(2025, 3, 3, tzinfo=UTC)
@@ -312,6 +312,45 @@ def test_days_are_dropped_whole_and_leave_their_counts_in_the_table(tmp_path):
     assert found.before == MONDAY + 24 * HOUR
     assert found.rows == {(0, False): 12, (1, False): 11, (1, True): 1}
     assert delta_lake.committed_offsets(tmp_path, TRANSACTIONS) == {0: 38, 1: 39}
+
+
+def told(number: int, paid: datetime, known: datetime) -> ChargebackReversed:
+    return ChargebackReversed(
+        schema_version=1,
+        event_timestamp=paid,
+        created_timestamp=known,
+        chargeback_id=f"b{number}",
+        transaction_id=f"t{number}",
+        customer_id="c1",
+        terminal_id="m1",
+    )
+
+
+def test_what_was_told_later_of_a_day_stays_until_it_is_as_old(tmp_path):
+    day = timedelta(days=1)
+    before = MONDAY + 5 * day
+    events = [
+        told(0, MONDAY, MONDAY + day),
+        told(1, MONDAY, before - timedelta(microseconds=1)),
+        told(2, MONDAY, before),
+        told(3, before, before + day),
+        told(4, MONDAY, before + 9 * day),
+    ]
+    table = delta_lake.to_table(REVERSALS, events, [3] * 5, range(5))
+    delta_lake.append(tmp_path, REVERSALS, table, versions={3: 4})
+
+    def left() -> list[str]:
+        found = delta_lake.read(tmp_path, REVERSALS, columns=["chargeback_id"]).read_all()
+        return sorted(found["chargeback_id"].to_pylist())
+
+    assert delta_upkeep.first_offsets(tmp_path, REVERSALS, before) == {3: 2}
+    assert delta_upkeep.first_offsets(tmp_path, REVERSALS, before + 2 * day) == {3: 4}
+    assert delta_upkeep.drop_days(tmp_path, REVERSALS, before) == 2
+    assert left() == ["b2", "b3", "b4"]
+    assert delta_upkeep.drop_days(tmp_path, REVERSALS, before) == 0
+    assert delta_upkeep.drop_days(tmp_path, REVERSALS, before + 3 * day) == 2
+    assert left() == ["b4"]
+    assert delta_upkeep.dropped(tmp_path, REVERSALS).rows == {(3, False): 4}
 
 
 def history_of_one() -> dict[str, object]:

@@ -138,7 +138,6 @@ def test_a_row_that_is_lost_of_the_days_that_are_kept_is_missed(system: Settings
     assert ("watches", "accepted by the recount and not in the lake") in kinds(verify(system))
 
 
-@pytest.mark.xfail(reason="verify takes a state with reports for one of kept days: it differs from the recount")
 def test_a_state_that_is_rebuilt_from_what_is_left_keeps_the_totals(system: Settings):
     fill(system, 6, 2_000)
     drop_old_days(system, NOW)
@@ -166,7 +165,6 @@ def test_the_broker_loses_the_records_that_no_recount_needs_and_no_other(system:
             assert any(row["kafka_offset"] < first for row in rows)
 
 
-@pytest.mark.xfail(reason="verify takes a state with reports for one of kept days: it differs from the recount")
 def test_what_was_removed_further_than_asked_stays_removed(system: Settings):
     fill(system, 8, 500)
     end = end_of(system.kafka_bootstrap, "transactions", 0)

@@ -57,7 +57,6 @@ def request_of(use_case, first, last):
     return ReplayRequest(use_case=use_case, dataset="live", start=at(first), end=at(last), file="out.parquet")
 
 
-@pytest.mark.xfail(reason="of 500 rows one counts a fraud whose dispute was taken back: stream and history disagree")
 def test_a_replayed_period_equals_history_and_ties_explain_the_rest(system):
     paths = StatePaths(system.state_dir)
     payments(paths.lake)
