@@ -60,27 +60,22 @@ def memory_of(reports: Iterable[Report]) -> bytes:
     return _HEADER.pack(-_HEADER.size - len(packed), ordered[0][0]) + packed
 
 
-def opened(state: bytes) -> tuple[bytes, bytes]:
-    """A state's memory and its rows."""
-    if not has_memory(state):
-        return b"", state
-    length = -_HEADER.unpack_from(state)[0]
-    return state[:length], state[length:]
+def header_of(state: bytes) -> tuple[int, int]:
+    """How many bytes a state's memory has, and the moment of its oldest fact; (0, 0) if it remembers nothing."""
+    if len(state) > _SIGN_BYTE and state[_SIGN_BYTE] & _SIGN_BIT:
+        length, oldest = _HEADER.unpack_from(state)
+        return -length, oldest
+    return 0, 0
 
 
 def rows_of(state: bytes) -> bytes:
     """A state's rows."""
-    return state[-_HEADER.unpack_from(state)[0] :] if has_memory(state) else state
+    return state[header_of(state)[0] :]
 
 
-def has_memory(state: bytes) -> bool:
-    """Whether a state remembers reports."""
-    return len(state) > _SIGN_BYTE and bool(state[_SIGN_BYTE] & _SIGN_BIT)
-
-
-def oldest_in(memory: bytes) -> int:
-    """The moment of the oldest fact of a memory that is not empty."""
-    return int(_HEADER.unpack_from(memory)[1])
+def memory_in(state: bytes) -> bytes:
+    """A state's memory."""
+    return state[: header_of(state)[0]]
 
 
 def reports_in(memory: bytes) -> set[Report]:

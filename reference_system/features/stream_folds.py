@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from reference_system.features.stream_rows import Addition
-from reference_system.reported_rows import Report, memory_of, oldest_in, opened, reports_in, standing
+from reference_system.reported_rows import Report, header_of, memory_of, reports_in, standing
 from reference_system.windows import (
     MICROS_PER_DAY,
     Floats,
@@ -56,15 +56,17 @@ def fold(view: View, state: bytes | None, time: int, additions: list[Addition]) 
 
 def _fold_with_reports(view: WindowedView, state: bytes, additions: list[Addition]) -> bytes:
     """Rows that count as often as they come first; then reports, each of which may change the row of its fact."""
-    memory, rows = opened(state)
+    size, oldest_fact = header_of(state)
     told: list[Report] = [each for each in additions if isinstance(each[1], str)]
-    plain = additions if not told else [each for each in additions if not isinstance(each[1], str)]
-    if plain:
-        rows = _fold_rows(view, rows, plain)
+    if not told and not size:
+        return _fold_rows(view, state, additions)
+    memory, rows = state[:size], state[size:]
+    if len(told) < len(additions):
+        rows = _fold_rows(view, rows, [each for each in additions if not isinstance(each[1], str)])
     if told:
         return _tell(view, reports_in(memory), unpack_tail(view, rows), told)
-    oldest = _oldest(view, _TIME.unpack_from(rows, len(rows) // view.plan.row_bytes * 8 - 8)[0])
-    if memory and oldest_in(memory) <= oldest:
+    oldest = _oldest(view, _TIME.unpack_from(rows, 8 * (len(rows) // view.plan.row_bytes) - 8)[0])
+    if oldest_fact <= oldest:
         memory = memory_of(report for report in reports_in(memory) if report[0] > oldest)
     return memory + rows
 

@@ -1,6 +1,6 @@
 """A world of payments alone, small enough to train a hundred models in: lake, inputs, join.
 
-In: settings, days, scenarios. Out: a lake with payments and chargebacks, and the point-in-time join over it.
+In: settings, days, scenarios. Out: a lake with payments and disputes, and the point-in-time join over it.
 Invariant: everything comes from the seed; events, reporting delays and features are those of the live system.
 """
 
@@ -18,7 +18,7 @@ import pyarrow as pa
 from reference_system import delta_lake
 from reference_system.features.duckdb_inputs import fraud_inputs
 from reference_system.settings import Settings
-from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.windows import WindowedView, micros
 from reference_system.world.columns import Pages, Watches
 from reference_system.world.records import arrow_columns, fields_of
@@ -48,10 +48,11 @@ def make_card_world(settings: Settings, folder: Path, *, days: int, scenarios: S
     world = make_world(settings)
     end = settings.history_start + timedelta(days=days)
     world.generate(micros(end), HISTORY_SLICE, scenarios)
-    payments, chargebacks, publications = world.release_cards(micros(end))
+    payments, chargebacks, publications, reversals = world.release_cards(micros(end))
     happened = Happened(
         payments=payments,
         chargebacks=chargebacks,
+        reversals=reversals,
         publications=publications,
         pages=Pages.empty(),
         watches=Watches.empty(),
@@ -60,7 +61,7 @@ def make_card_world(settings: Settings, folder: Path, *, days: int, scenarios: S
     fields = {
         topic.name: (topic, of_topic) for topic, of_topic in fields_of(happened, world.viewing.catalogue).items()
     }
-    for name in (TRANSACTIONS.name, CHARGEBACKS.name):
+    for name in (TRANSACTIONS.name, CHARGEBACKS.name, REVERSALS.name):
         topic, of_topic = fields[name]
         delta_lake.append(lake, topic, delta_lake.history_table(topic, arrow_columns(of_topic)), versions={})
     return CardWorld(lake=lake, end=end, inputs=_inputs(lake))

@@ -74,9 +74,12 @@ def restore(folder: Path, settings: Settings) -> tuple[World, int]:
     try:
         checkpoint = msgspec.msgpack.decode(path.read_bytes(), type=_Checkpoint)
         packed = checkpoint.pending
+        # A checkpoint of before there were second chargebacks and reversals has none of them.
+        packed["chargebacks"].setdefault("reports", [0] * len(packed["chargebacks"]["times"]))
         pending = Pending(
             payments=Payments.unpack(packed["payments"]),
             chargebacks=Chargebacks.unpack(packed["chargebacks"]),
+            reversals=Chargebacks.unpack(packed.get("reversals", Chargebacks.empty().pack())),
             publications=Publications.unpack(packed["publications"]),
             requests=PageRequests.unpack(packed["requests"]),
             watches=Watches.unpack(packed["watches"]),

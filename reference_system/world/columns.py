@@ -100,11 +100,15 @@ class Payments(Columns):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chargebacks(Columns):
-    """Disputed payments; `times` is when the dispute becomes known, `paid` the payment's moment."""
+    """Disputed payments; `times` is when the dispute becomes known, `paid` the payment's moment.
+
+    `reports` is 0 for a payment's first chargeback, 1 for its second. In reversals `times` is when it is taken back.
+    """
 
     paid: Moments
     customers: Ids
     terminals: Ids
+    reports: Ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,6 +82,7 @@ def generate_block(world: World, until: int) -> Happened:
     return Happened(
         payments=Payments.joined([part.payments for part in parts]),
         chargebacks=Chargebacks.joined([part.chargebacks for part in parts]),
+        reversals=Chargebacks.joined([part.reversals for part in parts]),
         publications=Publications.joined([part.publications for part in parts]),
         pages=Pages.joined([part.pages for part in parts]),
         watches=Watches.joined([part.watches for part in parts]),

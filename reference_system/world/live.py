@@ -79,7 +79,7 @@ class LiveWorld:
         self._beat(now, self.settings.speed)
         runs = read_runs(self.paths.world / SCENARIOS)
         self.world.generate(now, LIVE_SLICE, runs)
-        payments, chargebacks, publications = self.world.release_cards(now)
+        payments, chargebacks, publications, reversals = self.world.release_cards(now)
         if len(payments):
             self.serving.score(payments)
         viral = self.world.viewing.viral_video(active_at(runs, now))
@@ -88,6 +88,7 @@ class LiveWorld:
             Happened(
                 payments=payments,
                 chargebacks=chargebacks,
+                reversals=reversals,
                 publications=publications,
                 pages=pages,
                 watches=watches,
@@ -110,6 +111,7 @@ class LiveWorld:
         due: dict[str, Micros] = {
             "transactions": happened.payments.times,
             "chargebacks": happened.chargebacks.times,
+            "chargeback-reversals": happened.reversals.times,
             "videos": happened.publications.times,
             "impressions": happened.pages.times,
             "watches": happened.watches.times,

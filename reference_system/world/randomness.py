@@ -32,6 +32,7 @@ class Stream(IntEnum):
     SESSIONS = 11
     PAGES = 12
     RESPONSES = 13
+    DISPUTES = 14
 
 
 def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from reference_system.events import Event, Topic
-from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS, WATCHES
 from reference_system.windows import Micros, moment_of
 from reference_system.world.catalogue import Catalogue
@@ -74,6 +74,7 @@ def fields_of(happened: Happened, catalogue: Catalogue) -> dict[Topic, Fields]:
     return {
         TRANSACTIONS: _transactions(happened.payments),
         CHARGEBACKS: _chargebacks(happened.chargebacks),
+        REVERSALS: _chargebacks(happened.reversals),
         VIDEOS: _videos(happened.publications, catalogue),
         IMPRESSIONS: _impressions(happened.pages),
         WATCHES: _watches(happened.watches, catalogue),
@@ -118,11 +119,13 @@ def _transactions(payments: Payments) -> Fields:
 
 
 def _chargebacks(chargebacks: Chargebacks) -> Fields:
+    """The fields of chargebacks and of their reversals, which name them."""
     transactions = transaction_ids(chargebacks.paid)
+    first = np.strings.add("cb-", transactions)
     return {
         "event_timestamp": chargebacks.paid,
         "created_timestamp": chargebacks.times,
-        "chargeback_id": np.strings.add("cb-", transactions),
+        "chargeback_id": np.where(chargebacks.reports == 0, first, np.strings.add(first, "-2")),
         "transaction_id": transactions,
         "customer_id": numbered("c", chargebacks.customers),
         "terminal_id": numbered("t", chargebacks.terminals),

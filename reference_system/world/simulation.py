@@ -36,6 +36,11 @@ LIVE_SLICE = 300 * MICROS_PER_SECOND
 INFLATION = 1.6
 # A chargeback is known between one day after the payment and a little less than the label delay of seven days.
 _SOONEST_DAYS, _LATEST_DAYS = 1.0, 6.9
+# Of the frauds so many are reported twice; of the genuine payments so many are disputed by mistake, which is mended
+# between two and fourteen days after the report.
+_SECOND_SHARE, _MISTAKEN_SHARE = 0.03, 0.0002
+_SECOND_WITHIN_DAYS = 2.0
+_MENDED_DAYS = (2.0, 14.0)
 
 Choose = Callable[[PageRequests], Pages]
 
@@ -46,6 +51,7 @@ class Pending:
 
     payments: Payments
     chargebacks: Chargebacks
+    reversals: Chargebacks
     publications: Publications
     requests: PageRequests
     watches: Watches
@@ -57,6 +63,7 @@ class Happened:
 
     payments: Payments
     chargebacks: Chargebacks
+    reversals: Chargebacks
     publications: Publications
     pages: Pages
     watches: Watches
@@ -76,10 +83,15 @@ class World:
     def advance(self, until: int, slice_micros: int, choose: Choose, runs: Sequence[Run] = ()) -> Happened:
         """Everything that happens before `until`: `generate`, then `release_cards` and `release_viewing`."""
         self.generate(until, slice_micros, runs)
-        payments, chargebacks, publications = self.release_cards(until)
+        payments, chargebacks, publications, reversals = self.release_cards(until)
         pages, watches = self.release_viewing(until, choose, runs)
         return Happened(
-            payments=payments, chargebacks=chargebacks, publications=publications, pages=pages, watches=watches
+            payments=payments,
+            chargebacks=chargebacks,
+            reversals=reversals,
+            publications=publications,
+            pages=pages,
+            watches=watches,
         )
 
     def generate(self, until: int, slice_micros: int, runs: Sequence[Run] = ()) -> None:
@@ -88,10 +100,12 @@ class World:
             start, end = self.generated, self.generated + slice_micros
             self.viewing.grow(start // MICROS_PER_DAY)
             payments = self._payments(start, end, active_at(runs, start))
+            chargebacks, reversals = self._disputes(payments, start)
             before = self.pending
             self.pending = Pending(
                 payments=Payments.joined([before.payments, payments]),
-                chargebacks=Chargebacks.joined([before.chargebacks, self._chargebacks(payments, start)]).sorted(),
+                chargebacks=Chargebacks.joined([before.chargebacks, chargebacks]).sorted(),
+                reversals=Chargebacks.joined([before.reversals, reversals]).sorted(),
                 publications=Publications.joined(
                     [before.publications, self.viewing.catalogue.publications(start, end)]
                 ),
@@ -100,15 +114,20 @@ class World:
             )
             self.generated = end
 
-    def release_cards(self, until: int) -> tuple[Payments, Chargebacks, Publications]:
-        """The payments, chargebacks and publications that are due before `until`: no longer pending."""
+    def release_cards(self, until: int) -> tuple[Payments, Chargebacks, Publications, Chargebacks]:
+        """The payments, chargebacks, publications and reversals that are due before `until`: no longer pending."""
         payments, later_payments = self.pending.payments.split(until)
         chargebacks, later_chargebacks = self.pending.chargebacks.split(until)
         publications, later_publications = self.pending.publications.split(until)
+        reversals, later_reversals = self.pending.reversals.split(until)
         self.pending = replace(
-            self.pending, payments=later_payments, chargebacks=later_chargebacks, publications=later_publications
+            self.pending,
+            payments=later_payments,
+            chargebacks=later_chargebacks,
+            publications=later_publications,
+            reversals=later_reversals,
         )
-        return payments, chargebacks, publications
+        return payments, chargebacks, publications, reversals
 
     def release_viewing(self, until: int, choose: Choose, runs: Sequence[Run] = ()) -> tuple[Pages, Watches]:
         """The pages and watches before `until`: pages are chosen, viewers react, and so on until nobody asks."""
@@ -151,17 +170,34 @@ class World:
             frauds=payments.frauds | self.fraud.spoiled(payments, start),
         )
 
-    def _chargebacks(self, payments: Payments, start: int) -> Chargebacks:
-        """What the victims among a slice's payments will report."""
-        frauds = payments.take(payments.frauds)
-        rng = generator(self.seed, Stream.CHARGEBACKS, start)
-        days = _SOONEST_DAYS + (_LATEST_DAYS - _SOONEST_DAYS) * rng.beta(1.5, 2.0, len(frauds))
-        return Chargebacks(
-            times=frauds.times + (days * MICROS_PER_DAY).astype(np.int64),
-            paid=frauds.times,
-            customers=frauds.customers,
-            terminals=frauds.terminals,
-        )
+    def _disputes(self, payments: Payments, start: int) -> tuple[Chargebacks, Chargebacks]:
+        """What will be reported of a slice's payments, and which of the reports will be taken back.
+
+        Every victim reports, some a second time; some holders dispute a genuine payment that they do not recognise.
+        """
+        victims = _reports(payments.take(payments.frauds), generator(self.seed, Stream.CHARGEBACKS, start))
+        rng = generator(self.seed, Stream.DISPUTES, start)
+        second = victims.take(rng.random(len(victims)) < _SECOND_SHARE)
+        later = second.times + (rng.random(len(second)) * _SECOND_WITHIN_DAYS * MICROS_PER_DAY).astype(np.int64)
+        latest = second.paid + round(_LATEST_DAYS * MICROS_PER_DAY)
+        second = replace(second, times=np.minimum(later, latest), reports=second.reports + 1)
+        genuine = payments.take(~payments.frauds)
+        mistaken = _reports(genuine.take(rng.random(len(genuine)) < _MISTAKEN_SHARE), rng)
+        mended = (rng.uniform(*_MENDED_DAYS, len(mistaken)) * MICROS_PER_DAY).astype(np.int64)
+        reversals = replace(mistaken, times=mistaken.times + mended)
+        return Chargebacks.joined([victims, second, mistaken]), reversals
+
+
+def _reports(payments: Payments, rng: np.random.Generator) -> Chargebacks:
+    """The first chargeback of each payment."""
+    days = _SOONEST_DAYS + (_LATEST_DAYS - _SOONEST_DAYS) * rng.beta(1.5, 2.0, len(payments))
+    return Chargebacks(
+        times=payments.times + (days * MICROS_PER_DAY).astype(np.int64),
+        paid=payments.times,
+        customers=payments.customers,
+        terminals=payments.terminals,
+        reports=np.zeros(len(payments), np.int64),
+    )
 
 
 def make_world(settings: Settings) -> World:
@@ -176,6 +212,7 @@ def make_world(settings: Settings) -> World:
         pending=Pending(
             payments=Payments.empty(),
             chargebacks=Chargebacks.empty(),
+            reversals=Chargebacks.empty(),
             publications=Publications.empty(),
             requests=PageRequests.empty(),
             watches=Watches.empty(),

@@ -33,7 +33,7 @@ from reference_system.events import Event
 from reference_system.features.stream_rebuild import rebuild
 from reference_system.features.stream_snapshot import TaskSnapshot, digest, snapshot, task_file
 from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome, Place
-from reference_system.reported_rows import has_memory, rows_of
+from reference_system.reported_rows import memory_in, rows_of
 from reference_system.use_cases import TOPICS, VIEWS, topic_named
 
 
@@ -269,7 +269,7 @@ def test_disputes_that_are_taken_back_weeks_later_are_found_again(tmp_path: Path
     assert_equal(lived, rebuilt)
     risks = {key: state for view, key, _, state in lived.states if view == "terminal_risk"}
     assert len(risks) == 4
-    assert sum(map(has_memory, risks.values())) >= 3
+    assert sum(memory_in(state) != b"" for state in risks.values()) >= 3
     # A topic at a time, as a replay reads them, and in polls of seven.
     by_topic = sorted(arrivals, key=lambda each: each.topic.name)
     for number, order in enumerate((by_topic, by_topic[::-1])):

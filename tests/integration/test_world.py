@@ -23,15 +23,24 @@ from reference_system.events import Topic
 from reference_system.paths import StatePaths
 from reference_system.settings import LOOPBACK, Settings
 from reference_system.use_cases import EVENT_TOPICS, topic_named
-from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
+from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, VIDEOS, WATCHES
 from reference_system.windows import micros
+from reference_system.world import simulation
 from reference_system.world.checkpoint import CHECKPOINT
 from reference_system.world.history import write_history
 from reference_system.world.scenarios import SCENARIOS, Scenario, started, write_runs
 
 if TYPE_CHECKING:
     from local_broker import Broker, LaunchBroker
+
+
+@pytest.fixture(scope="module", autouse=True)
+def mistakes() -> Iterator[None]:
+    """In a world of this size a mistake is mended every other day; with these, more than one an hour."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(simulation, "_MISTAKEN_SHARE", 0.02)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +129,7 @@ def test_the_world_publishes_to_every_topic_without_serving(lived: Lived, beginn
     live_watches = [watch for watch in found[WATCHES] if watch.impression_id in shown]
     assert len(live_watches) > 0.8 * len(found[WATCHES])
     assert all(watch.video_id == shown[watch.impression_id].video_ids[watch.position - 1] for watch in live_watches)
-    assert all(event.created_timestamp > event.event_timestamp for event in found[CHARGEBACKS])
+    assert all(event.created_timestamp > event.event_timestamp for event in found[CHARGEBACKS] + found[REVERSALS])
     # What history promised comes true: payments of before are disputed now.
     history_end = world.history_start + timedelta(days=world.history_days)
     assert any(event.event_timestamp < history_end for event in found[CHARGEBACKS])

@@ -22,6 +22,7 @@ from reference_system.settings import Settings
 from reference_system.use_cases import EVENT_TOPICS, topic_named
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.windows import MICROS_PER_DAY, moment_of
+from reference_system.world import simulation
 from reference_system.world.checkpoint import restore
 from reference_system.world.history import MARKER, generate_block, read_marker, write_history
 from reference_system.world.records import arrow_columns, fields_of, index_of, records_of
@@ -122,7 +123,8 @@ def test_entities_have_the_agreed_ids(weeks: Weeks):
     assert index_of("somebody-else") == -1
 
 
-def test_every_event_survives_the_strict_decoder(settings: Settings):
+def test_every_event_survives_the_strict_decoder(settings: Settings, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(simulation, "_MISTAKEN_SHARE", 0.05)  # few people make few mistakes
     world = make_world(settings)
     happened = generate_block(world, world.generated + 14 * MICROS_PER_DAY)
     now = moment_of(world.generated)
@@ -160,7 +162,8 @@ def test_what_is_known_only_after_the_end_of_history_is_pending_and_not_in_the_l
     world, released = restore(paths.world, written)
     end = written.history_start + timedelta(days=written.history_days)
     assert moment_of(released) == end
-    for kind in (world.pending.chargebacks, world.pending.requests, world.pending.watches):
+    pending = world.pending
+    for kind in (pending.chargebacks, pending.reversals, pending.requests, pending.watches):
         assert (kind.times >= released).all()
     known = delta_lake.read(paths.lake, topic_named("chargebacks"), columns=["created_timestamp"]).read_all()
     assert max(known["created_timestamp"].to_pylist()) < end

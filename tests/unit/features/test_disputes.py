@@ -25,7 +25,7 @@ from reference_system.features.duckdb_snapshot import states
 from reference_system.features.duckdb_sums import features_of
 from reference_system.features.stream_folds import fold
 from reference_system.features.stream_rows import reader, topics_of
-from reference_system.reported_rows import Once, memory_of, opened, reports_in
+from reference_system.reported_rows import Once, memory_in, memory_of, reports_in, rows_of
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.features import TERMINAL_RISK
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
@@ -307,9 +307,9 @@ def test_reports_are_forgotten_with_the_rows_that_they_are_about():
     told = [paid("x1"), disputed(paid("x1"), NOW + DAY), taken_back(paid("x1"), NOW + 2 * DAY)]
     for later in (paid("x2", FORGOTTEN), disputed(paid("x3", FORGOTTEN), FORGOTTEN)):
         before = folded([*told, paid("x2", FORGOTTEN - MICRO)])
-        assert len(reports_in(opened(before)[0])) == 2
+        assert len(reports_in(memory_in(before))) == 2
         assert folded([*told, later]) == folded([later])
-    assert opened(folded([*told, paid("x2", FORGOTTEN)]))[0] == b""
+    assert memory_in(folded([*told, paid("x2", FORGOTTEN)])) == b""
 
 
 def test_a_dispute_of_a_payment_beyond_reach_changes_nothing():
@@ -320,7 +320,7 @@ def test_a_dispute_of_a_payment_beyond_reach_changes_nothing():
 
 def test_a_state_without_reports_is_its_rows_and_opens_as_it_always_did():
     state = folded([paid("x1"), paid("x2", NOW + DAY)])
-    assert opened(state) == (b"", state)
+    assert (memory_in(state), rows_of(state)) == (b"", state)
     assert len(state) == 2 * TERMINAL_RISK.plan.row_bytes
     assert unpack_tail(TERMINAL_RISK, state).pack() == state
 
@@ -328,7 +328,7 @@ def test_a_state_without_reports_is_its_rows_and_opens_as_it_always_did():
 def test_what_a_state_remembers_is_in_no_value():
     told = [paid("x1"), disputed(paid("x1"), NOW + DAY)]
     state = folded(told)
-    memory, rows = opened(state)
+    memory, rows = memory_in(state), rows_of(state)
     assert reports_in(memory) == {(micros(NOW), "x1", "b1-x1", False)}
     now = micros(NOW + 8 * DAY)
     assert evaluate_state(TERMINAL_RISK, state, now) == evaluate_state(TERMINAL_RISK, rows, now)
@@ -340,8 +340,8 @@ def test_what_a_state_remembers_is_in_no_value():
 @pytest.mark.parametrize("count", [0, 1, 100])
 def test_the_memory_is_what_was_put_into_it(count):
     reports = {(micros(NOW) + n % 7, f"x{n}", f"b{n}", n % 2 == 0) for n in range(count)}
-    memory, rows = opened(memory_of(reports) + b"\x01" * 48)
-    assert (reports_in(memory), rows) == (reports, b"\x01" * 48)
+    state = memory_of(reports) + b"\x01" * 48
+    assert (reports_in(memory_in(state)), rows_of(state)) == (reports, b"\x01" * 48)
 
 
 @pytest.mark.parametrize(

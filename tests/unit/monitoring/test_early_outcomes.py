@@ -28,10 +28,10 @@ def lived(seed: int, days: int, *, attacked: bool) -> tuple[int, Micros, Micros]
     start = world.generated
     runs = (Run(name=Scenario.FRAUD_ATTACK, started=moment_of(start + ATTACK_DAY * MICROS_PER_DAY)),)
     world.generate(start + days * MICROS_PER_DAY, HISTORY_SLICE, runs if attacked else ())
-    payments, chargebacks, _ = world.release_cards(start + days * MICROS_PER_DAY)
+    payments, chargebacks, *_ = world.release_cards(start + days * MICROS_PER_DAY)
     reported = np.full(len(payments.times), NOT_REPORTED)
     for part in (chargebacks, world.pending.chargebacks):
-        reported[np.searchsorted(payments.times, part.paid)] = part.times
+        np.minimum.at(reported, np.searchsorted(payments.times, part.paid), part.times)
     return start, payments.times, reported
 
 

@@ -7,12 +7,17 @@ import pytest
 from world_weeks import DAYS, Weeks, four_weeks
 
 from reference_system.settings import Settings
+from reference_system.use_cases.fraud.events import CHARGEBACKS
 from reference_system.use_cases.fraud.labels import LABEL_DELAY_DAYS
 from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND
+from reference_system.world import simulation
 from reference_system.world.cards import PAYMENTS_PER_CUSTOMER_DAY, make_cards
+from reference_system.world.columns import Chargebacks
 from reference_system.world.fraud_patterns import FraudPatterns
+from reference_system.world.history import generate_block
+from reference_system.world.records import fields_of
 from reference_system.world.rhythm import PAYMENT_RHYTHM, VIEWING_RHYTHM
-from reference_system.world.simulation import HISTORY_SLICE, LIVE_SLICE, make_world
+from reference_system.world.simulation import HISTORY_SLICE, LIVE_SLICE, Happened, make_world
 
 DAY = MICROS_PER_DAY
 
@@ -173,9 +178,61 @@ def test_every_fraud_is_disputed_between_one_day_and_the_label_delay(weeks: Week
     assert days.min() >= 1.0
     assert days.max() < LABEL_DELAY_DAYS
     assert days.std() > 0.8
-    frauds = weeks.happened.payments.take(weeks.happened.payments.frauds)
-    disputed = set(chargebacks.paid.tolist()) | set(weeks.world.pending.chargebacks.paid.tolist())
-    assert disputed == set(frauds.times.tolist())
+    assert frauds_of(weeks) <= set(disputes_of(weeks).paid.tolist())
+
+
+def disputes_of(weeks: Weeks) -> Chargebacks:
+    """Everything that was reported or will be."""
+    return Chargebacks.joined([weeks.happened.chargebacks, weeks.world.pending.chargebacks])
+
+
+def frauds_of(weeks: Weeks) -> set[int]:
+    """The moments of the frauds."""
+    return set(weeks.happened.payments.times[weeks.happened.payments.frauds].tolist())
+
+
+def test_a_few_frauds_are_reported_a_second_time_after_the_first(weeks: Weeks):
+    disputes = disputes_of(weeks)
+    second = disputes.take(disputes.reports == 1)
+    assert 0.015 < len(second) / len(frauds_of(weeks)) < 0.045
+    first = dict(
+        zip(disputes.paid[disputes.reports == 0].tolist(), disputes.times[disputes.reports == 0], strict=True)
+    )
+    assert all(first[paid] <= time for paid, time in zip(second.paid.tolist(), second.times, strict=True))
+    ids = fields_of(weeks.happened, weeks.world.viewing.catalogue)[CHARGEBACKS]["chargeback_id"].tolist()
+    assert len(set(ids)) == len(ids)
+    assert sum(name.endswith("-2") for name in ids) == (weeks.happened.chargebacks.reports == 1).sum()
+
+
+def test_a_genuine_payment_that_is_disputed_is_a_mistake_that_is_mended(weeks: Weeks):
+    disputes, payments = disputes_of(weeks), weeks.happened.payments
+    mistaken = disputes.take(~np.isin(disputes.paid, payments.times[payments.frauds]))
+    assert 0.0001 < len(mistaken) / (~payments.frauds).sum() < 0.0003
+    mended = Chargebacks.joined([weeks.happened.reversals, weeks.world.pending.reversals])
+    assert sorted(mended.paid.tolist()) == sorted(mistaken.paid.tolist())
+    reported = dict(zip(mistaken.paid.tolist(), mistaken.times.tolist(), strict=True))
+    days = (
+        np.array([time - reported[paid] for paid, time in zip(mended.paid.tolist(), mended.times, strict=True)]) / DAY
+    )
+    assert days.min() >= 2.0
+    assert days.max() <= 14.0
+
+
+def test_second_reports_and_mistakes_change_nothing_else(default_settings, monkeypatch):
+    def lived() -> Happened:
+        world = make_world(default_settings.model_copy(update={"customers": 1_000}))
+        return generate_block(world, world.generated + 10 * DAY)
+
+    with_them = lived()
+    monkeypatch.setattr(simulation, "_SECOND_SHARE", 0.0)
+    monkeypatch.setattr(simulation, "_MISTAKEN_SHARE", 0.0)
+    without = lived()
+    assert len(without.reversals) == 0
+    assert len(without.chargebacks) < len(with_them.chargebacks)
+    for kind in ("payments", "publications", "pages", "watches"):
+        one, other = getattr(with_them, kind).pack(), getattr(without, kind).pack()
+        assert one == other, kind
+    assert set(without.chargebacks.times.tolist()) <= set(with_them.chargebacks.times.tolist())
 
 
 def test_a_chargeback_names_the_customer_and_terminal_of_its_payment(weeks: Weeks):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -69,9 +70,21 @@ def test_a_restart_goes_on_as_if_nothing_had_happened(settings: Settings, lived:
     assert released == start + 7 * TICK
     expected = tick_on(lived, released, 300)
     found = tick_on(again, released, 300)
-    for kind in ("payments", "chargebacks", "publications", "pages", "watches"):
+    for kind in ("payments", "chargebacks", "reversals", "publications", "pages", "watches"):
         assert times_of(found, kind) == times_of(expected, kind), kind
     assert times_of(found, "chargebacks")
+
+
+def test_a_checkpoint_of_before_there_were_reversals_goes_on_without_them(settings: Settings, lived: World):
+    folder = StatePaths(settings.state_dir).world
+    save(folder, settings, lived, lived.generated)
+    older = msgspec.msgpack.decode((folder / CHECKPOINT).read_bytes())
+    del older["pending"]["reversals"], older["pending"]["chargebacks"]["reports"]
+    (folder / CHECKPOINT).write_bytes(msgspec.msgpack.encode(older))
+    again, _ = restore(folder, settings)
+    assert again.pending.chargebacks.times.tolist() == lived.pending.chargebacks.times.tolist()
+    assert not again.pending.chargebacks.reports.any()
+    assert len(again.pending.reversals) == 0
 
 
 def test_pending_chargebacks_of_history_come_true_after_a_restart(settings: Settings, lived: World):
@@ -111,7 +124,7 @@ def test_what_happens_does_not_depend_on_the_length_of_a_tick(settings: Settings
 def test_events_of_a_tick_are_ordered_and_lie_within_it(lived: World):
     start = lived.generated
     for number, part in enumerate(tick_on(lived, start, 200)):
-        for kind in ("payments", "chargebacks", "publications", "pages", "watches"):
+        for kind in ("payments", "chargebacks", "reversals", "publications", "pages", "watches"):
             times = getattr(part, kind).times
             assert (np.diff(times) >= 0).all()
             assert (times >= start + number * TICK).all()
