@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reference_system.commands.model_moves import Moved
+    from reference_system.monitoring.page_worth import PolicyWorth
     from reference_system.registry.mlflow_rest import Version
     from reference_system.registry.model_list import ModelRow
     from reference_system.settings import Settings
@@ -45,10 +46,12 @@ def list_models(
     settings = load_settings()
     names = [use_case.value] if use_case else [name.value for name in UseCaseName]
     rows = [row for name in names for row in listed(_bundles(settings), name, _registered(settings, name, quiet=json))]
+    worth = _worth(settings) if UseCaseName.RECOMMENDATION.value in names else ()
     if json:
-        typer.echo(msgspec.json.encode({"models": rows}))
+        typer.echo(msgspec.json.encode({"models": rows, "page_worth": worth}))
     elif rows:
         _print_rows(rows)
+        _print_worth(settings, worth)
     else:
         typer.echo("no model was trained yet; run `workbook train fraud`")
 
@@ -72,14 +75,17 @@ def show(
     chosen = version or _present(root, name)
     decisions = [one for one in read_decisions(root, name) if one.version == chosen]
     card = _card(settings, name, chosen)
+    worth = [row for row in _worth(settings) if row.policy == chosen] if name == UseCaseName.RECOMMENDATION else []
     if json:
         manifest = read_manifest(version_folder(root, name, chosen))
-        typer.echo(msgspec.json.encode({"manifest": manifest, "decisions": decisions, "card": card}))
+        shown = {"manifest": manifest, "decisions": decisions, "card": card, "page_worth": worth}
+        typer.echo(msgspec.json.encode(shown))
         return
     from reference_system.commands.terminal_tables import print_markdown, reader_console
 
     console = reader_console()
     print_markdown(card, console=console)
+    _print_worth(settings, worth)
     for one in decisions:
         said = "; ".join(one.reasons)
         console.print(f"{one.event_timestamp:%Y-%m-%d %H:%M}  {one.kind:12} {said}", markup=False, soft_wrap=True)
@@ -217,6 +223,30 @@ def _rows_table(rows: Sequence[ModelRow]) -> Table:
             "" if row.value is None else f"{row.value:.4f}",
         )
     return table
+
+
+def _worth(settings: Settings) -> Sequence[PolicyWorth]:
+    """What the latest monitoring report says that pages are worth."""
+    from reference_system.monitoring.report import read_latest
+    from reference_system.paths import StatePaths
+
+    report = read_latest(StatePaths(settings.state_dir).reports)
+    return [row for case in (report.use_cases if report else ()) for row in case.performance.worth]
+
+
+def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:
+    if not worth:
+        return
+    from reference_system.commands.page_worth_table import ABOUT, worth_table
+    from reference_system.commands.terminal_tables import print_table, reader_console
+    from reference_system.registry.bundles import current_version
+
+    console = reader_console()
+    console.print("recommendation: what a page is worth, by the latest monitoring report")
+    print_table(
+        worth_table(worth, current_version(_bundles(settings), UseCaseName.RECOMMENDATION.value)), console=console
+    )
+    console.print(ABOUT + "\n", style="dim")
 
 
 def _say(moved: Moved, *, json: bool) -> None:

@@ -11,6 +11,7 @@ from datetime import datetime
 
 import msgspec
 
+from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import DayFigures
 from reference_system.monitoring.report import Report
 from reference_system.monitoring.same_payments import DayOfPayments
@@ -24,7 +25,17 @@ ABOUT = {
     Scenario.VIRAL_VIDEO: "recommendation",
 }
 # What a model has to do with each page or payment comes last among what happens at one moment.
-_ORDER = ("scenario", "alarm", "retraining", "gate", "shadow", "canary", "champion", "rolled back", "experiment")
+_ORDER = (
+    "scenario",
+    "alarm",
+    "retraining",
+    "gate",
+    "shadow",
+    "canary",
+    "champion",
+    "rolled back",
+    "experiment",
+)
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,23 +52,32 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PageDay(msgspec.Struct, frozen=True, kw_only=True):
-    """One day of the pages that models chose; `day` is days since 1970."""
+    """One day of the pages that models chose; `day` is days since 1970.
+
+    `watches` are watches a page, `by_chance` those of the pages drawn by chance on that day.
+    """
 
     day: int
     version: str
     pages: int
     watch_rate: float | None
     ndcg: float | None
+    watches: PerPage | None = None
+    by_chance: PerPage | None = None
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it; `figures_as_of` is the moment of the report that the days come from."""
+    """All of it; `figures_as_of` is the moment of the report that the days come from.
+
+    `worth` is what the pages of each policy were worth over all its days.
+    """
 
     happenings: tuple[Happening, ...]
     figures_as_of: datetime | None
     champions: dict[str, str]
     fraud_days: tuple[DayOfPayments, ...]
     recommendation_days: tuple[PageDay, ...]
+    worth: tuple[PolicyWorth, ...]
     rulings: dict[str, str]
 
 
@@ -89,12 +109,13 @@ def story_of(
             if day.day >= first
         ),
         recommendation_days=tuple(
-            _page_day(day)
+            _page_day(day, case.performance.worth_by_day)
             for case in cases
             if case.use_case == "recommendation"
             for day in case.performance.days
             if day.model_version.isdigit() and day.day >= first
         ),
+        worth=tuple(row for case in cases for row in case.performance.worth),
         rulings={name: text for name, text in (report.rulings if report else {}).items() if use_case in (None, name)},
     )
 
@@ -123,11 +144,14 @@ def _of_scenarios(runs: Sequence[Run]) -> Iterator[Happening]:
                 )
 
 
-def _page_day(day: DayFigures) -> PageDay:
+def _page_day(day: DayFigures, worth: Sequence[PolicyWorth]) -> PageDay:
+    found = next((row for row in worth if (row.policy, row.days) == (day.model_version, (day.day,))), None)
     return PageDay(
         day=day.day,
         version=day.model_version,
         pages=day.rows,
         watch_rate=day.metrics.get("watch_rate"),
         ndcg=day.metrics.get("ndcg@10"),
+        watches=found.watches if found else None,
+        by_chance=found.by_chance if found else None,
     )

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
+from reference_system.commands.page_worth_table import ABOUT, interval, per_page, worth_table
 from reference_system.commands.terminal_tables import Fitted
 from reference_system.commands.timeline_story import Happening, PageDay, Story
 from reference_system.metric_meanings import meanings_of
@@ -46,8 +47,17 @@ def as_text(story: Story) -> RenderableType:
             _explained("average_precision"),
         ]
     if story.recommendation_days:
-        parts += [Text(f"\nrecommendation: pages of models by day, as of {_minute(story)}"), Fitted(page_table(story))]
-        parts.append(_explained("ndcg@10"))
+        parts += [
+            Text(f"\nrecommendation: watches a page by day, pages of models, as of {_minute(story)}"),
+            Fitted(page_table(story)),
+            _explained("ndcg@10"),
+        ]
+    if story.worth:
+        parts += [
+            Text(f"\nrecommendation: what a page is worth, as of {_minute(story)}"),
+            Fitted(worth_table(story.worth, story.champions.get("recommendation"))),
+            Text(ABOUT, style="dim"),
+        ]
     parts += [Text(f"{name}: {text}", style="dim") for name, text in story.rulings.items()]
     return Group(*parts)
 
@@ -103,16 +113,20 @@ def fraud_table(story: Story) -> Table:
 
 
 def page_table(story: Story) -> Table:
-    """For each day and version: how much of its pages was watched."""
+    """For each day and version: how much of its pages was watched, and of those drawn by chance."""
     table = Table(
         Column("day", no_wrap=True),
-        "version",
-        Column("pages", justify="right"),
-        Column("watch rate", no_wrap=True),
-        Column("ndcg@10", justify="right"),
+        Column("version", no_wrap=True),
+        Column("pages", justify="right", no_wrap=True),
+        Column("watches a page", no_wrap=True),
+        Column("95 %", no_wrap=True),
+        Column("by chance", no_wrap=True),
+        Column("ndcg@10", justify="right", no_wrap=True),
         box=None,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    highest = max((day.watch_rate or 0.0 for day in story.recommendation_days), default=0.0)
+    highest = max((day.watches.value for day in story.recommendation_days if day.watches), default=0.0)
     for day in story.recommendation_days:
         table.add_row(*_page_row(day, highest))
     return table
@@ -136,8 +150,10 @@ def _of_version(day: DayOfPayments, version: str) -> str:
 
 
 def _page_row(day: PageDay, highest: float) -> list[str]:
-    rate = f"{_figure(day.watch_rate)} {_bar(day.watch_rate, highest)}"
-    return [_day(day.day), day.version, str(day.pages), rate, _figure(day.ndcg)]
+    watches = day.watches
+    shown = "–" if watches is None else f"{watches.value:.2f} {_bar(watches.value, highest)}"
+    bounds = "–" if watches is None else interval(watches)
+    return [_day(day.day), day.version, str(day.pages), shown, bounds, per_page(day.by_chance), _figure(day.ndcg)]
 
 
 def _explained(metric: str) -> Text:

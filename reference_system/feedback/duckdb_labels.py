@@ -77,22 +77,29 @@ _ANSWERED = """
 """
 _PAGES = """
     WITH answers AS ({answers}),
-    shown AS (
-        SELECT impression_id, event_timestamp, policy, unnest(video_ids) AS video_id,
-            generate_subscripts(video_ids, 1) AS position
-        FROM impressions
+    pages AS (
+        SELECT impression_id, event_timestamp, viewer_id, policy, video_ids FROM impressions
         WHERE epoch_us(event_timestamp) >= {start}
             AND epoch_us(event_timestamp) < least({end}, {as_of} - {delay} + 1)
     ),
+    shown AS (
+        SELECT impression_id, event_timestamp, viewer_id, policy, unnest(video_ids) AS video_id,
+            generate_subscripts(video_ids, 1) AS position
+        FROM pages
+    ),
     watched AS (
-        SELECT impression_id, video_id, min(event_timestamp) AS event_timestamp FROM watches
-        WHERE completion >= {completion} AND epoch_us(event_timestamp) <= {as_of}
-        GROUP BY impression_id, video_id
+        SELECT impression_id, watches.video_id, bool_or(completion >= {completion}) AS enough,
+            sum(round(watch_seconds * 1000)::BIGINT) AS milliseconds
+        FROM watches JOIN pages USING (impression_id)
+        WHERE epoch_us(watches.event_timestamp) <= {as_of}
+            AND epoch_us(watches.event_timestamp) - epoch_us(pages.event_timestamp) <= {delay}
+        GROUP BY ALL
     )
-    SELECT answers.prediction_id, shown.impression_id, shown.event_timestamp, shown.policy AS model_version,
-        shown.position, shown.video_id, answers.scores[list_position(answers.items, shown.video_id)] AS score,
-        coalesce(epoch_us(watched.event_timestamp) - epoch_us(shown.event_timestamp) <= {delay}, false)::TINYINT
-            AS label
+    SELECT answers.prediction_id, shown.impression_id, shown.event_timestamp, shown.viewer_id,
+        shown.policy AS model_version, shown.position, shown.video_id,
+        answers.scores[list_position(answers.items, shown.video_id)] AS score,
+        coalesce(watched.enough, false)::TINYINT AS label,
+        coalesce(watched.milliseconds, 0)::BIGINT AS watched_milliseconds
     FROM shown
     LEFT JOIN answers ON answers.request_id = shown.impression_id
     LEFT JOIN watched USING (impression_id, video_id)
@@ -198,15 +205,16 @@ def page_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime
     """Videos shown in [start, end) whose attribution window has passed.
 
     Returns:
-        `prediction_id` (null where no model answered), `impression_id, event_timestamp, model_version` (the policy
-        that chose the page), `position, video_id, score` (null as above), `label` (1 is watched).
+        `prediction_id` (null where no model answered), `impression_id, event_timestamp, viewer_id, model_version` (the
+        policy that chose the page), `position, video_id, score` (null as above), `label` (1 is watched: at least half
+        of it), `watched_milliseconds` (of whatever was seen of it).
     """
     with connection(lake.parent) as duck:
         answers = ("created_timestamp", "prediction_id", "request_id", "use_case", "items", "scores")
         duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
-        pages = ("impression_id", "event_timestamp", "video_ids", "policy")
+        pages = ("impression_id", "event_timestamp", "viewer_id", "video_ids", "policy")
         duck.register("impressions", read(lake, IMPRESSIONS, start=start, end=end, columns=pages))
-        seen = ("impression_id", "video_id", "completion", "event_timestamp")
+        seen = ("impression_id", "video_id", "completion", "watch_seconds", "event_timestamp")
         duck.register("watches", read(lake, WATCHES, start=start, end=end + ATTRIBUTION + _SLACK, columns=seen))
         return duck.sql(
             _PAGES.format(

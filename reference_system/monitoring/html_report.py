@@ -13,8 +13,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reference_system.monitoring import svg_charts
+from reference_system.monitoring.page_worth import PerPage
 from reference_system.monitoring.performance import DayFigures
 from reference_system.monitoring.report import Early, Performance, Report, ScenarioRun
+from reference_system.use_cases.recommendation.policy import BY_CHANCE
 from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
 _TEMPLATE = "report.html.j2"
@@ -44,6 +46,7 @@ def render(report: Report) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"moment": _moment, "figure": _figure, "metric_name": _metric_name, "day": _day}
+    environment.filters["per_page"] = _per_page
     return environment.get_template(_TEMPLATE).render(
         report=report,
         title=_title(report),
@@ -52,6 +55,7 @@ def render(report: Report) -> str:
         share_chart=lambda performance: _share_chart(performance, report),
         reported_chart=lambda early: _reported_chart(early, report),
         charted=charted,
+        by_chance=BY_CHANCE,
         real_time=real_time(timedelta(days=1), report.speed),
     )
 
@@ -145,3 +149,7 @@ def _metric_name(name: str) -> str:
 
 def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"  # noqa: PLR2004 - digits
+
+
+def _per_page(found: PerPage | None) -> str:
+    return "–" if found is None else f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reference_system.monitoring.report import read_latest
+from reference_system.monitoring.report import Report, read_latest
 from reference_system.paths import StatePaths
 
 
@@ -45,4 +45,23 @@ class LatestReport(Collector):
                 )
                 for name, value in (newest.metrics if newest else {}).items():
                     performance.add_metric([case.use_case, name], value)
-        return (psi, drifted, performance, moment)
+        return (psi, drifted, performance, moment, *_worth(report))
+
+
+def _worth(report: Report | None) -> Iterable[Metric]:
+    """What pages are worth, by policy."""
+    watches = GaugeMetricFamily(
+        "workbook_watches_per_page",
+        "Watches a page of a policy over its days of the latest report; bounds of the 95 % interval.",
+        labels=["policy", "bound"],
+    )
+    gain = GaugeMetricFamily(
+        "workbook_watches_per_page_gain",
+        "The same, minus what pages drawn by chance brought on the same days.",
+        labels=["policy", "bound"],
+    )
+    for row in (row for case in (report.use_cases if report else ()) for row in case.performance.worth):
+        for gauge, found in ((watches, row.watches), (gain, row.gain)):
+            for bound in ("low", "value", "high") if found is not None else ():
+                gauge.add_metric([row.policy, bound], getattr(found, bound))
+    return (watches, gain)

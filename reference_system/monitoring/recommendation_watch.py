@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from reference_system.monitoring.drift import CURRENT_BLOCKS, TREND_BLOCKS, ColumnDrift, Sample, compare_columns
 from reference_system.monitoring.duckdb_windows import coverage, page_sources, served, watches
 from reference_system.monitoring.histograms import Values
+from reference_system.monitoring.page_worth import seen_pages, worth_by_day, worth_of_policies
 from reference_system.monitoring.performance import ShownVideos, change_of, page_days, watch_rate_by_position
 from reference_system.monitoring.report import ColumnGroup, Performance, Quality, UseCaseReport, Window
 from reference_system.monitoring.scene import MIN_COVERAGE, REFERENCE_DAYS, Champion, Scene, horizons, nothing
@@ -135,6 +136,7 @@ def _performance(outcomes: pa.Table, catalogue_size: int) -> Performance:
         statement = "Too few days under models so far to say whether the newest are worse."
     else:
         statement = f"Judged on {sum(day.rows for day in by_models):,} pages of models."
+    seen = seen_pages(outcomes)
     newest = np.isin(shown.versions, [day.model_version for day in by_models] or list(np.unique(shown.versions)))
     return Performance(
         primary="watch_rate",
@@ -142,6 +144,8 @@ def _performance(outcomes: pa.Table, catalogue_size: int) -> Performance:
         days=days,
         change=change,
         by_position=watch_rate_by_position(_only(shown, newest)) if len(shown.times) else (),
+        worth=worth_of_policies(seen),
+        worth_by_day=worth_by_day(seen),
     )
 
 

@@ -15,6 +15,7 @@ import msgspec
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
+from reference_system.monitoring.page_worth import PolicyWorth
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
 from reference_system.monitoring.same_payments import DayOfPayments
 from reference_system.monitoring.schema_watch import Refusals
@@ -60,7 +61,8 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     """Performance on mature labels.
 
     `statement` says what could be judged, `offline` what was measured before the promotion; `shares` are the frauds
-    among all payments by day, `early` what is known before labels are mature.
+    among all payments by day, `early` what is known before labels are mature. `worth` is what pages were worth, by
+    policy and by day and policy.
     """
 
     primary: str
@@ -72,6 +74,8 @@ class Performance(msgspec.Struct, frozen=True, kw_only=True):
     shares: tuple[FraudShare, ...] = ()
     share_change: Change | None = None
     early: Early | None = None
+    worth: tuple[PolicyWorth, ...] = ()
+    worth_by_day: tuple[PolicyWorth, ...] = ()
 
 
 class Quality(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from reference_system import cli
 from reference_system.clock import Heartbeat, write_heartbeat
+from reference_system.monitoring.page_worth import PerPage, PolicyWorth
+from reference_system.monitoring.report import Freshness, Performance, Report, UseCaseReport, Window, write_report
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import current_version, set_current
 from reference_system.registry.promoting import rolled_back
@@ -70,6 +72,59 @@ def test_the_list_says_what_became_of_each_version(workbook, root):
     }
     assert rows[0]["estimator"] == "logistic_regression"
     assert rows[0]["value"] == 0.5
+
+
+@pytest.fixture
+def ranker(tmp_path):
+    """Version 7 of the ranker is champion and has a card; monitoring knows what pages are worth."""
+    paths = StatePaths(tmp_path)
+    folder = paths.bundles / "recommendation"
+    (folder / "7").mkdir(parents=True)
+    (folder / "current").write_text("7")
+    (folder / "cards").mkdir()
+    (folder / "cards" / "7.md").write_text("# recommendation, version 7\n")
+    figure = PerPage(value=2.5, low=2.4, high=2.6)
+    worth = [
+        PolicyWorth(policy=name, days=(20_182, 20_184), pages=4_000, viewers=900, watches=figure, minutes=figure)
+        for name in ("7", "6", "popularity")
+    ]
+    pages = Performance(primary="watch_rate", statement="", worth=tuple(worth))
+    case = UseCaseReport(
+        use_case="recommendation", champion="7", coverage=1.0, groups=(), left_out=(), performance=pages
+    )
+    report = Report(
+        as_of=NOON,
+        current=Window(start=NOON, end=NOON),
+        speed=1_440.0,
+        false_alarm_rate=0.01,
+        material_psi=0.1,
+        use_cases=(case,),
+        freshness=Freshness(),
+        volumes=(),
+        scenarios=(),
+        findings=(),
+        level="quiet",
+        verdict="",
+    )
+    write_report(paths.reports, report, "")
+
+
+@pytest.mark.usefixtures("ranker")
+def test_the_list_says_what_a_page_of_each_ranker_is_worth(workbook):
+    said = workbook("list").output
+    assert "recommendation: what a page is worth, by the latest monitoring report" in said
+    rows = [line.split()[0] for line in said.splitlines() if "2.50 (2.40–2.60)" in line]
+    assert rows == ["7*", "6", "chance"]
+    assert "what a page is worth" not in workbook("list", "fraud").output
+    listed = json.loads(workbook("list", "--json").stdout)["page_worth"]
+    assert [row["policy"] for row in listed] == ["7", "6", "popularity"]
+
+
+@pytest.mark.usefixtures("ranker")
+def test_a_rankers_card_has_what_its_own_pages_are_worth_below_it(workbook):
+    said = workbook("show", "recommendation").output
+    rows = [line.split()[0] for line in said.splitlines() if "2.50 (2.40–2.60)" in line]
+    assert rows == ["7*"]
 
 
 def test_a_damaged_bundle_is_in_the_list_with_its_problem(workbook, root):

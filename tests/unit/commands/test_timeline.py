@@ -13,6 +13,7 @@ from reference_system.commands.timeline_tables import as_text
 from reference_system.monitoring.drift import FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.estimated_performance import Estimate
+from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import DayFigures
 from reference_system.monitoring.report import (
     Early,
@@ -69,6 +70,23 @@ def day(number, answered_by, answered, versions, **more):
     )
 
 
+def per_page(value):
+    return PerPage(value=value, low=value - 0.08, high=value + 0.08)
+
+
+def worth(policy, days, pages, value, by_chance=None):
+    return PolicyWorth(
+        policy=policy,
+        days=days,
+        pages=pages,
+        viewers=300,
+        watches=per_page(value),
+        minutes=per_page(9.0),
+        by_chance=None if by_chance is None else per_page(by_chance),
+        gain=None if by_chance is None else per_page(value - by_chance),
+    )
+
+
 def a_report() -> Report:
     fraud = Performance(
         primary="average_precision",
@@ -97,6 +115,14 @@ def a_report() -> Report:
             )
             for number, version in ((3, "2"), (4, "2"), (4, "popularity"))
         ),
+        worth=(
+            worth("2", (FIRST + 3, FIRST + 4), 12_345, 2.56, by_chance=0.77),
+            worth("popularity", (FIRST - 40, FIRST + 4), 37_635, 0.81),
+        ),
+        worth_by_day=(
+            worth("2", (FIRST + 3,), 400, 2.55, by_chance=0.79),
+            PolicyWorth(policy="2", days=(FIRST + 4,), pages=40, viewers=12, watches=None, minutes=None),
+        ),
     )
     now = BEGIN + 8.5 * DAY
     return Report(
@@ -121,8 +147,8 @@ def a_report() -> Report:
     )
 
 
-def shown(story) -> str:
-    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123 - nothing is written
+def shown(story, width=120) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123 - nothing is written
     console.print(as_text(story))
     return console.export_text()
 
@@ -169,10 +195,26 @@ def test_each_day_shows_every_version_on_the_same_payments_and_how_sure_it_is():
     assert "–" in rows["2025-04-14"]
 
 
-def test_pages_that_no_model_chose_are_not_shown():
+def test_pages_that_no_model_chose_have_no_days_of_their_own():
     text = shown(story_of(DECISIONS, RUNS, a_report(), use_case="recommendation"))
-    assert text.count("2025-04-10") == 1
-    assert "popularity" not in text
+    days = [line for line in text.splitlines() if line.startswith("2025-04-")]
+    assert [line.split()[:3] for line in days] == [["2025-04-09", "2", "400"], ["2025-04-10", "2", "400"]]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_what_a_page_is_worth_is_told_by_day_and_by_policy_with_its_interval_and_its_days(width):
+    text = shown(story_of(DECISIONS, RUNS, a_report(), use_case="recommendation"), width)
+    (first, second), (version, chance) = (
+        [line.rstrip() for line in text.splitlines() if line.startswith(start)]
+        for start in ("2025-04-", ("2*", "chance"))
+    )
+    assert first == "2025-04-09 2         400 2.55 ████████  2.47–2.63 0.79 (0.71–0.87)   0.500"
+    assert second == "2025-04-10 2         400 –              –         –                  0.500"
+    assert version == "2*      04-09–04-10 12345 2.56 (2.48–2.64) 0.77 (0.69–0.85) +1.79 (1.71–1.87)"
+    assert chance.startswith("chance  02-25–04-10 37635 0.81 (0.73–0.89) –")
+    for heading in ("version", "days", "pages", "watches a page", "by chance", "gain"):
+        assert heading in text
+    assert "…" not in text.split("recommendation: watches a page by day")[1]
 
 
 def test_an_empty_system_says_what_to_do():
@@ -201,6 +243,14 @@ def test_the_command_prints_the_same_for_programs():
     assert told["happenings"][1]["figures"] == {"reported": 80.0, "usual": 20.0}
     assert told["champions"] == {"fraud": "3"}
     assert told["fraud_days"][0]["average_precision"] == {"1": 0.2, "3": 0.7}
+
+
+@pytest.mark.usefixtures("lived")
+def test_programs_get_the_worth_of_a_page_with_its_interval():
+    told = json.loads(CliRunner().invoke(cli.app, ["timeline", "recommendation", "--json"]).stdout)
+    assert told["recommendation_days"][0]["watches"] == pytest.approx({"value": 2.55, "low": 2.47, "high": 2.63})
+    assert told["worth"][0]["gain"] == pytest.approx({"value": 1.79, "low": 1.71, "high": 1.87})
+    assert told["worth"][0]["days"] == [FIRST + 3, FIRST + 4]
 
 
 def test_the_picture_is_written_where_it_was_asked_for(lived):

@@ -196,6 +196,22 @@ def test_a_video_that_was_given_up_is_a_negative(lake):
     assert watched(lake) == [("m1", 1, 0), ("m2", 2, 1)]
 
 
+def test_everything_that_was_seen_of_a_video_in_time_counts_as_time_watched(lake):
+    put(lake, "impressions", page(viewer_id="v7"))
+    put(
+        lake,
+        "watches",
+        watch("m2", timedelta(minutes=9), 0.1, watch_seconds=10.05),
+        watch("m2", timedelta(minutes=20), 0.6, watch_seconds=60.0),
+        watch("m2", DAY + timedelta(seconds=1), 0.9, watch_seconds=90.0),
+    )
+    rows = page_outcomes(lake, START, END, as_of=PAID + 3 * DAY).to_pylist()
+    assert [(row["viewer_id"], row["video_id"], row["label"], row["watched_milliseconds"]) for row in rows] == [
+        ("v7", "m1", 0, 0),
+        ("v7", "m2", 1, 70_050),
+    ]
+
+
 def test_a_page_is_not_judged_before_its_window_has_passed(lake):
     put(lake, "impressions", page())
     put(lake, "watches", watch("m1", timedelta(minutes=1)))

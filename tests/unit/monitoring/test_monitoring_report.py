@@ -10,6 +10,7 @@ from reference_system.monitoring.duckdb_volumes import TopicVolume
 from reference_system.monitoring.findings import findings_of, level_of, verdict_of
 from reference_system.monitoring.html_report import real_time, render
 from reference_system.monitoring.mlflow_figures import figures
+from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
 from reference_system.monitoring.prometheus_gauges import LatestReport
 from reference_system.monitoring.report import (
@@ -221,6 +222,41 @@ def test_the_page_says_the_verdict_first_and_marks_the_scenario():
     assert ">taste-shift</text>" not in page  # over before the chart begins
     assert "no champion yet" in page
     assert "12 / 48 ms" in page
+
+
+def worth_of_pages():
+    def worth(policy, days, value, **more):
+        figure = PerPage(value=value, low=value - 0.1, high=value + 0.1)
+        return PolicyWorth(policy=policy, days=days, pages=1_200, viewers=300, watches=figure, minutes=figure, **more)
+
+    gain = {"by_chance": PerPage(value=0.8, low=0.7, high=0.9), "gain": PerPage(value=1.7, low=1.5, high=1.9)}
+    version = worth("4", (TODAY - 4, TODAY - 3), 2.5, **gain)
+    unsure = msgspec.structs.replace(version, policy="5", watches=None, minutes=None, gain=None)
+    rows = (unsure, version, worth("popularity", (TODAY - 30, TODAY - 3), 0.8))
+    return Performance(primary="watch_rate", statement="Judged.", worth=rows, worth_by_day=rows[1:])
+
+
+def test_the_page_says_what_a_page_is_worth_by_version_and_by_chance_on_the_same_days():
+    page = render(report(case(column(), name="recommendation", performance=worth_of_pages())))
+    assert "What a page is worth" in page
+    cells = re.sub(r"<[^>]+>|\s+", " ", page)
+    row = "2.50 (2.40 to 2.60) 0.80 (0.70 to 0.90) 1.70 (1.50 to 1.90) 2.50 (2.40 to 2.60)"
+    assert row in re.sub(r" +", " ", cells)
+    assert re.search(r"<td>chance</td><td>2025-03-20 to 2025-04-16</td>", page)
+    assert "The same by day" in page
+
+
+def test_the_gauges_have_the_worth_of_a_page_with_its_bounds(tmp_path):
+    found = report(case(column(), name="recommendation", performance=worth_of_pages()))
+    paths = StatePaths(tmp_path)
+    write_report(paths.reports, found, "")
+    registry = CollectorRegistry()
+    registry.register(LatestReport(paths))
+    text = generate_latest(registry).decode()
+    assert 'workbook_watches_per_page{bound="value",policy="4"} 2.5' in text
+    assert 'workbook_watches_per_page{bound="low",policy="popularity"} 0.7' in text
+    assert 'workbook_watches_per_page_gain{bound="high",policy="4"} 1.9' in text
+    assert 'policy="5"' not in text, "nothing is told without an interval"
 
 
 def test_the_page_needs_nothing_from_anywhere():
