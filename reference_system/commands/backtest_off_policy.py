@@ -41,7 +41,7 @@ def off_policy(
     settings = prepare()
     from reference_system.features import feast_store
     from reference_system.paths import StatePaths
-    from reference_system.training.logged_pages import matches_of
+    from reference_system.training.logged_pages import logged_pages
     from reference_system.training.off_policy import OffPolicyReport, evaluate
     from reference_system.training.video_tables import read_videos
 
@@ -50,13 +50,12 @@ def off_policy(
     span = _window(paths, bundle.manifest.created_timestamp, days)
     store = feast_store.open_store(paths)
     videos = read_videos(paths.lake, span.end)
-    matches = matches_of(
+    logged = logged_pages(
         paths.lake,
         span,
         videos,
         _tables(bundle, videos),
         lambda entities, views: feast_store.historical(store, entities, views),
-        scorer=bundle.scorer.score,
         most=_PAGES,
         seed=settings.seed,
     )
@@ -64,7 +63,7 @@ def off_policy(
         version=bundle.manifest.model_version,
         start=span.start.isoformat(),
         end=span.end.isoformat(),
-        result=evaluate(matches, seed=settings.seed),
+        result=evaluate(logged.beside(bundle.scorer.score), seed=settings.seed),
     )
     if as_json:
         typer.echo(msgspec.json.encode(report))

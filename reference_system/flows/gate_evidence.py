@@ -13,7 +13,10 @@ from time import thread_time
 
 import numpy as np
 
+from reference_system.errors import TrainingError
+from reference_system.feedback.duckdb_labels import page_outcomes
 from reference_system.flows.trained_model import Trained, judges_of, split_of
+from reference_system.monitoring.page_worth import PerPage, PolicyWorth, seen_pages, worth_of_policies
 from reference_system.registry import gate, gate_checks
 from reference_system.registry.bundles import Bundle, Manifest
 from reference_system.registry.gate_checks import SlicePair
@@ -22,7 +25,9 @@ from reference_system.training.as_served import NOTHING_SERVED, AsServed, served
 from reference_system.training.fraud_case import FraudCase
 from reference_system.training.judges import CALIBRATION_ERROR, Judge, Judgement
 from reference_system.training.labelled_rows import Inputs
+from reference_system.training.off_policy import Estimate, difference, evaluate
 from reference_system.training.ranking_metrics import Ordered
+from reference_system.training.recommendation_case import RecommendationCase
 from reference_system.windows import Floats, moment_of
 
 # Scored again and again, in time of our own on the processor: the least of several p99s, because other processes only
@@ -35,13 +40,15 @@ _P99 = 0.99
 class Opponents:
     """Whom a challenger meets, and what else is known: the champion, what was rolled back, what was served.
 
-    `served` holds rows that judge, `learned` rows that trained.
+    `served` holds rows that judge, `learned` rows that trained; `worth` says what pages of the test window brought
+    that the champion chose.
     """
 
     champion: Bundle | None
     rolled_back: Sequence[Manifest]
     served: AsServed
     learned: AsServed
+    worth: PolicyWorth | None = None
 
 
 def opponents_of(
@@ -51,11 +58,20 @@ def opponents_of(
     case = trained.case
     if isinstance(case, FraudCase):
         served = served_payments(lake, case.split.test, case.judge.rows)
-        learned = served_payments(lake, case.split.train, case.train)
+        learned, worth = served_payments(lake, case.split.train, case.train), None
     else:
         served = served_pages(lake, case.split.test, case.judge)
-        learned = NOTHING_SERVED
-    return Opponents(champion=champion, rolled_back=rolled_back, served=served, learned=learned)
+        learned, worth = NOTHING_SERVED, _served_worth(lake, case, champion)
+    return Opponents(champion=champion, rolled_back=rolled_back, served=served, learned=learned, worth=worth)
+
+
+def _served_worth(lake: Path, case: RecommendationCase, champion: Bundle | None) -> PolicyWorth | None:
+    """What pages of the test window brought that the champion chose; `None` if it chose none."""
+    if champion is None:
+        return None
+    test, version = case.split.test, champion.manifest.model_version
+    outcomes = page_outcomes(lake, test.start, test.end, as_of=case.split.as_of)
+    return next((row for row in worth_of_policies(seen_pages(outcomes)) if row.policy == version), None)
 
 
 def judged(
@@ -82,6 +98,8 @@ def judged(
         others = (one for name, one in windows.items() if name != first)
         checks += [_mature_check(one, challenger.scorer, champion, seed=seed) for one in others]
     checks.append(_calibration_check(trained, challenger.scorer, champion, ours))
+    if isinstance(trained.case, RecommendationCase):
+        checks.append(_worth_check(trained.case, challenger.scorer, champion, opponents.worth, seed=seed))
     if theirs is not None:
         checks.append(gate_checks.slice_check(_pairs(ours, theirs), judge.groups, seed=seed))
     return gate.conclude(verdict, checks)
@@ -134,6 +152,36 @@ def _calibration_check(
     found = ours if judge is trained.case.judge else judge.judge(challenger.score)
     before = None if champion is None else judge.judge(champion.score).metrics[CALIBRATION_ERROR]
     return gate_checks.calibration_check(trained.use_case, found.metrics[CALIBRATION_ERROR], before)
+
+
+def _worth_check(
+    case: RecommendationCase,
+    challenger: OnnxScorer,
+    champion: OnnxScorer | None,
+    served: PolicyWorth | None,
+    *,
+    seed: int,
+) -> gate.Check:
+    """Off-policy for both, on the same pages; both know of the videos what was known when the window began."""
+    try:
+        ours = case.logged.beside(challenger.score)
+        found = evaluate(ours, seed=seed)
+        theirs = None if champion is None else case.logged.beside(champion.score)
+        worth = gate_checks.PageWorth(
+            pages=found.pages,
+            challenger=_bounds(found.doubly_robust),
+            by_chance=_bounds(found.logged),
+            champion=None if theirs is None else _bounds(evaluate(theirs, seed=seed).doubly_robust),
+            difference=None if theirs is None else _bounds(difference(ours, theirs, seed=seed)),
+            served=None if served is None or served.watches is None else _bounds(served.watches),
+        )
+    except TrainingError as error:
+        return gate_checks.page_worth_check(None, why_not=str(error))
+    return gate_checks.page_worth_check(worth)
+
+
+def _bounds(found: Estimate | PerPage) -> gate_checks.Bounds:
+    return found.low, found.value, found.high
 
 
 def _pairs(ours: Judgement, theirs: Judgement) -> dict[str, SlicePair]:

@@ -17,6 +17,8 @@ from reference_system.registry.bundles import Manifest, UseCase
 from reference_system.registry.gate import TOLERANCE, Answer, Check, Interval, Worth, intervals
 from reference_system.windows import Floats
 
+# A figure between the ends of its interval: low, value, high.
+Bounds = tuple[float, float, float]
 # Fewer positives than this say nothing about a slice.
 MIN_SLICE_POSITIVES = 25
 # A share of the champion's value by which no slice may surely be worse.
@@ -68,6 +70,51 @@ def mature_check(challenger: Worth, champion: Worth, groups: int, *, seed: int) 
         return Check(name="mature window", answer="refuse", reason=reason, figures=figures)
     reason = f"not surely worse where every label is known: {interval}"
     return Check(name="mature window", answer="promote", reason=reason, figures=figures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageWorth:
+    """Watches a page, each as (low, value, high) of a 95 % interval.
+
+    `challenger`, `champion` and their `difference` are estimated from `pages` that were drawn by chance, which brought
+    `by_chance`; `served` is what pages brought that the champion served. `None` where there is no champion, or where
+    it served none.
+    """
+
+    pages: int
+    challenger: Bounds
+    by_chance: Bounds
+    champion: Bounds | None = None
+    difference: Bounds | None = None
+    served: Bounds | None = None
+
+
+def page_worth_check(found: PageWorth | None, why_not: str = "") -> Check:
+    """Whether the challenger's pages surely bring less than the champion's, or than pages drawn by chance."""
+    name = "worth of a page"
+    if found is None:
+        return Check(name=name, answer="promote", reason=f"nothing can be said of it: {why_not}")
+    said = [f"its pages {_bounds(found.challenger)} watches each"]
+    said += [f"the champion's {_bounds(found.champion)}"] if found.champion else []
+    said += [f"difference {_bounds(found.difference, '+')}"] if found.difference else []
+    reason = f"by {found.pages} pages drawn by chance: {', '.join(said)}; those brought {_bounds(found.by_chance)}"
+    reason += f", pages that the champion served {_bounds(found.served)}" if found.served else ""
+    figures = {
+        f"{what}, {bound}": number
+        for what in ("challenger", "champion", "difference", "by_chance", "served")
+        for bound, number in zip(("low", "value", "high"), getattr(found, what) or (), strict=False)
+    }
+    answer: Answer = "promote"
+    if found.challenger[2] < found.by_chance[0]:
+        answer, reason = "refuse", f"surely worth less than pages drawn by chance: {reason}"
+    elif found.champion and found.difference and found.difference[2] < -TOLERANCE * found.champion[1]:
+        answer, reason = "refuse", f"surely worth less than the champion's pages: {reason}"
+    return Check(name=name, answer=answer, reason=reason, figures=figures)
+
+
+def _bounds(found: Bounds, sign: str = "") -> str:
+    low, value, high = found
+    return f"{value:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
 def slice_check(slices: Mapping[str, SlicePair], groups: int, *, seed: int) -> Check:

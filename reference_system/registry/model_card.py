@@ -37,6 +37,14 @@ _INTENDED: Mapping[UseCase, tuple[str, str]] = {
         ),
     ),
 }
+# What a reader would take for a fault.
+_READING: Mapping[UseCase, str] = {
+    "recommendation": (
+        "ndcg@10 is small for every ranker: it asks for the very videos that a viewer watched later on pages drawn by"
+        " chance, a few of thousands, so read it as a ratio to the others'. What a page of it brings is the check"
+        ' "worth of a page", and, once it has answered, in `workbook timeline recommendation`.'
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +81,7 @@ def markdown(card: Card) -> str:
         "## What it is worth in the test window",
         _numbers("metric", card.metrics),
         "\n".join(f"- {meaning}" for meaning in meanings_of(card.metrics)),
+        *([_READING[card.use_case]] if card.use_case in _READING else []),
     ]
     if card.folds:
         folds = {f"fold {place}": fold for place, fold in enumerate(card.folds, start=1)}

@@ -1,6 +1,6 @@
 """Logged pages beside the pages that a ranker would have made for the same viewers at the same moments.
 
-In: the lake, a window, the ranker's tables and scores, the point-in-time join. Out: what `off_policy.py` weighs.
+In: the lake, a window, the ranker's tables, the point-in-time join; then scores. Out: what `off_policy.py` weighs.
 Invariant: only pages on which any video could stand are used, with the probabilities that were logged with them, and
 the ranker knows nothing that came after a page's moment.
 
@@ -46,18 +46,23 @@ class _LoggedPage:
     labels: list[float]
 
 
-def matches_of(  # noqa: PLR0913 - where from, which, how many, and whose pages
-    lake: Path,
-    span: Span,
-    videos: Videos,
-    tables: VideoTables,
-    join: Join,
-    *,
-    scorer: Scorer,
-    most: int,
-    seed: int,
-) -> Matches:
-    """At most `most` pages of a window, drawn at random, beside the ranker's.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedPages:
+    """Pages that were drawn by chance, and the request of each as a ranker gets it."""
+
+    pages: Sequence[_LoggedPage]
+    cases: Sequence[PageCase]
+    videos: Videos
+
+    def beside(self, scorer: Scorer) -> Matches:
+        """The same pages beside those of a ranker."""
+        return _matches(self.pages, _pages(self.cases, self.videos, scorer))
+
+
+def logged_pages(  # noqa: PLR0913 - where from, which, how many, and what is known then
+    lake: Path, span: Span, videos: Videos, tables: VideoTables, join: Join, *, most: int, seed: int
+) -> LoggedPages:
+    """At most `most` pages of a window, drawn at random.
 
     Args:
         lake: the lake's folder.
@@ -65,7 +70,6 @@ def matches_of(  # noqa: PLR0913 - where from, which, how many, and whose pages
         videos: the catalogue at the end of the window; its first videos are those of the tables.
         tables: the ranker's, made before the window.
         join: the point-in-time join.
-        scorer: the ranker.
         most: how many pages to take.
         seed: of the draw.
 
@@ -86,7 +90,7 @@ def matches_of(  # noqa: PLR0913 - where from, which, how many, and whose pages
         viewers=[page.viewer for page in logged],
         times=[page.time for page in logged],
     )
-    return _matches(logged, _pages(cases, videos, scorer))
+    return LoggedPages(pages=logged, cases=cases, videos=videos)
 
 
 def _by_chance(shown: pa.Table, videos: Videos) -> list[_LoggedPage]:

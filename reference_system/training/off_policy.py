@@ -32,6 +32,7 @@ CLIP = 1_000.0
 LEAST_EFFECTIVE = 30.0
 _RESAMPLES = 1_000
 _TAIL = 0.025
+_DOUBLY_ROBUST = 2  # among the estimates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,20 +93,9 @@ def evaluate(matches: Matches, *, seed: int, clip: float = CLIP) -> OffPolicy:
     Raises:
         TrainingError: if a propensity is missing or no probability, or too few logged places match.
     """
-    bad = ~((matches.propensities > 0.0) & (matches.propensities <= 1.0))
-    if bad.any():
-        raise TrainingError(f"{bad.sum()} of {len(bad)} matched places have no probability: they cannot be weighed")
+    sums = _sums(matches, clip)
     weights = np.minimum(1.0 / matches.propensities, clip)
-    effective = float(weights.sum() ** 2 / (weights**2).sum()) if len(weights) else 0.0
-    if effective < LEAST_EFFECTIVE:
-        raise TrainingError(
-            f"{len(weights)} logged places match the ranker's pages, worth {effective:.1f} without weights;"
-            f" {LEAST_EFFECTIVE:.0f} are needed to say something",
-            next_command="workbook status",
-        )
-    sums = _by_viewer(matches, weights)
-    drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1.0 / len(sums)), _RESAMPLES)
-    found, spread = _estimates(sums.sum(axis=0)[None, :])[:, 0], _estimates(drawn @ sums)
+    found, spread = _estimates(sums.sum(axis=0)[None, :])[:, 0], _estimates(_drawn(len(sums), seed) @ sums)
     low, high = np.nanquantile(spread, [_TAIL, 1.0 - _TAIL], axis=1)
     ips, snips, robust, naive, logged = (
         Estimate(value=float(value), low=float(least), high=float(most))
@@ -120,10 +110,61 @@ def evaluate(matches: Matches, *, seed: int, clip: float = CLIP) -> OffPolicy:
         pages=len(matches.viewers),
         viewers=len(sums),
         matched=len(weights),
-        effective=effective,
+        effective=_effective(weights),
         clip=clip,
         clipped_share=float((1.0 / matches.propensities > clip).mean()),
     )
+
+
+def difference(ours: Matches, theirs: Matches, *, seed: int, clip: float = CLIP) -> Estimate:
+    """By how much one ranker's pages would have brought more than another's, doubly robust.
+
+    Args:
+        ours: the logged pages beside the one's.
+        theirs: the same pages beside the other's.
+        seed: of the draws of viewers, which are the same for both: what is particular to a viewer cancels out.
+        clip: where weights are cut.
+
+    Raises:
+        TrainingError: as `evaluate`, for either.
+    """
+    both = [_sums(each, clip) for each in (ours, theirs)]
+    drawn = _drawn(len(both[0]), seed)
+    values = [_estimates(sums.sum(axis=0)[None, :])[_DOUBLY_ROBUST, 0] for sums in both]
+    spread = [_estimates(drawn @ sums)[_DOUBLY_ROBUST] for sums in both]
+    low, high = np.nanquantile(spread[0] - spread[1], [_TAIL, 1.0 - _TAIL])
+    return Estimate(value=float(values[0] - values[1]), low=float(low), high=float(high))
+
+
+def _sums(matches: Matches, clip: float) -> Floats:
+    """What the estimates are made of, one row a viewer.
+
+    Raises:
+        TrainingError: if a propensity is missing or no probability, or too few logged places match.
+    """
+    bad = ~((matches.propensities > 0.0) & (matches.propensities <= 1.0))
+    if bad.any():
+        raise TrainingError(f"{bad.sum()} of {len(bad)} matched places have no probability: they cannot be weighed")
+    weights = np.minimum(1.0 / matches.propensities, clip)
+    effective = _effective(weights)
+    if effective < LEAST_EFFECTIVE:
+        raise TrainingError(
+            f"{len(weights)} logged places match the ranker's pages, worth {effective:.1f} without weights;"
+            f" {LEAST_EFFECTIVE:.0f} are needed to say something",
+            next_command="workbook status",
+        )
+    return _by_viewer(matches, weights)
+
+
+def _effective(weights: Floats) -> float:
+    """How many places without weights these are worth."""
+    return float(weights.sum() ** 2 / (weights**2).sum()) if len(weights) else 0.0
+
+
+def _drawn(viewers: int, seed: int) -> Floats:
+    """How often each viewer is drawn, shape (draws, viewers)."""
+    shares = np.full(viewers, 1.0 / viewers)
+    return np.random.default_rng(seed).multinomial(viewers, shares, _RESAMPLES).astype(np.float64)
 
 
 def _by_viewer(matches: Matches, weights: Floats) -> Floats:

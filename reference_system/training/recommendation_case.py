@@ -14,6 +14,7 @@ from pathlib import Path
 from reference_system.errors import TrainingError
 from reference_system.training.judges import PageJudge
 from reference_system.training.labelled_rows import LabelledRows
+from reference_system.training.logged_pages import LoggedPages, logged_pages
 from reference_system.training.page_cases import page_cases
 from reference_system.training.point_in_time import Join
 from reference_system.training.recommendation_training_set import impression_rows
@@ -30,16 +31,20 @@ CONTEST = Contest(
     inputs=model.SIGNATURE,
 )
 # Bounds that keep a training within seconds on two cores, however large the world is.
-TRAIN_ROWS, TEST_ROWS, CASES = 100_000, 20_000, 1_500
+TRAIN_ROWS, TEST_ROWS, CASES, LOGGED_PAGES = 100_000, 20_000, 1_500, 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecommendationCase:
-    """The rows to learn from, who judges, and the tables that a bundle will hold."""
+    """The rows to learn from, who judges, and the tables that a bundle will hold.
+
+    `logged` are pages of the test window that were drawn by chance, to tell what a ranker's pages would bring.
+    """
 
     split: TemporalSplit
     train: LabelledRows
     judge: PageJudge
+    logged: LoggedPages
     tables: VideoTables
 
 
@@ -64,4 +69,7 @@ def prepare_recommendation(lake: Path, split: TemporalSplit, join: Join, *, seed
     known = video_tables(lake, split.test.start)
     cases = page_cases(lake, split.test, videos, known, join, most=CASES, seed=seed)
     judge = PageJudge(rows=test, cases=cases, categories=videos.categories.tolist())
-    return RecommendationCase(split=split, train=train, judge=judge, tables=video_tables(lake, split.as_of))
+    logged = logged_pages(lake, split.test, videos, known, join, most=LOGGED_PAGES, seed=seed)
+    return RecommendationCase(
+        split=split, train=train, judge=judge, logged=logged, tables=video_tables(lake, split.as_of)
+    )

@@ -165,3 +165,51 @@ def test_a_first_model_may_have_doubts_but_nothing_that_must_be_refused():
     refused = Check(name="leak", answer="refuse", reason="it knows")
     assert conclude(verdict(champion=None), [held]).answer == "promote"
     assert conclude(verdict(champion=None), [refused]).answer == "refuse"
+
+
+def page_worth(challenger=(2.0, 2.4, 2.8), **more):
+    return checks.page_worth_check(
+        checks.PageWorth(pages=870, challenger=challenger, by_chance=(0.7, 0.8, 0.9), **more)
+    )
+
+
+def test_the_worth_of_a_page_is_told_off_policy_for_both_beside_what_was_served_and_what_chance_brought():
+    found = page_worth(champion=(1.9, 2.3, 2.7), difference=(-0.2, 0.1, 0.4), served=(2.5, 2.55, 2.6))
+    assert found.answer == "promote"
+    assert found.reason == (
+        "by 870 pages drawn by chance: its pages 2.40 (2.00 to 2.80) watches each, the champion's 2.30 (1.90 to 2.70),"
+        " difference +0.10 (-0.20 to +0.40); those brought 0.80 (0.70 to 0.90), pages that the champion served"
+        " 2.55 (2.50 to 2.60)"
+    )
+    assert found.figures["difference, low"] == -0.2
+    assert found.figures["served, high"] == 2.6
+
+
+def test_the_first_ranker_is_set_beside_chance_alone():
+    found = page_worth()
+    assert found.answer == "promote"
+    assert "champion" not in found.reason
+    assert set(found.figures) == {
+        f"{who}, {what}" for who in ("challenger", "by_chance") for what in ("low", "value", "high")
+    }
+
+
+@pytest.mark.parametrize(
+    ("high", "answer"),
+    [(-0.05 * 2.3 + 0.01, "promote"), (-0.05 * 2.3 - 0.01, "refuse")],
+)
+def test_a_ranker_whose_pages_are_surely_worth_less_than_the_champions_is_refused(high, answer):
+    found = page_worth(champion=(1.9, 2.3, 2.7), difference=(-1.0, -0.5, high))
+    assert found.answer == answer
+
+
+def test_a_ranker_whose_pages_are_surely_worth_less_than_chance_is_refused():
+    found = page_worth(challenger=(0.1, 0.3, 0.69))
+    assert found.answer == "refuse"
+    assert found.reason.startswith("surely worth less than pages drawn by chance: ")
+    assert page_worth(challenger=(0.1, 0.3, 0.71)).answer == "promote"
+
+
+def test_too_few_pages_to_say_what_one_is_worth_stop_nobody_and_are_told():
+    found = checks.page_worth_check(None, why_not="12 logged places match")
+    assert (found.answer, found.reason) == ("promote", "nothing can be said of it: 12 logged places match")

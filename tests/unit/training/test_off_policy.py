@@ -8,22 +8,22 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.training.off_policy import Matches, evaluate
+from reference_system.training.off_policy import Matches, difference, evaluate
 from reference_system.world.page_policy import draw_pages, inclusion
 
 VIDEOS, VIEWERS, PAGES, LENGTH = 80, 150, 1_500, 10
 EXAMINED = np.arange(1, LENGTH + 1) ** -0.7
 
 
-def world(seed):
-    """Matches of a ranker with logged pages, and what its pages would really bring."""
+def world(seed, *, mistakes=1.0):
+    """Matches of a ranker with logged pages, and what its pages would really bring; one seed, one set of pages."""
     rng = np.random.default_rng(seed)
     demand, ages = rng.pareto(1.2, VIDEOS) + 0.1, rng.uniform(0, 60, VIDEOS)
     propensities = inclusion(demand, ages)
     # What is popular is wanted more, so plain means over what was shown flatter whoever shows it.
     wanted = 0.5 * np.log(demand) + rng.normal(size=(VIEWERS, VIDEOS)) - 1.0
     chances = 1.0 / (1.0 + np.exp(-wanted))
-    ranked = np.argsort(-(wanted + rng.normal(size=wanted.shape)), axis=1)[:, :LENGTH]
+    ranked = np.argsort(-(wanted + mistakes * rng.normal(size=wanted.shape)), axis=1)[:, :LENGTH]
     truth_of = np.take_along_axis(chances, ranked, axis=1).sum(axis=1) * EXAMINED.mean()
     viewers = np.sort(rng.integers(VIEWERS, size=PAGES))
     shown = draw_pages(rng, propensities, PAGES)
@@ -60,6 +60,24 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say_and_the_plain_mean_do
     assert held["inverse_propensity"] >= 90
     assert held["naive"] <= 60
     assert abs(errors["doubly_robust"]) < 0.25 * abs(errors["naive"])
+
+
+def test_the_interval_of_a_difference_holds_the_truth_and_is_narrower_than_two_intervals():
+    held, narrower = 0, 0
+    for seed in range(50):
+        (ours, better), (theirs, worse) = world(seed, mistakes=0.5), world(seed, mistakes=1.0)
+        found = difference(ours, theirs, seed=seed)
+        held += found.low <= better - worse <= found.high
+        if seed % 10 == 0:
+            apart = [evaluate(each, seed=seed).doubly_robust for each in (ours, theirs)]
+            narrower += found.high - found.low < sum(each.high - each.low for each in apart)
+    assert held >= 44
+    assert narrower == 5
+
+
+def test_a_ranker_differs_from_itself_by_nothing(matches):
+    found = difference(matches, matches, seed=3)
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from small_lake import at, page, put, time_at, video, watch
 
 from reference_system.errors import TrainingError
 from reference_system.training import page_cases as cases_module
-from reference_system.training.logged_pages import matches_of
+from reference_system.training.logged_pages import logged_pages
 from reference_system.training.page_cases import page_cases
 from reference_system.training.temporal_split import Span
 from reference_system.training.video_tables import read_videos, video_tables
@@ -118,7 +118,8 @@ def test_which_viewers_are_drawn_does_not_depend_on_their_names(lake, monkeypatc
 @pytest.mark.parametrize("names", ["abcdef", "fedcba", "cafebd"])
 def test_viewers_of_logged_pages_are_numbered_as_they_came(lake, names):
     videos, tables = several_viewers(lake, names)
-    found = matches_of(lake, TEST, videos, tables, tile_join, scorer=lambda rows: rows[:, 0] * 0.0, most=99, seed=1)
+    logged = logged_pages(lake, TEST, videos, tables, tile_join, most=99, seed=1)
+    found = logged.beside(lambda rows: rows[:, 0] * 0.0)
     assert found.viewers.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 5]
 
 
@@ -154,7 +155,7 @@ def test_only_pages_drawn_by_chance_are_laid_beside_the_rankers(lake):
     def scorer(inputs):
         return inputs[:, INPUTS.index("position")] / 20.0
 
-    found = matches_of(lake, TEST, videos, tables, tile_join, scorer=scorer, most=9, seed=1)
+    found = logged_pages(lake, TEST, videos, tables, tile_join, most=9, seed=1).beside(scorer)
     # Pages 20, 21 and 23; every video fits on a page of ten, so every logged place is on the ranker's page.
     assert found.page.tolist() == [0, 0, 1, 2]
     assert sorted(found.propensities.tolist()) == [0.25, 0.5, 0.5, 0.5]
