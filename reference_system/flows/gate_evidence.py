@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from time import thread_time
 
@@ -89,8 +90,9 @@ def judged(
         challenger=ours.primary,
         champion=None if theirs is None else theirs.primary,
         baselines={name: judgement.primary for name, judgement in trained.selection.baselines.items()},
-        # Both meet the same labels that are not there yet, so a fresh model has nothing to be forgiven.
+        # After an alarm what counts is what the model knows of the days since: age forgives it nothing.
         tolerance=0.0 if trained.case.split.is_fresh else gate.TOLERANCE,
+        newer=timedelta(0) if trained.case.split.is_fresh else _newer(challenger, opponents.champion),
     )
     verdict = gate.decide(contenders, ours.metrics, seed=seed)
     checks = [*_model_checks(trained, challenger, opponents, timer), *_row_checks(trained, challenger, opponents)]
@@ -103,6 +105,12 @@ def judged(
     if theirs is not None:
         checks.append(gate_checks.slice_check(_pairs(ours, theirs), judge.groups, seed=seed))
     return gate.conclude(verdict, checks)
+
+
+def _newer(challenger: Bundle, champion: Bundle | None) -> timedelta:
+    """How much later the challenger's training ends."""
+    ends = challenger.manifest.data_window.end
+    return timedelta(0) if champion is None else ends - champion.manifest.data_window.end
 
 
 def _model_checks(

@@ -33,9 +33,12 @@ from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.prequential import rows_of
 from reference_system.training.selection import Contest
 from reference_system.use_cases.fraud.features import INPUTS
+from reference_system.world.scenarios import Run, Scenario
 
 # The world: the champion was trained ten days before the candidates, which are released in the week that follows.
-_DAYS, _CHAMPION_DAY, _CANDIDATE_DAY, _STALE_DAY = 76, 56, 66, 50
+# What the champion learned from ends on day 35, before an attack begins, a candidate's on day 45: the gate promotes
+# who is surely better, so there must be something that a sound candidate knows better.
+_DAYS, _CHAMPION_DAY, _CANDIDATE_DAY, _STALE_DAY, _ATTACK_DAY = 76, 56, 66, 50, 38
 CUSTOMERS = 1_000
 _TERMINALS_EACH = 2
 # Each candidate learns from the payments of this share of the cards, drawn anew: a hundred different trainings.
@@ -131,7 +134,8 @@ def _scene(folder: Path, seed: int, customers: int) -> _Scene:
         viewers=50,
         videos=100,
     )
-    world = make_card_world(settings, folder, days=_DAYS)
+    attack = Run(name=Scenario.FRAUD_ATTACK, started=_day(settings, _ATTACK_DAY))
+    world = make_card_world(settings, folder, days=_DAYS, scenarios=(attack,))
 
     def case(day: int) -> FraudCase:
         return prepare_fraud(world.lake, split_of("fraud", _day(settings, day)), world.join)

@@ -3,8 +3,9 @@
 In: what challenger, champion and baselines are worth on the same rows, as functions of the groups' weights; what the
 other checks found (`gate_checks.py`).
 Out: promote, hold or refuse, with reasons and intervals.
-Invariant: no challenger is promoted that surely does not beat a baseline, that is worse than the champion by more
-than the tolerance, or that fails a check. A first model may have doubts, because without a model nothing answers.
+Invariant: no challenger is promoted that surely does not beat a baseline, that differs from the champion by no more
+than chance explains, or that fails a check. A first model may have doubts, because without a model nothing answers.
+Only a champion that has grown old gives way to one that is as good (docs/adr/0026).
 
 The interval is a paired bootstrap over groups (cards, viewers): rows of one group stand and fall together, and both
 models meet the same draw, so what is hard for both cancels out.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 import msgspec
@@ -25,8 +27,12 @@ Answer = Literal["promote", "hold", "refuse"]
 SEVERITY: tuple[Answer, ...] = ("promote", "hold", "refuse")
 # The primary metric when the groups count with these weights, shape (groups,).
 Worth = Callable[[Floats], float]
-# A share of the champion's value that a challenger with fresher data may be worse by.
+# A share of the champion's value: who is surely worse by more is refused, and by no more may somebody be worse who
+# replaces a champion that has grown old.
 TOLERANCE = 0.05
+# A champion is old once its training ends so much earlier than the challenger's: the longest training window, so that
+# it has learned from none of the days that a challenger learns from.
+OLD_AFTER = timedelta(days=28)
 _DRAWS = 400
 _LOW, _HIGH = 0.05, 0.95
 
@@ -71,7 +77,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 class Contenders:
     """Who is compared, on which metric, over how many groups; `champion` is `None` before the first promotion.
 
-    `tolerance` is the share of the champion's value by which a challenger may be worse.
+    `tolerance` is a share of the champion's value (see `TOLERANCE`); `newer` says how much later the challenger's
+    training ends than the champion's, where that may count for it.
     """
 
     metric: str
@@ -80,6 +87,7 @@ class Contenders:
     champion: Worth | None
     baselines: Mapping[str, Worth]
     tolerance: float = TOLERANCE
+    newer: timedelta = timedelta(0)
 
 
 def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -> Verdict:
@@ -105,7 +113,7 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
         answer, reasons = "refuse", [f"{', '.join(broken)} is not a finite number"]
     else:
         against = intervals(contenders.challenger, opponents, contenders.groups, seed)
-        answer, reasons = _answer(contenders.metric, against, champion, contenders.tolerance)
+        answer, reasons = _answer(contenders, against, champion)
     return Verdict(
         answer=answer,
         reasons=tuple(reasons),
@@ -135,9 +143,9 @@ def conclude(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
 
 
 def _answer(
-    metric: str, against: Mapping[str, Interval], champion: float | None, tolerance: float
+    contenders: Contenders, against: Mapping[str, Interval], champion: float | None
 ) -> tuple[Answer, list[str]]:
-    reasons = [f"{metric} against {name}: {interval}" for name, interval in against.items()]
+    reasons = [f"{contenders.metric} against {name}: {interval}" for name, interval in against.items()]
     baselines = {name: interval for name, interval in against.items() if name != "champion"}
     lost = [name for name, interval in baselines.items() if interval.high <= 0.0]
     if lost:
@@ -149,21 +157,33 @@ def _answer(
         return "promote", [doubt if unclear else "the first model beats every baseline", *reasons]
     if unclear:
         return "hold", [f"may not beat {', '.join(unclear)}", *reasons]
-    answer, reason = against_champion(against["champion"], tolerance * champion)
+    answer, reason = against_champion(against["champion"], contenders.tolerance * champion, newer=contenders.newer)
     return answer, [reason, *reasons]
 
 
-def against_champion(interval: Interval, allowed: float) -> tuple[Answer, str]:
-    """What a difference to the champion means, where a challenger may be worse by `allowed`."""
+def against_champion(interval: Interval, allowed: float, *, newer: timedelta) -> tuple[Answer, str]:
+    """What a difference to the champion means.
+
+    Args:
+        interval: challenger minus champion.
+        allowed: who is surely worse by more is refused; by no more may one be worse who replaces an old champion.
+        newer: how much later the challenger's training ends.
+    """
     if interval.low == interval.high == 0.0:
-        return "hold", "it answers exactly as the champion does"
-    if interval.difference >= 0.0:
-        return "promote", "at least as good as the champion, and fresher"
-    if interval.difference >= -allowed and interval.high > 0.0:
-        return "promote", f"fresher than the champion, and not worse by more than chance explains and {allowed:.4f}"
+        return "hold", "no better than the champion: it answers exactly as the champion does"
+    if interval.low > 0.0:
+        return "promote", f"better than the champion by {interval}"
     if interval.high < -allowed:
-        return "refuse", f"worse than the champion by more than {allowed:.4f}"
-    return "hold", f"may be worse than the champion by more than {allowed:.4f}"
+        bound = f" by more than {allowed:.4f}" if allowed else ""
+        return "refuse", f"worse than the champion{bound}: {interval}"
+    if newer >= OLD_AFTER and interval.high > 0.0 and interval.difference >= -allowed:
+        return "promote", (
+            f"the champion has grown old: its training ends {newer.days} days earlier; not worse by more than chance"
+            f" explains and {allowed:.4f}: {interval}"
+        )
+    if interval.high < 0.0:
+        return "hold", f"a little worse than the champion: {interval}"
+    return "hold", f"no better than the champion: the difference, {interval}, may be chance"
 
 
 def intervals(

@@ -123,7 +123,7 @@ def test_training_again_at_the_same_moment_is_held_and_the_champion_stays(paths)
     before = version_folder(paths.bundles, "fraud", "1")
     summary = train("fraud")
     assert (summary["answer"], summary["then"]) == ("hold", "nothing")
-    assert "it answers exactly as the champion does" in summary["reasons"]
+    assert "no better than the champion: it answers exactly as the champion does" in summary["reasons"]
     assert champion_version("fraud") == current_version(paths.bundles, "fraud") == "1"
     aliases = mlflow.MlflowClient().get_registered_model("fraud").aliases
     assert aliases == {"champion": "1", "challenger": summary["version"]}

@@ -1,13 +1,14 @@
-"""The promotion gate: better or as good is promoted, unclear is held, worse is refused."""
+"""The promotion gate: what is surely better is promoted, what differs by chance is held, what is worse is refused."""
 
 from __future__ import annotations
 
 import math
+from datetime import timedelta
 
 import numpy as np
 import pytest
 
-from reference_system.registry.gate import Contenders, decide
+from reference_system.registry.gate import OLD_AFTER, Contenders, decide
 
 GROUPS = 400
 RNG = np.random.default_rng(3)
@@ -25,13 +26,14 @@ def worth(mean, noise=0.0, seed=0):
     return of
 
 
-def answer(challenger, champion=None, baseline=0.2, metrics=None):
+def answer(challenger, champion=None, baseline=0.2, metrics=None, newer=timedelta(0)):
     contenders = Contenders(
         metric="ndcg@10",
         groups=GROUPS,
         challenger=challenger,
         champion=champion,
         baselines={"popularity": worth(baseline)},
+        newer=newer,
     )
     return decide(contenders, metrics or {"ndcg@10": 0.5}, seed=1)
 
@@ -59,12 +61,46 @@ def test_a_later_model_that_may_not_beat_the_baseline_is_held():
     assert answer(worth(0.199, noise=0.1), worth(0.1)).answer == "hold"
 
 
-def test_a_better_challenger_is_promoted():
-    assert answer(worth(0.6), worth(0.5)).answer == "promote"
+def test_a_challenger_that_is_surely_better_is_promoted_with_by_how_much():
+    verdict = answer(worth(0.6), worth(0.5))
+    assert verdict.answer == "promote"
+    assert verdict.reasons[0].startswith("better than the champion by +0.1000 (90 % interval +0.1000 to ")
 
 
-def test_a_challenger_that_is_worse_by_less_than_chance_and_tolerance_is_promoted_because_it_is_fresher():
-    assert answer(worth(0.495, noise=0.1), worth(0.5)).answer == "promote"
+@pytest.mark.parametrize("mean", [0.505, 0.495])
+def test_a_challenger_that_differs_from_the_champion_by_chance_is_held_as_no_better_with_the_figures(mean):
+    verdict = answer(worth(mean, noise=0.1), worth(0.5))
+    interval = verdict.against["champion"]
+    assert interval.low < 0.0 < interval.high
+    assert verdict.answer == "hold"
+    assert verdict.reasons[0] == f"no better than the champion: the difference, {interval}, may be chance"
+
+
+def test_of_challengers_that_are_as_good_as_the_champion_no_more_than_chance_allows_are_promoted():
+    rng = np.random.default_rng(11)
+    answers = []
+    for _ in range(100):
+        own = rng.normal(0.0, 0.1, GROUPS)
+
+        def challenger(weights, own=own):
+            return float(weights @ (0.5 + HARDNESS + own) / weights.sum())
+
+        answers.append(answer(challenger, lambda weights: float(weights @ (0.5 + HARDNESS) / weights.sum())).answer)
+    assert set(answers) == {"hold", "promote"}
+    assert answers.count("promote") <= 10  # about 5: one end of a 90 % interval
+
+
+def test_a_champion_that_has_grown_old_gives_way_to_one_that_is_not_worse():
+    challenger = worth(0.495, noise=0.1)
+    assert answer(challenger, worth(0.5), newer=OLD_AFTER - timedelta(hours=1)).answer == "hold"
+    verdict = answer(challenger, worth(0.5), newer=OLD_AFTER)
+    assert verdict.answer == "promote"
+    assert verdict.reasons[0].startswith("the champion has grown old: its training ends 28 days earlier; not worse by")
+
+
+@pytest.mark.parametrize(("mean", "noise"), [(0.48, 0.0), (0.47, 1.0)])
+def test_a_champion_that_has_grown_old_gives_way_to_none_that_is_surely_worse_or_may_be_much_worse(mean, noise):
+    assert answer(worth(mean, noise=noise), worth(0.5), newer=2 * OLD_AFTER).answer == "hold"
 
 
 def test_a_challenger_that_is_surely_a_little_worse_is_held():
@@ -82,8 +118,11 @@ def test_a_much_worse_challenger_is_refused():
     assert "worse than the champion by more than 0.0250" in verdict.reasons[0]
 
 
-def test_a_challenger_that_answers_as_the_champion_does_is_held():
-    assert answer(worth(0.5), worth(0.5)).answer == "hold"
+def test_a_challenger_that_answers_as_the_champion_does_is_held_however_old_that_is():
+    for newer in (timedelta(0), 2 * OLD_AFTER):
+        verdict = answer(worth(0.5), worth(0.5), newer=newer)
+        assert verdict.answer == "hold"
+        assert verdict.reasons[0] == "no better than the champion: it answers exactly as the champion does"
 
 
 def test_a_challenger_better_than_the_champion_but_not_than_the_baseline_is_refused():
