@@ -60,13 +60,8 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
         (etl, "etl", settings.etl_every_hours, {}),
         (monitor, "monitor", settings.monitor_every_hours, {"act": True}),
         (release, "release", settings.release_every_hours, {}),
-        (train, "train-fraud", settings.train_every_hours, {"use_case": "fraud", "trigger": "schedule"}),
-        (
-            train,
-            "train-recommendation",
-            settings.train_every_hours,
-            {"use_case": "recommendation", "trigger": "schedule"},
-        ),
+        (train, "train-fraud", settings.train_every_hours, {"use_case": "fraud"}),
+        (train, "train-recommendation", settings.train_every_hours, {"use_case": "recommendation"}),
         (score_batch, "score-batch-fraud", settings.batch_every_hours, {"use_case": "fraud"}),
         (score_batch, "score-batch-recommendation", settings.batch_every_hours, {"use_case": "recommendation"}),
     )
@@ -79,7 +74,19 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
             every = max(every, _LEAST_BETWEEN_URGENT)
         # The first run comes after half an interval: a reader sees each flow within a few minutes of `make up`.
         first = start + every / 2 + place * _STAGGER
-        served.append(ServedFlow(flow=flow, name=name, every=every, first=first, parameters=parameters, urgent=urgent))
+        # Not a parameter of the deployment: who starts a run in Prefect's page asks for it.
+        scheduled = {"trigger": "schedule"} if flow is train else {}
+        served.append(
+            ServedFlow(
+                flow=flow,
+                name=name,
+                every=every,
+                first=first,
+                parameters=parameters,
+                scheduled=scheduled,
+                urgent=urgent,
+            )
+        )
     return served
 
 

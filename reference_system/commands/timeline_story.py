@@ -29,6 +29,7 @@ _ORDER = (
     "scenario",
     "alarm",
     "retraining",
+    "skipped",
     "gate",
     "shadow",
     "canary",

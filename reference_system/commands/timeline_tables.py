@@ -25,6 +25,7 @@ _COLOURS = {
     "scenario": "magenta",
     "alarm": "red",
     "retraining": "yellow",
+    "skipped": "dim",
     "champion": "green",
     "rolled back": "red",
     "canary": "cyan",

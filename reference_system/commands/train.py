@@ -1,6 +1,7 @@
 """`workbook train USE_CASE`: train a challenger now.
 
-In: a use case. Out: the registered version, the gate's answer with its checks, and what follows; lines or JSON.
+In: a use case. Out: the registered version, the gate's answer with its checks, and what follows; lines or JSON. With
+`--trigger schedule` the reason, where the schedule would leave it out.
 Invariant: where the Prefect server answers, the run is visible there; without it the training is the same.
 """
 
@@ -48,6 +49,10 @@ def train(
     summary = run_now(settings, prefect_train.train, use_case=use_case.value, trigger=trigger.value)
     if as_json:
         typer.echo(json.dumps(summary))
+        return
+    if "skipped" in summary:
+        typer.secho(f"{use_case.value}: no scheduled training: {summary['skipped']}", fg=typer.colors.YELLOW)
+        typer.echo(f"  to train now: `workbook train {use_case.value}`")
         return
     import msgspec
 

@@ -47,7 +47,8 @@ _LOOK = 50
 class ServedFlow:
     """A flow under a deployment name, run every `every` of real time after `first` and whenever somebody asks.
 
-    An urgent one does not queue behind others that were due before it.
+    `scheduled` are parameters of the schedule's runs alone: a run that somebody asks for does not have them. An urgent
+    flow does not queue behind others that were due before it.
     """
 
     flow: Flow[..., Any]
@@ -55,6 +56,7 @@ class ServedFlow:
     every: timedelta
     first: datetime
     parameters: Mapping[str, object] = field(default_factory=dict)
+    scheduled: Mapping[str, object] = field(default_factory=dict)
     urgent: bool = False
 
 
@@ -64,7 +66,7 @@ def register(served: Sequence[ServedFlow]) -> dict[UUID, ServedFlow]:
     for one in served:
         deployment = one.flow.to_deployment(
             name=one.name,
-            schedule=Interval(one.every, anchor_date=one.first),
+            schedule=Interval(one.every, anchor_date=one.first, parameters=dict(one.scheduled)),
             parameters=dict(one.parameters),
             entrypoint_type=EntrypointType.MODULE_PATH,
         )

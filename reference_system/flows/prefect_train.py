@@ -2,7 +2,8 @@
 
 In: a use case and why; the lake, the feature tables, the present champion. Out: a registered version with a verified
 bundle, its model card, the gate's answer in the promotion log; a release begun, or the first champion made.
-Invariant: a run that fails, at any line, leaves the old champion serving.
+Invariant: a run that fails, at any line, leaves the old champion serving. A run of the schedule that comes too soon
+after another training reads no data and says why.
 
 Features come from Feast by a point-in-time join. Where the feature tables end before the rows that are needed, the
 ETL is run first: training never waits for a schedule, and never learns from holes.
@@ -26,6 +27,7 @@ from reference_system.clock import SimulatedClock
 from reference_system.errors import BundleRefused, ServiceError
 from reference_system.features import feast_store
 from reference_system.flows.gate_evidence import judged, opponents_of
+from reference_system.flows.model_history import log_skipped, past_of
 from reference_system.flows.old_versions import forget_old_versions
 from reference_system.flows.prefect_etl import Mark, etl
 from reference_system.flows.prefect_steps import say, step, warn
@@ -42,6 +44,7 @@ from reference_system.flows.trained_model import (
     write_trained,
 )
 from reference_system.flows.training_record import card_of, importance_of, logged_training
+from reference_system.monitoring.retraining import skip_scheduled
 from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.registry import gate, mlflow_registry, promoting, releases
 from reference_system.registry.bundles import (
@@ -83,6 +86,15 @@ class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
 
 
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A scheduled run that trained nothing; `skipped` says why."""
+
+    use_case: str
+    trigger: str
+    as_of: datetime
+    skipped: str
+
+
 @flow(name="train", log_prints=False)
 def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     """Train, register and judge a challenger.
@@ -92,7 +104,8 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
         trigger: `asked`, `schedule`, `drift` or `performance`. The last two learn from labels as reported so far.
 
     Returns:
-        `TrainSummary` as a dict.
+        `TrainSummary` as a dict; of a scheduled run that was left out `use_case`, `trigger`, `as_of` and `skipped`,
+        the reason.
     """
     name, why = use_case_named(use_case), trigger_named(trigger)
     settings = load_settings()
@@ -100,6 +113,13 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     mlflow_registry.connect(settings.url("mlflow"))
     as_of = SimulatedClock(paths.clock).now()
     promoting.reconcile(paths.bundles, settings.port("mlflow"), use_case=name, now=as_of)
+    reason = skip_scheduled(past_of(paths.bundles, name), now=as_of) if why == "schedule" else None
+    if reason is not None:
+        log_skipped(paths.bundles, name, reason, now=as_of)
+        say(f"{name}: no scheduled training: {reason}")
+        skipped = Skipped(use_case=name, trigger=why, as_of=as_of, skipped=reason)
+        left_out: dict[str, object] = msgspec.to_builtins(skipped)
+        return left_out
     until = _complete_features(name, paths, as_of, why)
     case = step(read_training_set, name, split_of(name, as_of, trigger=why, until=until))
     trained = step(fit_and_evaluate, name, case, why)

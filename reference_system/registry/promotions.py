@@ -17,7 +17,7 @@ from reference_system.errors import StateError
 
 PROMOTIONS = "promotions.jsonl"
 # In the order in which a good challenger meets them.
-Kind = Literal["alarm", "retraining", "gate", "shadow", "canary", "champion", "rolled back", "experiment"]
+Kind = Literal["alarm", "retraining", "skipped", "gate", "shadow", "canary", "champion", "rolled back", "experiment"]
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

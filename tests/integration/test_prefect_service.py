@@ -12,7 +12,9 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Running, Scheduled
 from prefect.testing.utilities import prefect_test_harness
 
+from reference_system.commands.run_flows import scheduled_flows
 from reference_system.flows.prefect_service import ServedFlow, reconcile, register, run_due
+from reference_system.settings import Settings
 
 pytestmark = pytest.mark.integration
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -98,3 +100,22 @@ def test_an_urgent_flow_does_not_queue_behind_one_that_was_due_before(client):
     }
     ran = [run_due(client, deployments, now=datetime.now(UTC)) for _ in range(2)]
     assert [run and run.id for run in ran] == [asked["urgent"].id, asked["usual"].id]
+
+
+def test_parameters_of_the_schedule_are_in_its_runs_and_in_none_that_somebody_asks_for(client):
+    deployments = register([replace(served(double, "both"), scheduled={"number": 4})])
+    (deployment,) = deployments
+    registered = client.read_deployment(deployment)
+    assert registered.parameters == {}
+    assert [one.parameters for one in registered.schedules] == [{"number": 4}]
+    client.create_flow_run_from_deployment(deployment)
+    ran = run_due(client, deployments, now=datetime.now(UTC))
+    assert ran is not None
+    assert ran.parameters == {}
+
+
+def test_only_the_schedules_own_trainings_say_that_they_are_scheduled(tmp_path):
+    found = {one.name: one for one in scheduled_flows(Settings(_env_file=None, state_dir=tmp_path))}
+    for name, one in found.items():
+        assert dict(one.scheduled) == ({"trigger": "schedule"} if name.startswith("train-") else {}), name
+        assert "trigger" not in one.parameters, name

@@ -169,6 +169,12 @@ def test_the_story_is_told_in_the_order_of_event_time():
     assert story.happenings[2].text == "why alarm"
 
 
+def test_a_scheduled_training_that_was_left_out_is_a_line_with_its_reason():
+    left_out = decision(7, "skipped", reasons=("the last training is of 04-10 12:00",), previous="3")
+    text = shown(story_of((*DECISIONS, left_out), (), None, use_case="fraud"))
+    assert "2025-04-13 00:00  fraud     skipped     (3)          the last training is of 04-10 12:00" in text
+
+
 def test_a_scenario_belongs_to_the_use_case_that_it_is_about():
     story = story_of(DECISIONS, RUNS, None, use_case="recommendation")
     assert [(each.kind, each.text) for each in story.happenings] == [

@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reference_system.flows.model_history import champion_before, log_alarms, log_retraining, logged_alarms, past_of
+from reference_system.flows.model_history import (
+    champion_before,
+    log_alarms,
+    log_retraining,
+    log_skipped,
+    logged_alarms,
+    past_of,
+)
 from reference_system.monitoring.drift import FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.report import (
@@ -122,6 +129,30 @@ def test_trainings_count_as_fruitless_until_a_release_begins(tmp_path):
     decide(tmp_path, "shadow", 3, version="4")
     assert past_of(tmp_path, "fraud").fruitless == 0
     assert past_of(tmp_path, "recommendation").last is None
+
+
+def test_the_last_candidate_is_the_last_that_the_gate_judged_whatever_it_was_trained_for(tmp_path):
+    assert past_of(tmp_path, "fraud").candidate is None
+    for days, kind in ((0, "champion"), (1, "gate"), (2, "gate"), (3, "retraining"), (4, "alarm"), (5, "skipped")):
+        decide(tmp_path, kind, days)
+    past = past_of(tmp_path, "fraud")
+    assert (past.candidate, past.last, past.fruitless) == (NOW + 2 * DAY, NOW + 3 * DAY, 1)
+    assert past_of(tmp_path, "recommendation").candidate is None
+
+
+def test_a_scheduled_training_that_is_left_out_is_logged_once_for_each_reason(tmp_path):
+    point_to(tmp_path, "3")
+    for days, reason in ((0, "too soon"), (1, "too soon"), (2, "a release is on"), (3, "too soon")):
+        log_skipped(tmp_path, "fraud", reason, now=NOW + days * DAY)
+        log_skipped(tmp_path, "recommendation", "too soon", now=NOW + days * DAY)
+    said = [(one.kind, one.event_timestamp - NOW, one.reasons) for one in read_decisions(tmp_path, "fraud")]
+    assert said == [
+        ("skipped", 0 * DAY, ("too soon",)),
+        ("skipped", 2 * DAY, ("a release is on",)),
+        ("skipped", 3 * DAY, ("too soon",)),
+    ]
+    assert len(read_decisions(tmp_path, "recommendation")) == 1
+    assert read_decisions(tmp_path, "fraud")[0].previous == "3"
 
 
 def test_an_experiment_or_a_release_keeps_the_policy_waiting(tmp_path):
