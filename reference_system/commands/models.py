@@ -193,30 +193,6 @@ def _print_rows(rows: Sequence[ModelRow]) -> None:
             console.print(meaning + "\n", style="dim")
 
 
-def _worth(settings: Settings) -> Sequence[PolicyWorth]:
-    """What the latest monitoring report says that pages are worth."""
-    from reference_system.monitoring.report import read_latest
-    from reference_system.paths import StatePaths
-
-    report = read_latest(StatePaths(settings.state_dir).reports)
-    return [row for case in (report.use_cases if report else ()) for row in case.performance.worth]
-
-
-def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:
-    if not worth:
-        return
-    from reference_system.commands.page_worth_table import ABOUT, worth_table
-    from reference_system.commands.terminal_tables import print_table, reader_console
-    from reference_system.registry.bundles import current_version
-
-    console = reader_console()
-    console.print("\nworth of a page, recommendation, by the latest monitoring report")
-    print_table(
-        worth_table(worth, current_version(_bundles(settings), UseCaseName.RECOMMENDATION.value)), console=console
-    )
-    console.print(ABOUT, style="dim", markup=False)
-
-
 def _rows_table(rows: Sequence[ModelRow]) -> Table:
     from rich.table import Column, Table
 
@@ -247,6 +223,30 @@ def _rows_table(rows: Sequence[ModelRow]) -> Table:
             "" if row.value is None else f"{row.value:.4f}",
         )
     return table
+
+
+def _worth(settings: Settings) -> Sequence[PolicyWorth]:
+    """What the latest monitoring report says that pages are worth."""
+    from reference_system.monitoring.report import read_latest
+    from reference_system.paths import StatePaths
+
+    report = read_latest(StatePaths(settings.state_dir).reports)
+    return [row for case in (report.use_cases if report else ()) for row in case.performance.worth]
+
+
+def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:
+    if not worth:
+        return
+    from reference_system.commands.page_worth_table import ABOUT, worth_table
+    from reference_system.commands.terminal_tables import print_table, reader_console
+    from reference_system.registry.bundles import current_version
+
+    console = reader_console()
+    console.print("recommendation: what a page is worth, by the latest monitoring report")
+    print_table(
+        worth_table(worth, current_version(_bundles(settings), UseCaseName.RECOMMENDATION.value)), console=console
+    )
+    console.print(ABOUT + "\n", style="dim")
 
 
 def _say(moved: Moved, *, json: bool) -> None:

@@ -1,6 +1,6 @@
 """What pages are worth, as a person reads it in a terminal.
 
-In: rows of the monitoring report. Out: a table, and the line that says how to read it.
+In: rows of the monitoring report. Out: a table that fits into 80 columns, and the line that says how to read it.
 Invariant: no figure stands without its interval and its days; * is the champion.
 """
 

@@ -25,7 +25,18 @@ ABOUT = {
     Scenario.VIRAL_VIDEO: "recommendation",
 }
 # What a model has to do with each page or payment comes last among what happens at one moment.
-_ORDER = ("scenario", "alarm", "retraining", "gate", "shadow", "canary", "champion", "rolled back", "experiment")
+_ORDER = (
+    "scenario",
+    "alarm",
+    "retraining",
+    "skipped",
+    "gate",
+    "shadow",
+    "canary",
+    "champion",
+    "rolled back",
+    "experiment",
+)
 
 
 class Happening(msgspec.Struct, frozen=True, kw_only=True):

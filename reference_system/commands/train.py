@@ -1,6 +1,7 @@
 """`workbook train USE_CASE`: train a challenger now.
 
-In: a use case. Out: the registered version, the gate's answer with its checks, and what follows; lines or JSON.
+In: a use case. Out: the registered version, the gate's answer with its checks, and what follows; lines or JSON. With
+`--trigger schedule` the reason, where the schedule would leave it out.
 Invariant: where the Prefect server answers, the run is visible there; without it the training is the same.
 """
 
@@ -50,9 +51,8 @@ def train(
         typer.echo(json.dumps(summary))
         return
     if "skipped" in summary:
-        typer.echo(
-            f"{use_case.value}: no training: {summary['skipped']}; `workbook train {use_case.value}` trains now"
-        )
+        typer.secho(f"{use_case.value}: no scheduled training: {summary['skipped']}", fg=typer.colors.YELLOW)
+        typer.echo(f"  to train now: `workbook train {use_case.value}`")
         return
     import msgspec
 

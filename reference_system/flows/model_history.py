@@ -1,8 +1,8 @@
 """What has been decided about models, as monitoring needs it; and what monitoring decides, for the promotion log.
 
-In: the promotion log, releases, traffic plans. Out: the past that the retraining policy looks at; alarms, and
-trainings that start or are left out, as decisions.
-Invariant: an alarm is logged when it begins, not again at every look that still sees it.
+In: the promotion log, releases, traffic plans. Out: the past that the retraining policy looks at; alarms as decisions.
+Invariant: an alarm is logged when it begins, not again at every look that still sees it; so is the reason for which
+scheduled trainings are left out.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _ABOUT_MODELS = ("performance", "outcomes", "drift")
 
 
 def past_of(root: Path, use_case: str) -> Past:
-    """What was done about a use case's alarms, and what is under way."""
-    last, fruitless, trained = None, 0, None
+    """What was done about a use case's alarms, when a candidate was last judged, and what is under way."""
+    last, fruitless, candidate = None, 0, None
     for decision in read_decisions(root, use_case):
-        if decision.kind in ("retraining", "gate"):
-            trained = decision.event_timestamp
         if decision.kind == "retraining":
             last, fruitless = decision.event_timestamp, fruitless + 1
+        elif decision.kind == "gate":
+            candidate = decision.event_timestamp
         elif decision.kind in ("shadow", "champion"):
             fruitless = 0
     return Past(
         champion=current_version(root, use_case),
         last=last,
         fruitless=fruitless,
-        trained=trained,
+        candidate=candidate,
         busy=_busy(root, use_case),
     )
 
@@ -82,10 +82,15 @@ def log_retraining(root: Path, ruling: Ruling, *, now: datetime) -> None:
 
 
 def log_skipped(root: Path, use_case: str, reason: str, *, now: datetime) -> None:
-    """Add that a scheduled training was left out, and why."""
+    """Add that a scheduled training was left out, once for each reason: the next ones say nothing new."""
+    skipped = [one for one in read_decisions(root, use_case) if one.kind == "skipped"]
+    if skipped and skipped[-1].reasons == (reason,):
+        return
     champion = current_version(root, use_case)
-    decision = Decision(event_timestamp=now, use_case=use_case, kind="skipped", previous=champion, reasons=(reason,))
-    append_decision(root, decision)
+    append_decision(
+        root,
+        Decision(event_timestamp=now, use_case=use_case, kind="skipped", previous=champion, reasons=(reason,)),
+    )
 
 
 def _alarm(case: UseCaseReport, begun: Sequence[Finding], now: datetime) -> Decision:

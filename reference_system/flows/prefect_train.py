@@ -2,7 +2,8 @@
 
 In: a use case and why; the lake, the feature tables, the present champion. Out: a registered version with a verified
 bundle, its model card, the gate's answer in the promotion log; a release begun, or the first champion made.
-Invariant: a run that fails, at any line, leaves the old champion serving.
+Invariant: a run that fails, at any line, leaves the old champion serving. A run of the schedule that comes too soon
+after another training reads no data and says why.
 
 Features come from Feast by a point-in-time join. Where the feature tables end before the rows that are needed, the
 ETL is run first: training never waits for a schedule, and never learns from holes.
@@ -85,29 +86,40 @@ class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
 
 
+class Skipped(msgspec.Struct, frozen=True, kw_only=True):
+    """A scheduled run that trained nothing; `skipped` says why."""
+
+    use_case: str
+    trigger: str
+    as_of: datetime
+    skipped: str
+
+
 @flow(name="train", log_prints=False)
 def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     """Train, register and judge a challenger.
 
     Args:
         use_case: `fraud` or `recommendation`.
-        trigger: `asked`, `schedule`, `drift` or `performance`. The last two learn from labels as reported so far. What
-            only the schedule asks for is left out where the retraining policy says so.
+        trigger: `asked`, `schedule`, `drift` or `performance`. The last two learn from labels as reported so far.
 
     Returns:
-        `TrainSummary` as a dict; of a training that was left out `use_case`, `trigger`, `as_of` and the reason,
-        `skipped`.
+        `TrainSummary` as a dict; of a scheduled run that was left out `use_case`, `trigger`, `as_of` and `skipped`,
+        the reason.
     """
     name, why = use_case_named(use_case), trigger_named(trigger)
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     mlflow_registry.connect(settings.url("mlflow"))
     as_of = SimulatedClock(paths.clock).now()
-    if why == "schedule" and (reason := skip_scheduled(past_of(paths.bundles, name), now=as_of)) is not None:
-        log_skipped(paths.bundles, name, reason, now=as_of)
-        say(f"{name}: no training: {reason}")
-        return {"use_case": name, "trigger": why, "as_of": as_of.isoformat(), "skipped": reason}
     promoting.reconcile(paths.bundles, settings.port("mlflow"), use_case=name, now=as_of)
+    reason = skip_scheduled(past_of(paths.bundles, name), now=as_of) if why == "schedule" else None
+    if reason is not None:
+        log_skipped(paths.bundles, name, reason, now=as_of)
+        say(f"{name}: no scheduled training: {reason}")
+        skipped = Skipped(use_case=name, trigger=why, as_of=as_of, skipped=reason)
+        left_out: dict[str, object] = msgspec.to_builtins(skipped)
+        return left_out
     until = _complete_features(name, paths, as_of, why)
     case = step(read_training_set, name, split_of(name, as_of, trigger=why, until=until))
     trained = step(fit_and_evaluate, name, case, why)

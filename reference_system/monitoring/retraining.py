@@ -2,7 +2,8 @@
 
 In: the findings about a use case, and what has been done about it so far. Out: train now and why, or not and why.
 Invariant: one training at a time, none while a release or an experiment is on, and no two because of alarms within
-`LEAST_DAYS`; a training that led to nothing doubles the wait. A schedule trains at most once in `PACE`.
+`LEAST_DAYS`; a training that led to nothing doubles the wait. A schedule trains at most once in `PACE`, counted from
+the last training of whatever cause; alarms and people do not wait for it.
 
 A false alarm costs a training and nothing else: what is trained must still pass the gate and the release. Faults of
 the data (volume, freshness, schema, degraded answers) call for repair, and what was learned from broken rows would be
@@ -18,9 +19,10 @@ from datetime import datetime, timedelta
 from reference_system.monitoring.report import Finding, Trigger
 
 LEAST_DAYS = 2
-# A person can look at what a training brought before the next one that only the schedule asks for.
-PACE = timedelta(days=3)
 _MOST_DAYS = 16
+# Event time between a training that left a candidate and a scheduled one: how fast a person can follow what the gate
+# says and what becomes of it.
+PACE = timedelta(days=3)
 # In this order: what is known to be worse comes before what is merely different.
 _TRIGGERS: tuple[Trigger, ...] = ("performance", "drift")
 _FAULTS = ("volume", "freshness", "schema", "quality")
@@ -32,14 +34,14 @@ _EVENTS = "events"
 class Past:
     """What has been done: the last training because of an alarm, and how many of them since the last release began.
 
-    `trained` is the last training of all, whatever it was for and whatever came of it. `busy` names what is under way
-    (a release, an experiment), if anything is.
+    `candidate` is when the gate last judged a candidate, of whatever training; one that failed before has none.
+    `busy` names what is under way (a release, an experiment), if anything is.
     """
 
     champion: str | None
     last: datetime | None = None
     fruitless: int = 0
-    trained: datetime | None = None
+    candidate: datetime | None = None
     busy: str | None = None
 
 
@@ -65,11 +67,19 @@ def rule(use_case: str, findings: Sequence[Finding], past: Past, *, now: datetim
 
 
 def skip_scheduled(past: Past, *, now: datetime) -> str | None:
-    """Why a training that only the schedule asks for is left out; `None` if it is not."""
+    """Why a scheduled training is left out at a moment of event time; `None` if it is not.
+
+    The reason is the same at every look for as long as it stands.
+    """
+    if past.champion is None:
+        return None
     if past.busy is not None:
-        return f"{past.busy} is under way"
-    if past.trained is not None and now - past.trained < PACE:
-        return f"the last training was {_ago(past.trained, now)}; a schedule trains at most once in {PACE.days} days"
+        return f"{past.busy} is under way, and the gate would hold the candidate"
+    if past.candidate is not None and now < past.candidate + PACE:
+        return (
+            f"the last training is of {past.candidate:%m-%d %H:%M}, less than {PACE.days} days ago;"
+            f" not before {past.candidate + PACE:%m-%d %H:%M}, unless an alarm says otherwise"
+        )
     return None
 
 

@@ -233,3 +233,9 @@ def test_only_runs_of_the_schedule_get_its_parameters(client):
     assert [schedule.parameters for schedule in known.schedules] == [{"number": 5}]
     asked = client.create_flow_run_from_deployment(deployment)
     assert asked.parameters == {"number": 4}
+
+
+def test_only_the_schedules_own_trainings_say_that_they_are_scheduled(settings):
+    for one in scheduled_flows(settings):
+        assert dict(one.scheduled) == ({"trigger": "schedule"} if one.name.startswith("train-") else {}), one.name
+        assert "trigger" not in one.parameters, one.name

@@ -21,6 +21,7 @@ from reference_system.flows import prefect_train
 from reference_system.flows.prefect_etl import Mark
 from reference_system.flows.prefect_train import train
 from reference_system.flows.trained_model import contest_of, prepare, split_of
+from reference_system.monitoring.retraining import PACE
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles import current_version, load_bundle, read_manifest, set_current, version_folder
 from reference_system.registry.mlflow_registry import champion_version
@@ -133,15 +134,6 @@ def test_training_again_at_the_same_moment_is_held_and_the_champion_stays(paths)
     )
 
 
-def test_a_scheduled_training_so_soon_after_another_is_left_out_in_a_line(paths):
-    before = len(mlflow.MlflowClient().search_model_versions("name = 'fraud'"))
-    summary = train("fraud", trigger="schedule")
-    assert summary["skipped"] == "the last training was 0.0 days ago; a schedule trains at most once in 3 days"
-    told = read_decisions(paths.bundles, "fraud")[-1]
-    assert (told.kind, told.reasons) == ("skipped", (summary["skipped"],))
-    assert len(mlflow.MlflowClient().search_model_versions("name = 'fraud'")) == before
-
-
 def test_after_an_alarm_with_too_few_reports_the_run_says_so_and_leaves_the_champion(paths):
     with pytest.raises(TrainingError, match=r"only \d+ frauds were reported"):
         train.fn("fraud", trigger="performance")
@@ -165,6 +157,44 @@ def test_after_an_alarm_a_ranker_is_trained_on_what_is_new_and_released_or_held(
 
 def test_without_a_prefect_server_the_flow_function_does_the_same(system):  # noqa: ARG001
     assert train.fn("fraud")["answer"] == "hold"
+
+
+class ReadsDataError(Exception):
+    """The training has gone past what may leave it out."""
+
+
+@pytest.fixture
+def no_data(monkeypatch):
+    def reads(*_):
+        raise ReadsDataError
+
+    monkeypatch.setattr(prefect_train, "_complete_features", reads)
+
+
+@pytest.mark.usefixtures("no_data")
+def test_a_scheduled_training_soon_after_another_completes_without_reading_data_and_says_why_once(system, paths):
+    before = read_decisions(paths.bundles, "fraud")
+    last = [one.event_timestamp for one in before if one.kind == "gate"][-1]
+    states = [train("fraud", trigger="schedule", return_state=True) for _ in range(2)]
+    assert [state.is_completed() for state in states] == [True, True]
+    said = states[0].result()["skipped"]
+    assert said == states[1].result()["skipped"]
+    assert said.startswith(f"the last training is of {last:%m-%d %H:%M}, less than 3 days ago")
+    (added,) = read_decisions(paths.bundles, "fraud")[len(before) :]
+    assert (added.kind, added.reasons, added.previous) == ("skipped", (said,), "1")
+    write_clock(paths, last + PACE)
+    try:
+        with pytest.raises(ReadsDataError):
+            train.fn("fraud", trigger="schedule")
+    finally:
+        write_clock(paths, system.history_start + timedelta(days=system.history_days))
+
+
+@pytest.mark.parametrize("trigger", ["asked", "drift", "performance"])
+@pytest.mark.usefixtures("no_data", "system")
+def test_what_an_alarm_or_a_person_asks_for_is_trained_however_short_the_time(trigger):
+    with pytest.raises(ReadsDataError):
+        train.fn("fraud", trigger=trigger)
 
 
 def test_a_champion_whose_bundle_is_lost_everywhere_does_not_stop_training(system, paths, monkeypatch):  # noqa: ARG001

@@ -112,10 +112,10 @@ def ranker(tmp_path):
 @pytest.mark.usefixtures("ranker")
 def test_the_list_says_what_a_page_of_each_ranker_is_worth(workbook):
     said = workbook("list").output
-    assert "worth of a page, recommendation, by the latest monitoring report" in said
+    assert "recommendation: what a page is worth, by the latest monitoring report" in said
     rows = [line.split()[0] for line in said.splitlines() if "2.50 (2.40–2.60)" in line]
     assert rows == ["7*", "6", "chance"]
-    assert "worth of a page" not in workbook("list", "fraud").output
+    assert "what a page is worth" not in workbook("list", "fraud").output
     listed = json.loads(workbook("list", "--json").stdout)["page_worth"]
     assert [row["policy"] for row in listed] == ["7", "6", "popularity"]
 

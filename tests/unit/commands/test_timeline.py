@@ -169,6 +169,12 @@ def test_the_story_is_told_in_the_order_of_event_time():
     assert story.happenings[2].text == "why alarm"
 
 
+def test_a_scheduled_training_that_was_left_out_is_a_line_with_its_reason():
+    left_out = decision(7, "skipped", reasons=("the last training is of 04-10 12:00",), previous="3")
+    text = shown(story_of((*DECISIONS, left_out), (), None, use_case="fraud"))
+    assert "2025-04-13 00:00  fraud     skipped     (3)          the last training is of 04-10 12:00" in text
+
+
 def test_a_scenario_belongs_to_the_use_case_that_it_is_about():
     story = story_of(DECISIONS, RUNS, None, use_case="recommendation")
     assert [(each.kind, each.text) for each in story.happenings] == [
@@ -209,7 +215,7 @@ def test_what_a_page_is_worth_is_told_by_day_and_by_policy_with_its_interval_and
         for start in ("2025-04-", ("2*", "chance"))
     )
     assert first == "2025-04-09 2         400 2.55 ████████  2.47–2.63 0.79 (0.71–0.87)   0.500"
-    assert second.split() == ["2025-04-10", "2", "400", "–", "–", "–", "0.500"]
+    assert second == "2025-04-10 2         400 –              –         –                  0.500"
     assert version == "2*      04-09–04-10 12345 2.56 (2.48–2.64) 0.77 (0.69–0.85) +1.79 (1.71–1.87)"
     assert chance.startswith("chance  02-25–04-10 37635 0.81 (0.73–0.89) –")
     for heading in ("version", "days", "pages", "watches a page", "by chance", "gain"):

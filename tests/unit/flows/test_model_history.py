@@ -131,6 +131,30 @@ def test_trainings_count_as_fruitless_until_a_release_begins(tmp_path):
     assert past_of(tmp_path, "recommendation").last is None
 
 
+def test_the_last_candidate_is_the_last_that_the_gate_judged_whatever_it_was_trained_for(tmp_path):
+    assert past_of(tmp_path, "fraud").candidate is None
+    for days, kind in ((0, "champion"), (1, "gate"), (2, "gate"), (3, "retraining"), (4, "alarm"), (5, "skipped")):
+        decide(tmp_path, kind, days)
+    past = past_of(tmp_path, "fraud")
+    assert (past.candidate, past.last, past.fruitless) == (NOW + 2 * DAY, NOW + 3 * DAY, 1)
+    assert past_of(tmp_path, "recommendation").candidate is None
+
+
+def test_a_scheduled_training_that_is_left_out_is_logged_once_for_each_reason(tmp_path):
+    point_to(tmp_path, "3")
+    for days, reason in ((0, "too soon"), (1, "too soon"), (2, "a release is on"), (3, "too soon")):
+        log_skipped(tmp_path, "fraud", reason, now=NOW + days * DAY)
+        log_skipped(tmp_path, "recommendation", "too soon", now=NOW + days * DAY)
+    said = [(one.kind, one.event_timestamp - NOW, one.reasons) for one in read_decisions(tmp_path, "fraud")]
+    assert said == [
+        ("skipped", 0 * DAY, ("too soon",)),
+        ("skipped", 2 * DAY, ("a release is on",)),
+        ("skipped", 3 * DAY, ("too soon",)),
+    ]
+    assert len(read_decisions(tmp_path, "recommendation")) == 1
+    assert read_decisions(tmp_path, "fraud")[0].previous == "3"
+
+
 def test_an_experiment_or_a_release_keeps_the_policy_waiting(tmp_path):
     plan = TrafficPlan(use_case="fraud", mode="experiment", version="4", name="exp-1", share=0.5, salt="s", since=NOW)
     write_plan(tmp_path, plan)
@@ -144,20 +168,3 @@ def test_the_champion_before_is_the_last_one_that_answered_besides_the_present(t
     decide(tmp_path, "champion", 2, version="3", previous="2")
     point_to(tmp_path, present)
     assert champion_before(tmp_path, "fraud") == expected
-
-
-@pytest.mark.parametrize("kind", ["gate", "retraining"])
-def test_every_training_counts_for_the_pace_whatever_came_of_it(tmp_path, kind):
-    decide(tmp_path, "gate", -5, version="2")
-    decide(tmp_path, kind, -2, version="3")
-    assert past_of(tmp_path, "fraud").trained == NOW - 2 * DAY
-
-
-def test_a_training_that_was_left_out_is_in_the_log_and_counts_for_nothing(tmp_path):
-    decide(tmp_path, "gate", -2, version="2")
-    point_to(tmp_path, "2")
-    before = past_of(tmp_path, "fraud")
-    log_skipped(tmp_path, "fraud", "the last training was 2.0 days ago", now=NOW)
-    assert past_of(tmp_path, "fraud") == before
-    (told,) = (one for one in read_decisions(tmp_path, "fraud") if one.kind == "skipped")
-    assert (told.previous, told.reasons) == ("2", ("the last training was 2.0 days ago",))

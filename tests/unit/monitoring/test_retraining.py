@@ -89,25 +89,41 @@ def test_an_alarm_that_never_ends_is_answered_a_bounded_number_of_times():
     assert [(moment - NOW) / DAY for moment in trained] == [0, 2, 6, 14]
 
 
-@pytest.mark.parametrize(("ago", "trains"), [(PACE, True), (PACE - timedelta(minutes=1), False), (0 * DAY, False)])
-def test_a_schedule_trains_at_most_once_in_three_days(ago, trains):
-    reason = skip_scheduled(Past(champion="3", trained=NOW - ago), now=NOW)
-    assert (reason is None) == trains
+@pytest.mark.parametrize(
+    ("past", "skipped"),
+    [
+        ({}, False),  # no training has left a candidate
+        ({"candidate": NOW - PACE + timedelta(minutes=1)}, True),
+        ({"candidate": NOW - PACE}, False),
+        ({"last": NOW - timedelta(hours=1)}, False),  # an alarm's training that failed: nobody has anything to look at
+        ({"busy": "the release of version 4 (canary)"}, True),
+        ({"candidate": NOW, "champion": None}, False),  # nothing answers
+    ],
+)
+def test_a_scheduled_training_is_left_out_soon_after_another_and_during_a_release(past, skipped):
+    assert (skip_scheduled(Past(**({"champion": "3"} | past)), now=NOW) is not None) == skipped
 
 
-def test_what_was_left_out_says_when_the_last_training_was():
-    reason = skip_scheduled(Past(champion="3", trained=NOW - 1.5 * DAY), now=NOW)
-    assert reason == "the last training was 1.5 days ago; a schedule trains at most once in 3 days"
+def test_why_a_scheduled_training_is_left_out_is_said_in_the_same_words_for_as_long_as_it_holds():
+    past = Past(champion="3", candidate=NOW)
+    (said,) = {skip_scheduled(past, now=NOW + timedelta(hours=hours)) for hours in range(0, 72, 6)}
+    assert said == (
+        "the last training is of 04-10 12:00, less than 3 days ago;"
+        " not before 04-13 12:00, unless an alarm says otherwise"
+    )
 
 
-def test_a_schedule_waits_for_a_release_however_long_ago_the_last_training_was():
-    past = Past(champion="3", trained=NOW - 30 * DAY, busy="the release of version 4 (canary)")
-    assert skip_scheduled(past, now=NOW) == "the release of version 4 (canary) is under way"
+def test_an_alarm_does_not_wait_for_the_pace_of_the_schedule():
+    assert trigger_of(DRIFT, candidate=NOW - timedelta(hours=1)) == "drift"
 
 
-def test_the_first_training_is_never_left_out():
-    assert skip_scheduled(Past(champion=None), now=NOW) is None
-
-
-def test_an_alarm_is_answered_within_the_pace_of_the_schedule():
-    assert trigger_of(MISSED, trained=NOW - DAY) == "performance"
+def test_a_schedule_trains_at_most_once_in_three_days_however_often_it_asks_and_whatever_else_trains():
+    past, scheduled = Past(champion="3"), []
+    others = {NOW + timedelta(days=4, hours=6), NOW + timedelta(days=5)}
+    for hour in range(0, 15 * 24, 6):
+        now = NOW + timedelta(hours=hour)
+        asked = skip_scheduled(past, now=now) is None
+        if asked or now in others:
+            past = Past(champion="3", candidate=now)
+        scheduled += [(now - NOW) / DAY] if asked else []
+    assert scheduled == [0, 3, 8, 11, 14]

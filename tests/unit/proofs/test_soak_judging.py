@@ -38,7 +38,7 @@ def flat(seed: int = 1, seconds: int = SECONDS) -> list[Sample]:
             "small files": 2_000 * warm + 8 * since_compaction / BETWEEN,
             "files on disk": 3_000 * warm,
             "disk of all (MB)": 900 + 400 * at / 3_600,  # 200 MB in a simulated month
-            "monitor behind (h)": 6 + 12 * rng.uniform(),
+            "monitor behind (h)": 12 + 24 * rng.uniform(),
             "etl behind (h)": 4 + 48 * rng.uniform(),
             "records waiting": float(rng.integers(0, 200)),
             "freshness p99 (ms)": 40 + 20 * rng.uniform(),
@@ -107,7 +107,7 @@ LEAKS = {
     "files that stay": (adds("small files", 2_000.0), {"small files, rise"}),
     "a disk that fills": (adds("disk of all (MB)", 1_000.0), {"disk of all (MB), month"}),
     "a monitor that falls behind": (
-        adds("monitor behind (h)", 17.0),
+        adds("monitor behind (h)", 34.0),
         {"monitor behind (h), level", "monitor behind (h), rise"},
     ),
     "an ETL that falls behind": (adds("etl behind (h)", 60.0), {"etl behind (h), level", "etl behind (h), rise"}),
@@ -118,7 +118,7 @@ LEAKS = {
     "one traceback": (put("tracebacks", 3.0, after=1.5), {"tracebacks, new"}),
     "a busy system": (adds("cpu of all (s)", 0.2 * 3_600), {"cpu of all (s), rate"}),
     "a service that was gone for a moment": (put("services", 6.0, after=1.99), {"services, fewest"}),
-    "flows that start late": (put("late: monitor (s)", 40.0), {"late: monitor (s), high"}),
+    "flows that start late": (put("late: monitor (s)", 80.0), {"late: monitor (s), high"}),
     "a flow that never starts": (without("late: train-fraud (s)"), {"late: train-fraud , high"}),
     "a flow that starts no more": (without("late: etl (s)", after=0.7), {"late: etl , high"}),
     "a figure that cannot be had": (without("freshness p99 (ms)"), {"freshness p99, level"}),

@@ -118,8 +118,8 @@ def test_which_viewers_are_drawn_does_not_depend_on_their_names(lake, monkeypatc
 @pytest.mark.parametrize("names", ["abcdef", "fedcba", "cafebd"])
 def test_viewers_of_logged_pages_are_numbered_as_they_came(lake, names):
     videos, tables = several_viewers(lake, names)
-    pages = logged_pages(lake, TEST, videos, tables, tile_join, most=99, seed=1)
-    found = pages.beside(lambda rows: rows[:, 0] * 0.0)
+    logged = logged_pages(lake, TEST, videos, tables, tile_join, most=99, seed=1)
+    found = logged.beside(lambda rows: rows[:, 0] * 0.0)
     assert found.viewers.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 5]
 
 
