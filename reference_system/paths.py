@@ -119,6 +119,11 @@ class StatePaths:
         return self.root / "bench"
 
     @property
+    def remembered_scores(self) -> Path:
+        """What models said of rows that monitoring has looked at (see `monitoring/remembered_scores.py`)."""
+        return self.reports / "scores.msgpack"
+
+    @property
     def disk_sizes(self) -> Path:
         """What the state took at earlier moments (see `stack/disk_use.py`)."""
         return self.root / "disk.json"

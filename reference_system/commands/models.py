@@ -46,7 +46,7 @@ def list_models(
     settings = load_settings()
     names = [use_case.value] if use_case else [name.value for name in UseCaseName]
     rows = [row for name in names for row in listed(_bundles(settings), name, _registered(settings, name, quiet=json))]
-    worth = _worth(settings) if UseCaseName.RECOMMENDATION.value in names else ()
+    worth = _worth(settings, names)
     if json:
         typer.echo(msgspec.json.encode({"models": rows, "page_worth": worth}))
     elif rows:
@@ -75,7 +75,7 @@ def show(
     chosen = version or _present(root, name)
     decisions = [one for one in read_decisions(root, name) if one.version == chosen]
     card = _card(settings, name, chosen)
-    worth = [row for row in _worth(settings) if row.policy == chosen] if name == UseCaseName.RECOMMENDATION else []
+    worth = [row for row in _worth(settings, [name]) if row.policy == chosen]
     if json:
         manifest = read_manifest(version_folder(root, name, chosen))
         shown = {"manifest": manifest, "decisions": decisions, "card": card, "page_worth": worth}
@@ -225,13 +225,14 @@ def _rows_table(rows: Sequence[ModelRow]) -> Table:
     return table
 
 
-def _worth(settings: Settings) -> Sequence[PolicyWorth]:
-    """What the latest monitoring report says that pages are worth."""
+def _worth(settings: Settings, use_cases: Sequence[str]) -> Sequence[PolicyWorth]:
+    """What the latest monitoring report says that pages of these use cases are worth; payments have no pages."""
     from reference_system.monitoring.report import read_latest
     from reference_system.paths import StatePaths
 
     report = read_latest(StatePaths(settings.state_dir).reports)
-    return [row for case in (report.use_cases if report else ()) for row in case.performance.worth]
+    cases = report.use_cases if report else ()
+    return [row for case in cases if case.use_case in use_cases for row in case.performance.worth]
 
 
 def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from reference_system.clock import wall_now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from reference_system.flows.prefect_process import ServedFlow
     from reference_system.settings import Settings
@@ -57,20 +57,18 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
     etl, monitor, release = "prefect_etl:etl", "prefect_monitor:monitor", "prefect_release:release"
     train, batch = "prefect_train:train", "prefect_batch:score_batch"
     fraud, recommendation = {"use_case": "fraud"}, {"use_case": "recommendation"}
-    # A run that somebody starts in Prefect's page is one that was asked for, and not the schedule's.
-    by_schedule = {"trigger": "schedule"}
-    rows: tuple[tuple[str, str, float, dict[str, object], dict[str, object]], ...] = (
-        (etl, "etl", settings.etl_every_hours, {}, {}),
-        (monitor, "monitor", settings.monitor_every_hours, {"act": True}, {}),
-        (release, "release", settings.release_every_hours, {}, {}),
-        (train, "train-fraud", settings.train_every_hours, {**fraud}, {**by_schedule}),
-        (train, "train-recommendation", settings.train_every_hours, {**recommendation}, {**by_schedule}),
-        (batch, "score-batch-fraud", settings.batch_every_hours, {**fraud}, {}),
-        (batch, "score-batch-recommendation", settings.batch_every_hours, {**recommendation}, {}),
+    rows: tuple[tuple[str, str, float, Mapping[str, object]], ...] = (
+        (etl, "etl", settings.etl_every_hours, {}),
+        (monitor, "monitor", settings.monitor_every_hours, {"act": True}),
+        (release, "release", settings.release_every_hours, {}),
+        (train, "train-fraud", settings.train_every_hours, fraud),
+        (train, "train-recommendation", settings.train_every_hours, recommendation),
+        (batch, "score-batch-fraud", settings.batch_every_hours, fraud),
+        (batch, "score-batch-recommendation", settings.batch_every_hours, recommendation),
     )
     start = wall_now()
     served = []
-    for place, (flow, name, hours, parameters, scheduled) in enumerate(rows):
+    for place, (flow, name, hours, parameters) in enumerate(rows):
         every = timedelta(hours=hours / settings.speed)
         urgent = name == "release"
         if urgent:
@@ -84,7 +82,8 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
                 every=every,
                 first=first,
                 parameters=parameters,
-                scheduled=scheduled,
+                # A run that somebody starts in Prefect's page is one that was asked for, and not the schedule's.
+                scheduled={"trigger": "schedule"} if flow == train else {},
                 urgent=urgent,
             )
         )

@@ -224,7 +224,7 @@ def _count_events(db: sqlite3.Connection, topic: Topic, *, counted: int, late: i
 
 
 def _read(lake: Path, topic: Topic, *, history_only: bool) -> _Rows:
-    known = "created_timestamp" if "created_timestamp" in topic.record.__struct_fields__ else "event_timestamp"
+    known = topic.known_field
     names = list(dict.fromkeys([topic.event_id, topic.key, known, "kafka_partition", "kafka_offset", delta_lake.LATE]))
     table = delta_lake.read(lake, topic, columns=names).read_all()
     if history_only:

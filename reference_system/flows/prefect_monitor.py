@@ -131,7 +131,7 @@ def judge_fraud(as_of: datetime) -> UseCaseReport:
     settings = load_settings()
     scene = _scene(settings, as_of)
     outcomes = payment_outcomes(scene.lake, _since(scene), as_of, as_of=as_of)
-    memory = RememberedScores(StatePaths(settings.state_dir).reports / "scores.msgpack")
+    memory = RememberedScores(StatePaths(settings.state_dir).remembered_scores)
     champion = _champion(settings, fraud.NAME, fraud.SIGNATURE, memory)
     shares = fraud_shares(scene.lake, _midnight(scene.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
     by_day = [FraudShare(**row) for row in shares.to_pylist()]

@@ -45,8 +45,8 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": _moment, "figure": _figure, "metric_name": _metric_name, "day": _day}
-    environment.filters["per_page"] = _per_page
+    environment.filters |= {"moment": _moment, "day": _day}
+    environment.filters |= {"figure": _figure, "metric_name": _metric_name, "per_page": _per_page}
     return environment.get_template(_TEMPLATE).render(
         report=report,
         title=_title(report),
