@@ -17,8 +17,9 @@ from reference_system.errors import ImportRefused
 SEPARATORS = (",", ";", "\t", "|", "::")
 _NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons"}
 _LONGEST = 4
-_QUOTED = rb'"[^"]*+(?:""[^"]*+)*+"'
-_NEVER_CLOSED = rb'"[^"]*+(?:""[^"]*+)*+\Z'
+# Groups are atomic, and none has a possessive quantifier: before Python 3.11.5 one with a choice in it matches too little.
+_QUOTED = rb'"[^"]*+(?>(?:""[^"]*+)*)"'
+_NEVER_CLOSED = rb'"[^"]*+(?>(?:""[^"]*+)*)\Z'
 _NUMBER = re.compile(rb"\s*[+-]?[0-9][0-9., ]*([eE][+-]?[0-9]+)?\s*")
 # So many cells a line of prose seldom has by chance.
 _MANY_CELLS = 4
@@ -37,9 +38,9 @@ class Grammar:
         """Compile the patterns. They never go back, so a long file takes no longer than its length."""
         separator = re.escape(self.separator)
         other = rb"[^%b\n]" % separator if len(self.separator) == 1 else rb"(?:(?!%b)[^\n])" % separator
-        cell = rb'(?:%b|(?!")%b++)?+' % (_QUOTED, other)
-        whole = rb"%b(?:%b%b)*+(?:\n|\Z)" % (cell, separator, cell)
-        opened = rb"(?P<open>(?:%b%b)*+%b)" % (cell, separator, _NEVER_CLOSED)
+        cell = rb'(?>%b|(?!")%b+|)' % (_QUOTED, other)
+        whole = rb"%b(?>(?:%b%b)*)(?:\n|\Z)" % (cell, separator, cell)
+        opened = rb"(?P<open>(?>(?:%b%b)*)%b)" % (cell, separator, _NEVER_CLOSED)
         bad = rb"(?P<bad>[^\n]*+(?:\n|\Z))"
         object.__setattr__(self, "record", re.compile(rb"(?!\Z)(?:%b|%b|%b)" % (whole, opened, bad)))
         object.__setattr__(self, "_cell", re.compile(rb"(%b)(%b|\n?\Z)" % (cell, separator)))

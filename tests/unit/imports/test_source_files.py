@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import itertools
+import re
 from datetime import datetime
 
 import numpy as np
@@ -474,3 +475,8 @@ def test_int96_times_of_every_year_are_the_moments_that_they_were(tmp_path):
 
     rows, _, _ = as_rows(path)
     assert [time for (time,) in rows.values()] == years
+
+
+@pytest.mark.parametrize("separator", [b",", b"::"])
+def test_no_group_of_the_grammar_has_a_possessive_quantifier_which_fails_before_python_3_11_5(separator):
+    assert re.search(rb"\)[*+?]\+", Grammar(separator=separator).record.pattern) is None
