@@ -17,7 +17,8 @@ from reference_system.errors import ImportRefused
 SEPARATORS = (",", ";", "\t", "|", "::")
 _NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons"}
 _LONGEST = 4
-# Groups are atomic, and none has a possessive quantifier: before Python 3.11.5 one with a choice in it matches too little.
+# Groups are atomic and none has a possessive quantifier: before Python 3.11.5 that of a group with a choice in it
+# matches too little.
 _QUOTED = rb'"[^"]*+(?>(?:""[^"]*+)*)"'
 _NEVER_CLOSED = rb'"[^"]*+(?>(?:""[^"]*+)*)\Z'
 _NUMBER = re.compile(rb"\s*[+-]?[0-9][0-9., ]*([eE][+-]?[0-9]+)?\s*")
