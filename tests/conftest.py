@@ -28,15 +28,11 @@ _topic_numbers = count(1)
 _first_numbers: dict[str, object] = {}  # the state of each module's generator before its first test
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_settings_from_the_environment() -> Iterator[None]:
-    """What the reader's shell sets must not change what the tests test."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WORKBOOK_")]:
-            patch.delenv(name)
-        # The width of a terminal: a test runner may set it.
-        patch.delenv("COLUMNS", raising=False)
-        yield
+def pytest_configure() -> None:
+    """What the shell of a reader sets must not change the tests; a module may make its settings as it is read."""
+    # COLUMNS, the width of a terminal: a test runner may set it.
+    for name in [name for name in os.environ if name == "COLUMNS" or name.startswith("WORKBOOK_")]:
+        del os.environ[name]
 
 
 @pytest.fixture(autouse=True)

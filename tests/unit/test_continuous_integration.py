@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from reference_system.paths import PROJECT_ROOT
+from reference_system.settings import Settings
 
 TOOLS = ("bash", "cat", "chmod", "cp", "dirname", "git", "mkdir", "mktemp", "rm")
 # Says what it was called with; fails where `fails` names its last target; brings `workbook` as the environment does.
@@ -126,6 +127,15 @@ def test_a_clone_of_its_own_gets_environment_tests_a_live_system_and_a_score_and
     assert re.match(r"curl .* http://127.0.0.1:\d{5}/v1/fraud/score ", score)
     assert down == "make down PYTHON=python3.13"
     assert list(repository.temporary.iterdir()) == []
+
+
+def test_no_process_id_gives_a_clone_an_offset_that_the_settings_refuse():
+    script = (PROJECT_ROOT / ".ci" / "fresh-clone").read_text()
+    found = re.search(r"WORKBOOK_PORT_OFFSET=\$\(\((\d+) \+ \$\$ % (\d+) \* (\d+)\)\)", script)
+    assert found is not None
+    first, blocks, size = map(int, found.groups())
+    for offset in (first, first + (blocks - 1) * size):
+        assert Settings(_env_file=None, port_offset=offset).port_offset == offset
 
 
 @pytest.mark.parametrize("fails", ["up", "down"])
