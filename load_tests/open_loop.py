@@ -19,8 +19,9 @@ from gevent.pool import Pool
 from locust import FastHttpUser, events, task
 from locust.exception import StopUser
 
-from reference_system.commands.load_plan import PATHS, Arrival, LoadPlan, arrivals, require_loopback
-from reference_system.commands.load_samples import (
+from reference_system.errors import WorkbookError
+from reference_system.load_test.plan import PATHS, Arrival, LoadPlan, arrivals, require_loopback
+from reference_system.load_test.samples import (
     PLAN_VARIABLE,
     PROGRESS_VARIABLE,
     SAMPLES_VARIABLE,
@@ -28,7 +29,6 @@ from reference_system.commands.load_samples import (
     Recorder,
     write_progress,
 )
-from reference_system.errors import WorkbookError
 
 PROGRESS_SECONDS = 0.5
 # The first arrivals need a moment in which the greenlets of this process have started.

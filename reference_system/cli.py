@@ -13,40 +13,15 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from reference_system.commands import (
-    backtest,
-    bench,
-    clean,
-    data,
-    dead_letter,
-    design,
-    doctor,
-    down,
-    drift,
-    drill,
-    etl,
-    experiment,
-    features,
-    kafka,
-    load,
-    logs,
-    models,
-    monitor,
-    openapi,
-    recommend,
-    release,
-    restart,
-    run,
-    scenario,
-    schemas,
-    score_batch,
-    state,
-    status,
-    timeline,
-    train,
-    up,
-    verify,
-)
+from reference_system.commands.backtest import backtest
+from reference_system.commands.data import data, dead_letter, features, openapi, recommend, schemas, state
+from reference_system.commands.drift import drift
+from reference_system.commands.experiment import experiment
+from reference_system.commands.loop import etl, monitor, scenario, score_batch, timeline, train
+from reference_system.commands.models import models, release
+from reference_system.commands.proofs import bench, drill, load, verify
+from reference_system.commands.system import clean, doctor, down, kafka, logs, restart, run, status, up
+from reference_system.commands.workbook import design
 from reference_system.errors import WorkbookError
 
 INTERRUPTED = 130  # 128 + SIGINT, what a shell reports

@@ -36,7 +36,7 @@ from reference_system.event_shapes import (
 )
 
 MAX_EVENT_BYTES = 64 * 1024
-# Where ingestion sends rows to the task that owns their entity (`features/stream_forwarding.py`); no topic of events.
+# Where ingestion sends rows to the task that owns their entity (`features/stream/forwarding.py`); no topic of events.
 REPARTITION_TOPIC = "repartition"
 # A producer's clock may run ahead of ours by this much; further ahead is a wrong clock, not an event.
 FUTURE_TOLERANCE = timedelta(minutes=5)

@@ -105,7 +105,7 @@ class StatePaths:
 
     @property
     def datasets(self) -> Path:
-        """What readers imported, one folder a dataset (see `datasets.py`)."""
+        """What readers imported, one folder a dataset (see `lake/datasets.py`)."""
         return self.root / "datasets"
 
     @property

@@ -15,10 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Micros = NDArray[np.int64]
+from reference_system.arrays import Floats, Micros
 
 # A sum over a window: the column, and how far before the request the window begins and ends, microseconds.
 WindowSum = tuple[str, int, int]

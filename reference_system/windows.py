@@ -3,7 +3,7 @@
 A windowed feature is two sums over an entity's past: `numerator` over `(t - delay - days, t - delay]`, divided by
 `denominator` over the same window where there is one. Everything the platform needs follows from that:
 
-- history: SQL window frames over the lake (`features/duckdb_history.py`);
+- history: SQL window frames over the lake (`features/history/values.py`);
 - stream: a `Tail`, the entity's recent rows, kept up by ingestion and pushed to the online store;
 - request: `evaluate(view, tail, as_of)`, so that a window that has emptied since the last event is empty.
 
@@ -20,28 +20,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from reference_system import reported_rows
+from reference_system.arrays import Floats, Micros
+from reference_system.event_time import MICRO, MICROS_PER_DAY
 from reference_system.reported_rows import Once
 from reference_system.window_sums import Plan, WindowSum, of_arrays, of_bytes, plan_of
 
-MICROS_PER_SECOND = 1_000_000
-MICROS_PER_DAY = 86_400 * MICROS_PER_SECOND
 # Values of tiled views are multiples of 1/SNAP: their sums are exact, whatever the order in which they are added.
 SNAP = 2**20
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
 
 # The entity of a view that belongs to nobody in particular (the newest videos, for example).
 EVERYONE = "all"
-
-Floats = NDArray[np.float64]
-Micros = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +161,7 @@ class WindowedView:
     @cached_property
     def tile_micros(self) -> int:
         """The tile's length in microseconds; 0 for exact views."""
-        return 0 if self.tile is None else self.tile // _MICRO
+        return 0 if self.tile is None else self.tile // MICRO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,16 +224,6 @@ def unpack_tail(view: WindowedView, data: bytes | None) -> Tail:
     times = np.frombuffer(data, "<i8", count)
     columns = np.frombuffer(data, "<f8", count * width, offset=8 * count).reshape(width, count)
     return Tail(times, columns.T)
-
-
-def micros(moment: datetime) -> int:
-    """Microseconds since the epoch of an aware datetime."""
-    return (moment - _EPOCH) // _MICRO
-
-
-def moment_of(time: int) -> datetime:
-    """The inverse of `micros`: an aware UTC datetime."""
-    return _EPOCH + time * _MICRO
 
 
 def row_time(view: WindowedView, time: int) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from reference_system.imports.importing import ImportRequest, import_file
+from reference_system.dataset_import.importing import ImportRequest, import_file
 
 NOW = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 CARD_COLUMNS = (

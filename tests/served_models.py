@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from reference_system.registry.bundle_catalogue import Catalogue
-from reference_system.registry.bundles import (
+from reference_system.event_time import micros
+from reference_system.registry.bundles.bundle import (
     DataWindow,
     Golden,
     Manifest,
@@ -19,7 +19,8 @@ from reference_system.registry.bundles import (
     version_folder,
     write_bundle,
 )
-from reference_system.registry.onnx_scorer import OnnxScorer
+from reference_system.registry.bundles.catalogue import Catalogue
+from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.serving.catalogue import RankerModel
 from reference_system.serving.fraud_scoring import FraudModel
 from reference_system.use_cases.fraud import features as fraud
@@ -27,7 +28,7 @@ from reference_system.use_cases.fraud.policy import Thresholds
 from reference_system.use_cases.recommendation import features as recommendation
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.model import Neighbours
-from reference_system.windows import Tail, View, WindowedView, empty_tail, extend, micros
+from reference_system.windows import Tail, View, WindowedView, empty_tail, extend
 
 KNOWN_UNTIL = datetime(2025, 3, 1, tzinfo=UTC)
 

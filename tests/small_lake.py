@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from reference_system import delta_lake
+from reference_system.event_time import micros
 from reference_system.events import encode
+from reference_system.lake import delta_lake
 from reference_system.use_cases import topic_named
-from reference_system.windows import micros
 
 START = datetime(2025, 2, 1, tzinfo=UTC)
 

@@ -16,18 +16,19 @@ import msgspec
 import numpy as np
 from sample_events import NOW, example, stream
 
-from reference_system import delta_lake
+from reference_system.event_time import micros
 from reference_system.events import REPARTITION_TOPIC, Event, Topic
-from reference_system.features.kafka_keys import partition_of
-from reference_system.features.stream_folds import fold
-from reference_system.features.stream_forwarding import Forwarded, decode_forwarded
-from reference_system.features.stream_rebuild import rebuild
-from reference_system.features.stream_rows import reader, topics_of
-from reference_system.features.stream_snapshot import digest, snapshots, task_file
-from reference_system.features.stream_state import StreamState
-from reference_system.features.stream_verdicts import Batch, Outcome, Place
+from reference_system.features.stream.deduplication import Batch, Outcome, Place
+from reference_system.features.stream.forwarding import Forwarded, decode_forwarded
+from reference_system.features.stream.kafka_keys import partition_of
+from reference_system.features.stream.rebuild import rebuild
+from reference_system.features.stream.snapshot import digest, snapshots, task_file
+from reference_system.features.stream.state import StreamState
+from reference_system.features.stream.state_rows import reader, topics_of
+from reference_system.features.stream.state_updates import fold
+from reference_system.lake import delta_lake
 from reference_system.use_cases import TOPICS, VIEWS, topic_named
-from reference_system.windows import WindowedView, micros
+from reference_system.windows import WindowedView
 
 BY_NAME = {view.name: view for view in VIEWS}
 MICRO = timedelta(microseconds=1)

@@ -9,9 +9,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from reference_system.proofs.onnx_tiny_bundle import INPUTS, tiny_model
-from reference_system.registry.bundle_catalogue import Catalogue
-from reference_system.registry.bundles import (
+from reference_system.proofs.bad_models.onnx_tiny_bundle import INPUTS, tiny_model
+from reference_system.registry.bundles.bundle import (
     MANIFEST,
     MANIFEST_DIGEST,
     DataWindow,
@@ -21,6 +20,7 @@ from reference_system.registry.bundles import (
     version_folder,
     write_bundle,
 )
+from reference_system.registry.bundles.catalogue import Catalogue
 
 WEIGHTS = np.array([0.5, -0.25, 1.0], np.float32)
 ROWS = np.random.default_rng(5).normal(size=(16, len(INPUTS))).astype(np.float32)

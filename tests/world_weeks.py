@@ -8,8 +8,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.settings import Settings
-from reference_system.windows import MICROS_PER_DAY
 from reference_system.world.history import generate_block
 from reference_system.world.simulation import Happened, World, make_world
 

@@ -13,13 +13,14 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats, Micros
+from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.experiments import wording
 from reference_system.experiments.definition import WINDOW, Experiment
 from reference_system.experiments.report import Arm, Effect, Point, Report, SampleRatio
 from reference_system.experiments.sample_ratio import sample_ratio
 from reference_system.experiments.sequential import Course, course, outcomes_needed
 from reference_system.experiments.viewers import Expectation, Exposed, Outcomes, Viewers, outcomes
-from reference_system.windows import MICROS_PER_DAY, Floats, Micros, micros, moment_of
 
 _WINDOW = WINDOW // timedelta(microseconds=1)
 _MOST_POINTS = 200

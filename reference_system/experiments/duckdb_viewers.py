@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reference_system import delta_lake
-from reference_system.duckdb_connection import connection
+from reference_system.event_time import micros, moment_of
 from reference_system.experiments.definition import WINDOW, Experiment
 from reference_system.experiments.viewers import Activity, Exposed, Viewers
+from reference_system.lake import delta_lake
+from reference_system.lake.duckdb_connection import connection
 from reference_system.use_cases.recommendation.events import EXPOSURES, IMPRESSIONS, WATCHES
 from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
-from reference_system.windows import micros, moment_of
 
 # Pages, watches and exposures are on their way for seconds of real time, which are hours of a fast world.
 SETTLED_AFTER = timedelta(hours=6)

@@ -15,8 +15,8 @@ from math import erfc, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats
 from reference_system.experiments.report import SampleRatio
-from reference_system.windows import Floats
 
 # Assignment by a hash is never a little wrong: the usual bound is strict.
 BROKEN_BELOW = 0.001

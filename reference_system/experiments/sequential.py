@@ -28,7 +28,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.windows import Floats
+from reference_system.arrays import Floats
 
 ALPHA = 0.05
 # Where the band is narrowest: at what the default world brings in five or six days. Elsewhere it is a little wider.

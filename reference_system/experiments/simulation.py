@@ -15,10 +15,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats
 from reference_system.experiments import sample_ratio
 from reference_system.experiments.sequential import ALPHA, FEWEST, course, first_true
 from reference_system.experiments.viewers import Outcomes
-from reference_system.windows import Floats
 
 Peeks = Literal["daily", "every"]
 # What a day of the default world brings, and so the distance of daily looks.

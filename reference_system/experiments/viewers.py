@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats, Micros
 from reference_system.experiments.definition import Metric
-from reference_system.windows import Floats, Micros
 
 # Viewers with few pages are drawn towards everybody's rate, as if they had seen so many more at that rate.
 _PRIOR_PAGES = 5.0

@@ -17,14 +17,14 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from reference_system.delta_lake import read
-from reference_system.duckdb_connection import connection
+from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.events import PREDICTIONS
+from reference_system.lake.delta_lake import read
+from reference_system.lake.duckdb_connection import connection
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.use_cases.fraud.labels import DISPUTE_FIELDS, LABEL_DELAY, disputes_query
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
-from reference_system.windows import MICROS_PER_DAY, micros
 
 # A request and its event may lie on two sides of midnight.
 _SLACK = timedelta(hours=1)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from reference_system.monitoring.report import Finding, FindingKind, Report, UseCaseReport
+from reference_system.monitoring.report.record import Finding, FindingKind, Report, UseCaseReport
 from reference_system.monitoring.retraining import Past, Ruling
-from reference_system.registry.bundles import current_version
-from reference_system.registry.promotions import Decision, append_decision, read_decisions
-from reference_system.registry.releases import read_release
+from reference_system.registry.bundles.bundle import current_version
+from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
+from reference_system.registry.release.releases import read_release
 from reference_system.registry.traffic import read_plan
 
 # Findings about models, which the log is about; faults of the data are in the report alone.

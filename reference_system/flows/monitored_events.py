@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from reference_system.errors import ServiceError
 from reference_system.flows.prefect_steps import warn
-from reference_system.ingestion.kafka_dead_letter_shelf import DeadLetter, read_shelf
+from reference_system.ingestion.dead_letters.kafka_reader import DeadLetter, read_shelf
 from reference_system.ingestion.kafka_log import TopicLog
-from reference_system.monitoring.report import Freshness, Report
+from reference_system.monitoring.report.record import Freshness, Report
 from reference_system.monitoring.schema_watch import Refusals, since, with_reasons
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import MetricsPage, read_metrics

@@ -4,7 +4,7 @@ In: a use case, and for fraud a finished day. Out: one Parquet file under `batch
 in MLflow's experiment `batch`.
 Invariant: a prediction is what the real-time service would have answered for the same inputs. A file is replaced
 whole; a run that was killed is continued by the next one, and what is done is not done again (see
-`batch_partitions.py`).
+`flows/batch/partitions.py`).
 
 Fraud reads the values that the ETL computed for the moment of each payment; recommendation reads the states of now,
 as a request would, and answers for every viewer who was active in the last week.
@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import flow
 
+from reference_system.arrays import Floats
 from reference_system.clock import SimulatedClock
 from reference_system.errors import ServiceError, StateError
-from reference_system.flows.batch_pages import compose_pages
-from reference_system.flows.batch_partitions import Outcome, Passed, Written
-from reference_system.flows.batch_payments import (
+from reference_system.flows.batch.mlflow_runs import BatchRun, log_batch_run
+from reference_system.flows.batch.pages import compose_pages
+from reference_system.flows.batch.partitions import Outcome, Passed, Written
+from reference_system.flows.batch.payments import (
     ONE_DAY,
     FeaturesMissing,
     finished_until,
@@ -34,9 +36,7 @@ from reference_system.flows.batch_payments import (
 from reference_system.flows.prefect_etl import etl
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.paths import StatePaths
-from reference_system.serving.mlflow_batch_runs import BatchRun, log_batch_run
 from reference_system.settings import load_settings
-from reference_system.windows import Floats
 
 
 class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,16 +21,16 @@ from pathlib import Path
 import msgspec
 from prefect import flow, task
 
-from reference_system import delta_upkeep
 from reference_system.clock import SimulatedClock
 from reference_system.errors import ServiceError, StateError
-from reference_system.features import feast_store
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.duckdb_snapshot import states
-from reference_system.features.feast_objects import join_key, state_name
-from reference_system.features.feature_tables import write_days, write_snapshot
-from reference_system.flows.old_days import drop_old_days, first_kept
+from reference_system.features.feast import store as feast_store
+from reference_system.features.feast.feature_tables import write_days, write_snapshot
+from reference_system.features.feast.objects import join_key, state_name
+from reference_system.features.history.states import states
+from reference_system.features.history.values import feature_rows
 from reference_system.flows.prefect_steps import say, step, warn
+from reference_system.flows.retention.old_days import drop_old_days, first_kept
+from reference_system.lake import delta_upkeep
 from reference_system.paths import StatePaths
 from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings, load_settings

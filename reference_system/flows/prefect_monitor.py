@@ -17,8 +17,8 @@ import numpy as np
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from reference_system.arrays import Floats
 from reference_system.clock import SimulatedClock
-from reference_system.delta_lake import read
 from reference_system.errors import BundleRefused, ServiceError, WorkbookError
 from reference_system.feedback.duckdb_labels import (
     answered_payments,
@@ -27,23 +27,31 @@ from reference_system.feedback.duckdb_labels import (
     payment_outcomes,
     payment_reports,
 )
-from reference_system.flows.model_history import champion_before, log_alarms, log_retraining, logged_alarms, past_of
+from reference_system.flows.model_history import (
+    champion_before,
+    log_alarms,
+    log_retraining,
+    logged_alarms,
+    past_of,
+)
 from reference_system.flows.monitored_events import watch_events
-from reference_system.flows.old_days import first_kept
 from reference_system.flows.prefect_steps import say, step, warn
+from reference_system.flows.retention.old_days import first_kept
+from reference_system.lake.delta_lake import read
 from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
 from reference_system.monitoring.duckdb_windows import degraded_share
 from reference_system.monitoring.early_outcomes import REFERENCE_DAYS, WINDOW_DAYS
-from reference_system.monitoring.early_watch import watch_early
-from reference_system.monitoring.findings import findings_of, level_of, verdict_of
+from reference_system.monitoring.fraud_early_watch import watch_early
 from reference_system.monitoring.fraud_watch import watch_fraud
-from reference_system.monitoring.html_report import render
-from reference_system.monitoring.mlflow_figures import log_report
+from reference_system.monitoring.monitoring_window import Champion, Scene
 from reference_system.monitoring.performance import FraudShare
 from reference_system.monitoring.recommendation_watch import watch_recommendation
 from reference_system.monitoring.remembered_scores import RememberedScores
-from reference_system.monitoring.report import (
+from reference_system.monitoring.report.findings import findings_of, level_of, verdict_of
+from reference_system.monitoring.report.html_page import render
+from reference_system.monitoring.report.mlflow_figures import log_report
+from reference_system.monitoring.report.record import (
     Quality,
     Report,
     ScenarioRun,
@@ -53,17 +61,15 @@ from reference_system.monitoring.report import (
     write_report,
 )
 from reference_system.monitoring.retraining import Ruling, rule
-from reference_system.monitoring.scene import Champion, Scene
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import MODEL, current_version, load_bundle, version_folder
-from reference_system.registry.releases import read_release
+from reference_system.registry.bundles.bundle import MODEL, current_version, load_bundle, version_folder
+from reference_system.registry.release.releases import read_release
 from reference_system.settings import Settings, load_settings
 from reference_system.stack.local_http import ask
 from reference_system.use_cases import TOPICS, USE_CASES
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 from reference_system.use_cases.recommendation.events import VIDEOS
-from reference_system.windows import Floats
 from reference_system.world.scenarios import SCENARIOS, read_runs
 
 _VOLUME_DAYS = 14

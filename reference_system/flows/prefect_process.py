@@ -35,7 +35,7 @@ _CONTEXT = (
     multiprocessing.get_context("spawn") if sys.platform == "darwin" else multiprocessing.get_context("forkserver")
 )
 # Imported by name while a flow runs (Feast's offline store, and what it needs): a second of CPU in each ETL.
-_IMPORTED_LATE = ("reference_system.features.feast_asof_offline",)
+_IMPORTED_LATE = ("reference_system.features.feast.asof_offline",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

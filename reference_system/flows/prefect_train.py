@@ -25,13 +25,14 @@ from prefect.cache_policies import NO_CACHE
 
 from reference_system.clock import SimulatedClock
 from reference_system.errors import BundleRefused, ServiceError
-from reference_system.features import feast_store
-from reference_system.flows.gate_evidence import judged, opponents_of
+from reference_system.features.feast import store as feast_store
 from reference_system.flows.model_history import log_skipped, past_of
-from reference_system.flows.old_versions import forget_old_versions
 from reference_system.flows.prefect_etl import Mark, etl
 from reference_system.flows.prefect_steps import say, step, warn
-from reference_system.flows.trained_model import (
+from reference_system.flows.retention.old_versions import forget_old_versions
+from reference_system.flows.training.gate_evidence import judged, opponents_of
+from reference_system.flows.training.record import card_of, importance_of, logged_training
+from reference_system.flows.training.trained_model import (
     FRESH,
     Case,
     Trained,
@@ -43,11 +44,11 @@ from reference_system.flows.trained_model import (
     use_case_named,
     write_trained,
 )
-from reference_system.flows.training_record import card_of, importance_of, logged_training
 from reference_system.monitoring.retraining import skip_scheduled
 from reference_system.paths import PROJECT_ROOT, StatePaths
-from reference_system.registry import gate, mlflow_registry, promoting, releases
-from reference_system.registry.bundles import (
+from reference_system.registry import mlflow_registry
+from reference_system.registry import promotion as promoting
+from reference_system.registry.bundles.bundle import (
     Bundle,
     Manifest,
     UseCase,
@@ -56,8 +57,10 @@ from reference_system.registry.bundles import (
     read_manifest,
     version_folder,
 )
+from reference_system.registry.gate import decision as gate
 from reference_system.registry.model_card import write_card
-from reference_system.registry.promotions import Decision, append_decision
+from reference_system.registry.promotion_log import Decision, append_decision
+from reference_system.registry.release import releases
 from reference_system.registry.traffic import read_plan
 from reference_system.settings import Settings, load_settings
 from reference_system.training.temporal_split import TemporalSplit

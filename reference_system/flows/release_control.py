@@ -13,14 +13,16 @@ from functools import partial
 
 from reference_system.errors import ServiceError
 from reference_system.paths import StatePaths
-from reference_system.registry import mlflow_rest, promoting, releases
-from reference_system.registry.bundles import current_version
-from reference_system.registry.duckdb_release import open_pairs
-from reference_system.registry.guardrails import Comparison, Evidence, Policy
-from reference_system.registry.promotions import Decision
-from reference_system.registry.release_evidence import compare_pages, compare_payments
-from reference_system.registry.releases import Means, Release, Step
-from reference_system.serving.challengers_breaker import BUDGET_SECONDS
+from reference_system.registry import mlflow_rest
+from reference_system.registry import promotion as promoting
+from reference_system.registry.bundles.bundle import current_version
+from reference_system.registry.promotion_log import Decision
+from reference_system.registry.release import releases
+from reference_system.registry.release.duckdb_logs import open_pairs
+from reference_system.registry.release.evidence import compare_pages, compare_payments
+from reference_system.registry.release.guardrails import Comparison, Evidence, Policy
+from reference_system.registry.release.releases import Means, Release, Step
+from reference_system.serving.challengers.breaker import BUDGET_SECONDS
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import MetricsPage, read_metrics
 from reference_system.use_cases.fraud import model as fraud

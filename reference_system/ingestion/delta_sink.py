@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from reference_system.delta_lake import append, committed_offsets, to_table
 from reference_system.events import Event, Topic
+from reference_system.lake.delta_lake import append, committed_offsets, to_table
 
 # A commit costs about as much for one row as for a thousand, and its files must be compacted: seldom is cheaper.
 FLUSH_SECONDS = 5.0

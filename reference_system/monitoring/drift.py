@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
+from reference_system.arrays import Floats
 from reference_system.monitoring.histograms import (
     Bins,
     Counts,
@@ -36,7 +37,6 @@ from reference_system.monitoring.histograms import (
     missing_share,
     psi,
 )
-from reference_system.windows import Floats
 
 FALSE_ALARM_RATE = 0.01
 # The quantile is taken this much further out: two moments of a few days understate the tail (measured, see above).

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import msgspec
 
-from reference_system import delta_lake
-from reference_system.duckdb_connection import connection
+from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.events import Topic
+from reference_system.lake import delta_lake
+from reference_system.lake.duckdb_connection import connection
 from reference_system.use_cases.fraud.events import REVERSALS
-from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
 # The longest that an event may come after it happened: a label, plus a day of grace. A label may be taken back at any
 # later time; such events are few.

@@ -19,15 +19,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reference_system.delta_lake import read
-from reference_system.duckdb_connection import connection
+from reference_system.arrays import Floats, Micros
+from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.events import PREDICTIONS, Topic
+from reference_system.lake.delta_lake import read
+from reference_system.lake.duckdb_connection import connection
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, request_inputs
 from reference_system.use_cases.recommendation import model as recommendation
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, VIDEOS, WATCHES
-from reference_system.windows import MICROS_PER_DAY, Floats, Micros, moment_of
 
 # A few thousand rows a day are enough for ten bins, and bound the memory.
 MAX_PAYMENTS = 80_000

@@ -16,8 +16,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from reference_system.arrays import Micros
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.monitoring.drift import FALSE_ALARM_RATE, student_quantile
-from reference_system.windows import MICROS_PER_DAY, Micros
 
 WINDOW_DAYS = 3
 REFERENCE_DAYS = 35

@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from reference_system.windows import Floats
+from reference_system.arrays import Floats
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """What is watched of the fraud model.
 
 In: the prediction log, the feature tables, outcomes. Out: drift of the served inputs and of the score; performance,
-on mature labels and before (`early_watch.py`).
+on mature labels and before (`monitoring/fraud_early_watch.py`).
 
 The reference is what the champion learned from: the feature tables of the last four weeks of its data window. The
 current window is what was served: the prediction log. So a difference between the offline and the online value of a
@@ -18,8 +18,10 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from reference_system.arrays import Floats, Micros
 from reference_system.monitoring.drift import TREND_BLOCKS, ColumnDrift, Sample, compare_columns
 from reference_system.monitoring.duckdb_windows import Answers, coverage, fraud_features, payments, served
+from reference_system.monitoring.monitoring_window import MIN_COVERAGE, Champion, Scene, horizons, nothing
 from reference_system.monitoring.performance import (
     DayFigures,
     FraudShare,
@@ -28,13 +30,18 @@ from reference_system.monitoring.performance import (
     fraud_share_change,
     payment_days,
 )
-from reference_system.monitoring.report import ColumnGroup, Early, Performance, Quality, UseCaseReport, Window
-from reference_system.monitoring.scene import MIN_COVERAGE, Champion, Scene, horizons, nothing
+from reference_system.monitoring.report.record import (
+    ColumnGroup,
+    Early,
+    Performance,
+    Quality,
+    UseCaseReport,
+    Window,
+)
 from reference_system.monitoring.sklearn_metrics import average_precision, roc_auc
 from reference_system.use_cases.fraud import model
 from reference_system.use_cases.fraud.features import INPUTS, VIEWS
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
-from reference_system.windows import Floats, Micros
 
 SCORE = "score"
 LEFT_OUT = (

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.windows import Floats
+from reference_system.arrays import Floats
 
 Kind = Literal["number", "category"]
 Values = NDArray[Any]

@@ -24,8 +24,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
+from reference_system.arrays import Floats
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.use_cases.recommendation.policy import BY_CHANCE
-from reference_system.windows import MICROS_PER_DAY, Floats
 
 # Fewer viewers than this give no interval that could be believed.
 LEAST_VIEWERS = 30

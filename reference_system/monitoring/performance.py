@@ -12,8 +12,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats, Micros
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.use_cases.fraud.model import card_precision_at, checked_cards
-from reference_system.windows import MICROS_PER_DAY, Floats, Micros
 
 Metric = Callable[[Floats, Floats], float | None]
 

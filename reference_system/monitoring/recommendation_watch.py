@@ -16,16 +16,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reference_system.monitoring.drift import CURRENT_BLOCKS, TREND_BLOCKS, ColumnDrift, Sample, compare_columns
+from reference_system.arrays import Micros
+from reference_system.monitoring.drift import (
+    CURRENT_BLOCKS,
+    TREND_BLOCKS,
+    ColumnDrift,
+    Sample,
+    compare_columns,
+)
 from reference_system.monitoring.duckdb_windows import coverage, page_sources, served, watches
 from reference_system.monitoring.histograms import Values
+from reference_system.monitoring.monitoring_window import (
+    MIN_COVERAGE,
+    REFERENCE_DAYS,
+    Champion,
+    Scene,
+    horizons,
+    nothing,
+)
 from reference_system.monitoring.page_worth import seen_pages, worth_by_day, worth_of_policies
 from reference_system.monitoring.performance import ShownVideos, change_of, page_days, watch_rate_by_position
-from reference_system.monitoring.report import ColumnGroup, Performance, Quality, UseCaseReport, Window
-from reference_system.monitoring.scene import MIN_COVERAGE, REFERENCE_DAYS, Champion, Scene, horizons, nothing
+from reference_system.monitoring.report.record import ColumnGroup, Performance, Quality, UseCaseReport, Window
 from reference_system.use_cases.recommendation import model
 from reference_system.use_cases.recommendation.features import INPUTS, VIEWER_ACTIVITY, VIEWS
-from reference_system.windows import Micros
 
 SCORE = "best_score"
 LEFT_OUT = (

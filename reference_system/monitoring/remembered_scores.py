@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats
 from reference_system.replaced_files import replace_file
-from reference_system.windows import Floats
 
 Keys = NDArray[np.uint64]
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reference_system.monitoring.report import Finding, Trigger
+from reference_system.monitoring.report.record import Finding, Trigger
 
 LEAST_DAYS = 2
 _MOST_DAYS = 16

@@ -1,14 +1,15 @@
 """Ranking metrics of binary labels, by scikit-learn; candidates are judged by the same metrics with a weight a row.
 
 In: scores and labels. Out: average precision and ROC AUC.
-Invariant: labels of one class give no number. `training/ranking_metrics.py`, which judges candidates, gives the same.
+Invariant: labels of one class give no number. `training/evaluation/ranking_metrics.py`, which evaluates candidates,
+gives the same.
 """
 
 from __future__ import annotations
 
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from reference_system.windows import Floats
+from reference_system.arrays import Floats
 
 
 def average_precision(labels: Floats, scores: Floats) -> float | None:

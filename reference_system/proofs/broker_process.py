@@ -14,8 +14,8 @@ from typing import Self
 from reference_system.errors import SetupError, StateError
 from reference_system.settings import PORT_NAMES, Settings
 from reference_system.stack.environment import SERVICE_MARK, STATE_MARK
-from reference_system.stack.kafka_broker import broker_command, prepare_broker
-from reference_system.stack.kafka_topics import wait_for_broker
+from reference_system.stack.kafka.broker import broker_command, prepare_broker
+from reference_system.stack.kafka.topics import wait_for_broker
 from reference_system.stack.log_files import tail
 from reference_system.stack.ports import is_port_free
 

@@ -9,17 +9,17 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from reference_system import delta_lake
 from reference_system.errors import StateError
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.experiments.definition import WINDOW, Metric
 from reference_system.experiments.duckdb_viewers import BEFORE, REHEARSAL, rehearsal
 from reference_system.experiments.simulation import Pool
 from reference_system.experiments.viewers import expectation, outcomes
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
-from reference_system.windows import MICROS_PER_DAY
 from reference_system.world.history import generate_block, read_marker
 from reference_system.world.records import arrow_columns, fields_of
 from reference_system.world.simulation import make_world

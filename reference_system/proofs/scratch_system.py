@@ -21,8 +21,8 @@ from reference_system.errors import StateError
 from reference_system.paths import StatePaths
 from reference_system.proofs.broker_process import BrokerProcess, free_port_offset
 from reference_system.settings import Settings
-from reference_system.stack.kafka_topics import ensure_topics
-from reference_system.stack.one_at_a_time import LOCK_NAME, one_at_a_time
+from reference_system.stack.kafka.topics import ensure_topics
+from reference_system.stack.locks import LOCK_NAME, one_at_a_time
 from reference_system.stack.processes import marked_processes, stop_processes
 from reference_system.use_cases import BROKER_TOPICS
 
@@ -96,7 +96,7 @@ def remove_leftovers(folder: Path) -> list[str]:
 
 def _remove(root: Path) -> None:
     """Stop what runs there and delete it; the lock stays until its holder lets go."""
-    # A whole system has a folder of its own within (`soak.py`).
+    # A whole system has a folder of its own within (`proofs/soak/soak.py`).
     stop_processes([*marked_processes(root), *marked_processes(root / "state")])
     for entry in root.iterdir():
         if entry.is_dir() and not entry.is_symlink():

@@ -24,8 +24,8 @@ from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from reference_system.errors import BundleRefused, ServiceError
-from reference_system.registry.bundles import version_folder
-from reference_system.registry.promoting import CHALLENGER, CHAMPION
+from reference_system.registry.bundles.bundle import version_folder
+from reference_system.registry.promotion import CHALLENGER, CHAMPION
 
 BUNDLE = "bundle"
 MODEL_CARD = "model_card.md"

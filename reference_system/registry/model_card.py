@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from reference_system.metric_meanings import meanings_of
-from reference_system.registry.bundles import UseCase, version_folder
-from reference_system.registry.gate import Verdict
+from reference_system.metrics.meanings import meanings_of
+from reference_system.registry.bundles.bundle import UseCase, version_folder
+from reference_system.registry.gate.decision import Verdict
 
 _FOLDER = "cards"
 _SHOWN_INPUTS = 10

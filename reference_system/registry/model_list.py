@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 
 from reference_system.errors import BundleRefused
-from reference_system.registry.bundles import Manifest, current_version, read_manifest
+from reference_system.registry.bundles.bundle import Manifest, current_version, read_manifest
 from reference_system.registry.mlflow_rest import Version
-from reference_system.registry.promoting import rolled_back
-from reference_system.registry.promotions import Decision, read_decisions
+from reference_system.registry.promotion import rolled_back
+from reference_system.registry.promotion_log import Decision, read_decisions
 from reference_system.registry.traffic import TrafficPlan, read_plan
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation

@@ -1,6 +1,6 @@
 """What the two endpoints do with a body: decode, score, answer, log; and let the other model see it, later.
 
-In: the models that answer now, the readers, the clock. Out: routes for `http_app.py`.
+In: the models that answer now, the readers, the clock. Out: routes for `serving/http/app.py`.
 Invariant: one reference is taken at the start of a request, so an answer comes from one model version.
 """
 
@@ -28,13 +28,13 @@ from reference_system.serving.api import (
     moment_asked,
 )
 from reference_system.serving.catalogue import Catalogue
-from reference_system.serving.challengers import Challenger
-from reference_system.serving.challengers_contest import Answered, Contest, RememberedReads, Said
-from reference_system.serving.challengers_shadow import Shadow
+from reference_system.serving.challengers.routing import Answered, Contest, RememberedReads, Said
+from reference_system.serving.challengers.shadow import Shadow
+from reference_system.serving.challengers.traffic import Challenger
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.fraud_scoring import FraudModel, ScoredPayment
-from reference_system.serving.http_app import Answer, Endpoint
+from reference_system.serving.http.app import Answer, Endpoint
 from reference_system.serving.prometheus_metrics import ServingMetrics
 from reference_system.serving.recommending import Page
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY

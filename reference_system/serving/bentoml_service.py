@@ -26,20 +26,20 @@ import numpy as np
 
 from reference_system.errors import BundleRefused, StateError
 from reference_system.paths import StatePaths
-from reference_system.serving.asgi_front import Front
 from reference_system.serving.fetched_bundles import fetch
+from reference_system.serving.http.asgi_front import Front
 from reference_system.serving.structured_log import write_event
 from reference_system.settings import LOOPBACK, Settings, load_settings
 
 if TYPE_CHECKING:
-    from reference_system.registry.bundles import Bundle, UseCase
+    from reference_system.registry.bundles.bundle import Bundle, UseCase
     from reference_system.serving.catalogue import RankerModel
-    from reference_system.serving.challengers import Challengers, Plan
+    from reference_system.serving.challengers.traffic import Challengers, Plan
     from reference_system.serving.champions import Champion
     from reference_system.serving.feature_reads import ReadStates
     from reference_system.serving.fraud_scoring import FraudModel
     from reference_system.serving.housekeeping import Housekeeping
-    from reference_system.serving.kafka_prediction_log import PredictionLog
+    from reference_system.serving.prediction_log.kafka_log import PredictionLog
     from reference_system.serving.prometheus_metrics import ServingMetrics
 
 Model = TypeVar("Model")
@@ -68,8 +68,8 @@ class RealTime:
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Load the models, open the stores, begin to answer."""
-        from reference_system.serving.challengers_shadow import Shadow
-        from reference_system.serving.routes import new_app
+        from reference_system.serving.challengers.shadow import Shadow
+        from reference_system.serving.http.routes import new_app
 
         metrics = new_metrics()
         self.housekeeping = new_housekeeping(self.settings, metrics)
@@ -117,7 +117,7 @@ RealTime.add_asgi_middleware(Front)  # type: ignore[attr-defined]
 def new_metrics() -> ServingMetrics:
     """The metrics with their labels."""
     from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH
-    from reference_system.serving.kafka_prediction_log import OUTCOMES
+    from reference_system.serving.prediction_log.kafka_log import OUTCOMES
     from reference_system.serving.prometheus_metrics import ServingMetrics
     from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
     from reference_system.use_cases.recommendation.features import VIEWER_ACTIVITY
@@ -131,8 +131,8 @@ def new_metrics() -> ServingMetrics:
 
 def new_prediction_log(settings: Settings, metrics: ServingMetrics) -> PredictionLog:
     """The prediction log, which connects by itself."""
-    from reference_system.serving.kafka_prediction_log import PredictionLog
-    from reference_system.serving.spool import Spool
+    from reference_system.serving.prediction_log.kafka_log import PredictionLog
+    from reference_system.serving.prediction_log.spool import Spool
 
     spool = Spool(StatePaths(settings.state_dir).spool / "predictions.tsv")
     return PredictionLog(
@@ -181,8 +181,13 @@ def new_champion(
     metrics: ServingMetrics,
 ) -> Champion[Model]:
     """The champion of one use case: found by pointer and alias, fetched by MLflow, verified by the registry."""
-    from reference_system.registry.bundles import current_version, load_bundle, set_current, version_folder
-    from reference_system.registry.promoting import alias_is_owed
+    from reference_system.registry.bundles.bundle import (
+        current_version,
+        load_bundle,
+        set_current,
+        version_folder,
+    )
+    from reference_system.registry.promotion import alias_is_owed
     from reference_system.serving.champions import Champion, Heard, Source
     from reference_system.serving.mlflow_alias import champion_alias
 
@@ -203,7 +208,7 @@ def new_champion(
         write_event("model_refused", use_case=use_case, version=version, reason=reason)
 
     def alias() -> str | None:
-        # While it is owed, the alias names the champion of before (see `registry/promoting.py`).
+        # While it is owed, the alias names the champion of before (see `registry/promotion.py`).
         return None if alias_is_owed(root, use_case) else champion_alias(settings.port("mlflow"), use_case)
 
     source = Source(
@@ -223,11 +228,11 @@ def new_challengers(
     metrics: ServingMetrics,
 ) -> Challengers[Model]:
     """Who stands beside the champion of one use case: by the traffic plan, from a bundle that is here, verified."""
-    from reference_system.registry.bundles import load_bundle, version_folder
+    from reference_system.registry.bundles.bundle import load_bundle, version_folder
     from reference_system.registry.traffic import read_plan
-    from reference_system.serving.challengers import Challengers, Plan, PlanSource
-    from reference_system.serving.challengers_breaker import BUDGET_SECONDS
-    from reference_system.serving.challengers_news import News
+    from reference_system.serving.challengers.breaker import BUDGET_SECONDS
+    from reference_system.serving.challengers.events import News
+    from reference_system.serving.challengers.traffic import Challengers, Plan, PlanSource
 
     root = StatePaths(settings.state_dir).bundles
 
@@ -293,7 +298,7 @@ def open_reads(paths: StatePaths) -> ReadStates:
     Raises:
         StateError: if nothing was applied yet. Feast would leave an empty registry, and others take it for a real one.
     """
-    from reference_system.features.feast_store import open_store, read_states
+    from reference_system.features.feast.store import open_store, read_states
 
     if not (paths.feast_registry.exists() and paths.online_store.exists()):
         raise StateError("there is no feature store yet", next_command="workbook etl")

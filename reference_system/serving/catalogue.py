@@ -18,12 +18,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats, Micros
+from reference_system.event_time import micros
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.fraud_scoring import Scorer
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS, VIDEO_POPULARITY, VIDEO_PROFILE
 from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, Neighbours, Vectors
-from reference_system.windows import EVERYONE, Floats, Micros, WindowedView, micros, unpack_tail
+from reference_system.windows import EVERYONE, WindowedView, unpack_tail
 
 _WATCHES_7D = VIDEO_POPULARITY.features.index("video_watch_count_7d")
 # Requests ask about now; a few tiles are kept for those that ask about another moment.

@@ -1,7 +1,7 @@
 """A bundle that is not on this machine yet: fetched from the registry by a process of its own.
 
 In: a use case and a version. Out: the bundle's folder, or `BundleRefused`.
-Invariant: MLflow's client is never imported into the service (see `commands/fetch_bundle.py`).
+Invariant: MLflow's client is never imported into the service (see `processes/fetch_bundle.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def fetch(use_case: str, version: str) -> None:
     Raises:
         BundleRefused: if it does not come.
     """
-    command = [sys.executable, "-m", "reference_system.commands.fetch_bundle", use_case, version]
+    command = [sys.executable, "-m", "reference_system.processes.fetch_bundle", use_case, version]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_FETCH_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:

@@ -14,6 +14,8 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats
+from reference_system.event_time import MICROS_PER_SECOND, micros
 from reference_system.events import PredictionLogged
 from reference_system.serving.api import Evaluation, FraudScoreAnswer, FraudScoreRequest
 from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates
@@ -25,7 +27,7 @@ from reference_system.use_cases.fraud.features import (
     own_row,
 )
 from reference_system.use_cases.fraud.policy import Decision, Thresholds, decide, decide_degraded, reasons
-from reference_system.windows import MICROS_PER_SECOND, Floats, evaluate_state, micros, unpack_tail
+from reference_system.windows import evaluate_state, unpack_tail
 
 Scorer = Callable[[NDArray[np.float32]], Floats]
 _VIEWS = (CUSTOMER_ACTIVITY, TERMINAL_RISK)

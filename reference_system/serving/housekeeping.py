@@ -14,8 +14,13 @@ from time import monotonic
 from typing import Protocol
 
 from reference_system.clock import Clock
-from reference_system.serving.catalogue import Catalogue, RankerModel, catalogue_without_states, read_catalogue
-from reference_system.serving.challengers import Challenger, Challengers
+from reference_system.serving.catalogue import (
+    Catalogue,
+    RankerModel,
+    catalogue_without_states,
+    read_catalogue,
+)
+from reference_system.serving.challengers.traffic import Challenger, Challengers
 from reference_system.serving.champions import Champion
 from reference_system.serving.feature_reads import FeaturesUnavailable, GuardedReads
 from reference_system.serving.fraud_scoring import FraudModel

@@ -13,8 +13,15 @@ from datetime import datetime
 import msgspec
 import numpy as np
 
+from reference_system.arrays import Floats
+from reference_system.event_time import MICROS_PER_SECOND, micros
 from reference_system.events import PredictionLogged
-from reference_system.serving.api import Evaluation, RecommendationAnswer, RecommendationRequest, RecommendedVideo
+from reference_system.serving.api import (
+    Evaluation,
+    RecommendationAnswer,
+    RecommendationRequest,
+    RecommendedVideo,
+)
 from reference_system.serving.catalogue import Catalogue
 from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates
 from reference_system.use_cases.recommendation.features import (
@@ -25,7 +32,7 @@ from reference_system.use_cases.recommendation.features import (
 )
 from reference_system.use_cases.recommendation.model import generate_candidates
 from reference_system.use_cases.recommendation.policy import compose_page, explore
-from reference_system.windows import MICROS_PER_SECOND, Floats, evaluate, micros, unpack_tail
+from reference_system.windows import evaluate, unpack_tail
 
 _RECENT_ITEMS = msgspec.msgpack.Decoder(list[tuple[int, str]])
 

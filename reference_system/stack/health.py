@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from reference_system.clock import wall_seconds
-from reference_system.process_metrics import FRESH_SECONDS, HEARTBEAT
 from reference_system.settings import LOOPBACK
 from reference_system.stack.local_http import TIMEOUT_SECONDS, ask
 from reference_system.stack.metrics_page import read_metrics
+from reference_system.stack.process_metrics import FRESH_SECONDS, HEARTBEAT
 
 _OK = range(200, 300)
 
@@ -60,7 +60,7 @@ class AnswersHttp:
 
 @dataclass(frozen=True, slots=True)
 class HeartbeatIsFresh:
-    """The process's main loop came round lately (see `process_metrics.py`)."""
+    """The process's main loop came round lately (see `stack/process_metrics.py`)."""
 
     port: int
 

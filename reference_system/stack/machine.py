@@ -22,7 +22,7 @@ from reference_system.stack.disk_use import disk_use
 from reference_system.stack.environment import HIDES_LEAKS, TELEMETRY_SWITCHES
 from reference_system.stack.ports import mend_ports, taken_ports
 from reference_system.stack.processes import marked_processes
-from reference_system.stack.supervisor_client import Supervisor
+from reference_system.stack.supervisor.client import Supervisor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,7 +167,7 @@ def check_lock() -> Check:
 
 def check_jars() -> Check:
     """Kafka's jars are there and have the locked checksums."""
-    from reference_system.stack.kafka_jars import read_lock, wrong_jars
+    from reference_system.stack.kafka.jars import read_lock, wrong_jars
 
     try:
         lock = read_lock()
@@ -182,7 +182,7 @@ def check_jars() -> Check:
 
 def check_java() -> Check:
     """The Java runtime starts."""
-    from reference_system.stack.kafka_broker import java_version
+    from reference_system.stack.kafka.broker import java_version
 
     try:
         return Check(name="java", ok=True, detail=f"{java_version()} starts")

@@ -17,7 +17,7 @@ from reference_system.errors import StateError
 from reference_system.paths import StatePaths
 from reference_system.replaced_files import drafts_of, replace_file
 from reference_system.settings import ENV_PREFIX
-from reference_system.stack.one_at_a_time import LOCK_NAME
+from reference_system.stack.locks import LOCK_NAME
 
 if TYPE_CHECKING:
     from reference_system.settings import Settings

@@ -17,13 +17,13 @@ from reference_system.stack.disk_use import DiskUse, disk_use
 from reference_system.stack.metrics_page import read_metrics
 from reference_system.stack.processes import marked_processes, resident_mb
 from reference_system.stack.services import services
-from reference_system.stack.supervisor_client import ALIVE_STATES, NotAnswering, Supervisor
+from reference_system.stack.supervisor.client import ALIVE_STATES, NotAnswering, Supervisor
 from reference_system.use_cases import TOPICS
 
 if TYPE_CHECKING:
     from reference_system.settings import Settings
     from reference_system.stack.services import Service
-    from reference_system.stack.supervisor_client import Supervised
+    from reference_system.stack.supervisor.client import Supervised
 
 HEALTHY = "healthy"
 ORPHANED = "orphaned"
@@ -144,7 +144,7 @@ def _event_time(settings: Settings) -> str | None:
 
 
 def _acknowledged(settings: Settings) -> int | None:
-    from reference_system.stack.kafka_topics import end_offsets
+    from reference_system.stack.kafka.topics import end_offsets
 
     try:
         return sum(end_offsets(settings.kafka_bootstrap, [topic.name for topic in TOPICS]).values())

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from reference_system import delta_lake
-from reference_system.duckdb_connection import connection
+from reference_system.event_time import micros
 from reference_system.events import PREDICTIONS
+from reference_system.lake import delta_lake
+from reference_system.lake.duckdb_connection import connection
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.use_cases.fraud.labels import DISPUTE_FIELDS, LABEL_DELAY, disputes_query
 from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS, WATCHES
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
 from reference_system.use_cases.recommendation.policy import BY_CHANCE
-from reference_system.windows import micros
 
 _TIME = "epoch_us(event_timestamp) AS time"
 

@@ -12,9 +12,9 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats, Micros
 from reference_system.errors import TrainingError
 from reference_system.training.temporal_split import Span
-from reference_system.windows import Floats, Micros
 
 Inputs = NDArray[np.float32]
 Ids = NDArray[np.int64]

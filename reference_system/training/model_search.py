@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reference_system.arrays import Floats
 from reference_system.errors import TrainingError
-from reference_system.training.calibration import Calibration, fit_calibration
+from reference_system.training.evaluation.calibration import Calibration, fit_calibration
+from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.ranking_metrics import Ordered
 from reference_system.training.sklearn_estimators import FittedModel, Setting, fit, kept_setting, settings_of
-from reference_system.windows import Floats
 
 METRIC = "average_precision"
 # With fewer positive rows than this in all folds together, a calibration would be a guess.

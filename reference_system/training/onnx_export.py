@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from reference_system.training.calibration import MARGIN, Calibration
-from reference_system.windows import Floats
+from reference_system.arrays import Floats
+from reference_system.training.evaluation.calibration import MARGIN, Calibration
 
 _OUTPUT = "probabilities"
 _ROWS, _SCORE = "rows", "score"

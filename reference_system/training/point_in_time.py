@@ -12,9 +12,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from reference_system.arrays import Floats, Micros
 from reference_system.errors import TrainingError
 from reference_system.training.temporal_split import Span
-from reference_system.windows import Floats, Micros, WindowedView
+from reference_system.windows import WindowedView
 
 Join = Callable[[pa.Table, Sequence[WindowedView]], pd.DataFrame]
 

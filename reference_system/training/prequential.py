@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.windows import MICROS_PER_DAY
 
 # Where no whole fold fits, the window is cut into quarters: two of them to learn from, the next one to be judged on.
 _QUARTERS = 4

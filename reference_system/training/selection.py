@@ -11,13 +11,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from reference_system.arrays import Floats
 from reference_system.errors import TrainingError
-from reference_system.training.judges import Judge, Judgement, Scorer
+from reference_system.event_time import MICROS_PER_DAY
+from reference_system.training.evaluation.evaluation import Judge, Judgement, Scorer
 from reference_system.training.labelled_rows import Inputs, LabelledRows
-from reference_system.training.model_search import FoldRows, Search, conclude, negative_share, trials_of, try_out
+from reference_system.training.model_search import (
+    FoldRows,
+    Search,
+    conclude,
+    negative_share,
+    trials_of,
+    try_out,
+)
 from reference_system.training.prequential import Protocol, prequential_folds
 from reference_system.training.sklearn_estimators import FittedModel, fit
-from reference_system.windows import MICROS_PER_DAY, Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,11 +27,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from reference_system.arrays import Floats
 from reference_system.errors import TrainingError
-from reference_system.training.calibration import Calibration
+from reference_system.training.evaluation.calibration import Calibration
 from reference_system.training.labelled_rows import Inputs, LabelledRows
 from reference_system.training.onnx_export import logistic, with_calibration
-from reference_system.windows import Floats
 
 # Hyper-parameters by scikit-learn's names.
 Setting = Mapping[str, float | int | str]

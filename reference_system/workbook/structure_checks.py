@@ -10,7 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from reference_system.workbook.exercise import FACTS, FILES, PAGES, TEMPLATE, Exercise, facts_in, repository_of
+from reference_system.workbook.exercise import (
+    FACTS,
+    FILES,
+    PAGES,
+    TEMPLATE,
+    Exercise,
+    facts_in,
+    repository_of,
+)
 from reference_system.workbook.markdown_page import Link, Page, parse_page
 from reference_system.workbook.problems import Problem
 

@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from reference_system.errors import StateError
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings
-from reference_system.windows import MICROS_PER_DAY
 from reference_system.world.columns import Chargebacks, PageRequests, Payments, Publications, Watches
 from reference_system.world.simulation import Pending, World, make_world
 

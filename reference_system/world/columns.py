@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, get_type_hints
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.windows import Floats, Micros
+from reference_system.arrays import Floats, Micros
 
 # Each array says its dtype itself: how numpy builds the alias `NDArray` is its own affair and changes.
 Moments = Annotated[Micros, np.int64]

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import msgspec
 
-from reference_system import delta_lake
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
 from reference_system.errors import StateError
+from reference_system.event_time import MICROS_PER_DAY, micros
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.replaced_files import read_record, replace_file
 from reference_system.settings import Settings
 from reference_system.use_cases import EVENT_TOPICS, TOPICS
-from reference_system.windows import MICROS_PER_DAY, micros
 from reference_system.world import checkpoint
 from reference_system.world.columns import Chargebacks, Pages, Payments, Publications, Watches
 from reference_system.world.records import arrow_columns, fields_of

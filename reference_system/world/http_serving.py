@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 import aiohttp
 import msgspec
 
-from reference_system.windows import moment_of
+from reference_system.event_time import moment_of
 from reference_system.world.columns import PAGE_LENGTH, PageRequests, Payments
 from reference_system.world.records import numbered, transaction_ids
 

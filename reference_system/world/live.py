@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reference_system.arrays import Micros
 from reference_system.clock import Heartbeat, SimulatedClock, wall_seconds, write_heartbeat
 from reference_system.errors import StateError
+from reference_system.event_time import micros, moment_of
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
-from reference_system.windows import Micros, micros, moment_of
 from reference_system.world import checkpoint
 from reference_system.world.columns import NO_VIDEO, PAGE_LENGTH, PageRequests, Pages
 from reference_system.world.http_serving import Recommended, ServingClient

@@ -11,7 +11,7 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.windows import Floats
+from reference_system.arrays import Floats
 
 _SEED_SPACE = 2**64
 

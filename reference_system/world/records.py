@@ -16,11 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from reference_system.arrays import Micros
+from reference_system.event_time import moment_of
 from reference_system.events import Event, Topic
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS, WATCHES
-from reference_system.windows import Micros, moment_of
-from reference_system.world.catalogue import Catalogue
 from reference_system.world.columns import (
     NO_VIDEO,
     Chargebacks,
@@ -31,6 +31,7 @@ from reference_system.world.columns import (
     Texts,
     Watches,
 )
+from reference_system.world.recommendation.catalogue import Catalogue
 from reference_system.world.simulation import Happened
 
 # A watch's id is its impression's with `w-` before and the position behind, and ids have at most 64 characters.

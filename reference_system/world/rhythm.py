@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference_system.windows import MICROS_PER_DAY, Floats, Micros
+from reference_system.arrays import Floats, Micros
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.world.columns import distinct
 
 _HOURS = 24

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from reference_system.errors import StateError
+from reference_system.event_time import micros
 from reference_system.replaced_files import read_record, replace_file
-from reference_system.windows import micros
 
 SCENARIOS = "scenarios.json"
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reference_system.event_time import MICROS_PER_DAY, MICROS_PER_SECOND, micros
 from reference_system.settings import Settings
-from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND, micros
-from reference_system.world.cards import Cards, genuine_payments, in_cents, make_cards
 from reference_system.world.columns import (
     Chargebacks,
     PageRequests,
@@ -24,10 +23,11 @@ from reference_system.world.columns import (
     Watches,
     distinct,
 )
-from reference_system.world.fraud_patterns import FraudPatterns
+from reference_system.world.fraud.cards import Cards, genuine_payments, in_cents, make_cards
+from reference_system.world.fraud.patterns import FraudPatterns
 from reference_system.world.randomness import Stream, generator
+from reference_system.world.recommendation.viewing import Viewing, make_viewing
 from reference_system.world.scenarios import Run, Scenario, active_at
-from reference_system.world.viewing import Viewing, make_viewing
 
 # Both divide a day. History is generated in few large slices; live slices are short, because a scenario that is
 # started takes effect with the next one.

@@ -8,7 +8,7 @@ import re
 import pytest
 from typer.testing import CliRunner
 
-from reference_system.commands.design import app
+from reference_system.commands.workbook.design import app
 from reference_system.workbook.exercise import TEMPLATE
 
 run = CliRunner().invoke

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reference_system.metric_meanings import MEANINGS, meanings_of
+from reference_system.metrics.meanings import MEANINGS, meanings_of
 from reference_system.paths import PROJECT_ROOT
 
 GLOSSARY = Path(PROJECT_ROOT, "docs", "glossary.md").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ import psutil
 from reference_system.settings import PORT_NAMES
 from reference_system.stack.ports import is_port_free
 from reference_system.stack.processes import marked_processes
-from reference_system.stack.supervisor_client import Supervisor
+from reference_system.stack.supervisor.client import Supervisor
 
 if TYPE_CHECKING:
     from conftest import LiveSystem

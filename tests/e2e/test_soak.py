@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reference_system.proofs.ledger import verify
-from reference_system.proofs.soak import report, watch
-from reference_system.proofs.soak_judging import rules
+from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.soak.bounds import rules
+from reference_system.proofs.soak.soak import report, watch
 
 if TYPE_CHECKING:
     from conftest import LiveSystem

@@ -19,19 +19,19 @@ from local_broker import Broker
 from prometheus_client import CollectorRegistry
 from sample_events import NOW, example, stream
 
-from reference_system import delta_lake
 from reference_system.clock import FixedClock
 from reference_system.events import REPARTITION_TOPIC, Event, Topic, encode
-from reference_system.features import stream_snapshot
-from reference_system.features.feast_store import apply, open_store, read_states, write_states
-from reference_system.features.stream_snapshot import TaskSnapshot, snapshots
-from reference_system.features.stream_verdicts import Outcome
-from reference_system.flows.ingestion_loop import FaultPoint, IngestionLoop
-from reference_system.flows.ingestion_setup import open_loop
+from reference_system.features.feast.store import apply, open_store, read_states, write_states
+from reference_system.features.stream import snapshot as stream_snapshot
+from reference_system.features.stream.deduplication import Outcome
+from reference_system.features.stream.snapshot import TaskSnapshot, snapshots
+from reference_system.flows.ingestion.loop import FaultPoint, IngestionLoop
+from reference_system.flows.ingestion.setup import open_loop
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
-from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.stack.kafka.topics import ensure_topics
 from reference_system.use_cases import BROKER_TOPICS, TOPICS, VIEWS, topic_named
 
 Message = tuple[Topic, str, bytes | None]

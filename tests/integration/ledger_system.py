@@ -18,19 +18,19 @@ from local_broker import small_settings
 from prometheus_client import CollectorRegistry
 from sample_events import NOW, stream
 
-from reference_system import delta_lake
 from reference_system.clock import FixedClock
 from reference_system.events import Event, Topic, encode
-from reference_system.features.feast_store import apply, open_store, write_states
-from reference_system.features.stream_verdicts import Outcome
-from reference_system.flows.ingestion_setup import open_loop
+from reference_system.features.feast.store import apply, open_store, write_states
+from reference_system.features.stream.deduplication import Outcome
+from reference_system.flows.ingestion.setup import open_loop
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.proofs.ledger_report import LedgerReport
+from reference_system.proofs.ledger.report import LedgerReport
 from reference_system.proofs.scratch_system import Scratch, scratch_system
 from reference_system.settings import Settings
-from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.stack.kafka.topics import ensure_topics
 from reference_system.use_cases import BROKER_TOPICS, TOPICS, topic_named
 
 # Topic, key, value.

@@ -15,13 +15,13 @@ from kafka.structs import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from reference_system.clock import SimulatedClock
-from reference_system.commands.run_world import run
+from reference_system.event_time import micros
 from reference_system.events import Event, Topic, decode
 from reference_system.paths import StatePaths
+from reference_system.processes.world import run
 from reference_system.settings import Settings
-from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.stack.kafka.topics import ensure_topics
 from reference_system.use_cases import EVENT_TOPICS
-from reference_system.windows import micros
 from reference_system.world.checkpoint import restore
 from reference_system.world.http_serving import ServingClient
 from reference_system.world.kafka_publisher import KafkaPublisher

@@ -22,7 +22,7 @@ from feast.protos.feast.types.EntityKey_pb2 import EntityKey
 from feast.protos.feast.types.Value_pb2 import Value
 from feast.types import Bytes, Int64, String
 
-from reference_system.features.feast_packed_online import PackedSqliteOnlineStore
+from reference_system.features.feast.packed_online import PackedSqliteOnlineStore
 
 KINDS = ("packed", "sqlite", "redis")
 NOON = datetime(2025, 3, 3, 12, tzinfo=UTC)

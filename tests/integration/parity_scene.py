@@ -14,9 +14,10 @@ import numpy as np
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 from small_lake import at, chargeback, page, payment, put, reversal, video, watch
 
-from reference_system import delta_lake
+from reference_system.event_time import moment_of
 from reference_system.events import PREDICTIONS, PredictionLogged
-from reference_system.features.duckdb_snapshot import states
+from reference_system.features.history.states import states
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.serving import fraud_scoring, recommending
 from reference_system.serving.api import Evaluation, FraudScoreRequest, RecommendationRequest
@@ -25,7 +26,6 @@ from reference_system.serving.feature_reads import FeaturesUnavailable
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.features import VIEWS
-from reference_system.windows import moment_of
 
 HOURS = 44 * 24
 MICRO = timedelta(microseconds=1)

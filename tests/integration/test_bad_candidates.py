@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reference_system.proofs import bad_candidates as drill
-from reference_system.proofs.bad_candidate_plants import PLANTS
-from reference_system.proofs.bad_candidates import bad_candidates
+from reference_system.proofs.bad_models import candidates as drill
+from reference_system.proofs.bad_models.candidates import bad_candidates
+from reference_system.proofs.bad_models.planted_faults import PLANTS
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from ledger_system import Message, emptied, ingest, message, own_broker, produce
 from sample_events import NOW, example
 
 from reference_system.events import encode
-from reference_system.ingestion.kafka_dead_letter_shelf import DeadLetter, Origin, read_shelf
+from reference_system.ingestion.dead_letters.kafka_reader import DeadLetter, Origin, read_shelf
 from reference_system.ingestion.kafka_log import TopicLog
-from reference_system.proofs.ledger import verify
-from reference_system.proofs.malformed import good_transaction, malformed
+from reference_system.proofs.drills.malformed import good_transaction, malformed
+from reference_system.proofs.ledger.ledger import verify
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS, topic_named

@@ -13,24 +13,24 @@ from local_broker import small_settings
 from served_models import States, write_fraud_bundle, write_recommendation_bundle
 from typer.testing import CliRunner
 
-from reference_system import delta_lake
 from reference_system.cli import app
 from reference_system.clock import SimulatedClock, read_heartbeat, write_heartbeat
 from reference_system.errors import StateError
-from reference_system.features.duckdb_snapshot import states
-from reference_system.features.feast_store import open_store, read_states, write_states
-from reference_system.flows.batch_partitions import draft_folder
+from reference_system.features.feast.store import open_store, read_states, write_states
+from reference_system.features.history.states import states
+from reference_system.flows.batch.mlflow_runs import log_batch_run
+from reference_system.flows.batch.partitions import draft_folder
 from reference_system.flows.prefect_batch import score_batch, write_batch
 from reference_system.flows.prefect_etl import etl
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import load_bundle, set_current
+from reference_system.registry.bundles.bundle import load_bundle, set_current
 from reference_system.serving.api import FraudScoreRequest
 from reference_system.serving.bentoml_service import fraud_model, open_reads, ranker_model
 from reference_system.serving.catalogue import read_catalogue
 from reference_system.serving.fraud_scoring import score_payment
-from reference_system.serving.mlflow_batch_runs import log_batch_run
 from reference_system.serving.recommending import compose
-from reference_system.stack.one_at_a_time import one_at_a_time
+from reference_system.stack.locks import one_at_a_time
 from reference_system.use_cases.fraud import features as fraud
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.recommendation import features as recommendation

@@ -8,7 +8,7 @@ import pytest
 from own_files import bring, payments, ratings, request_for, request_for_ratings, written
 
 from reference_system.errors import StateError
-from reference_system.proofs.bench_features import _agreement, generated, imported, run, share_of
+from reference_system.proofs.benchmarks.features import _agreement, generated, imported, run, share_of
 from reference_system.use_cases.fraud.features import INPUTS
 
 

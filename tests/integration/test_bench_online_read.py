@@ -6,7 +6,7 @@ import pytest
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
-from reference_system.proofs import bench_online_read
+from reference_system.proofs.benchmarks import online_read as bench_online_read
 
 
 @pytest.fixture

@@ -9,11 +9,12 @@ from local_broker import NOON
 from served_models import write_fraud_bundle, write_recommendation_bundle
 
 from reference_system.errors import StateError
-from reference_system.features.feast_store import apply, open_store, write_states
+from reference_system.event_time import micros
+from reference_system.features.feast.store import apply, open_store, write_states
 from reference_system.paths import StatePaths
-from reference_system.proofs.bench_shadow import RATES, run
+from reference_system.proofs.benchmarks.shadow import RATES, run
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
-from reference_system.windows import empty_tail, micros
+from reference_system.windows import empty_tail
 
 
 def quiet(_share, _text):

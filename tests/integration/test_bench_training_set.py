@@ -7,8 +7,8 @@ import pytest
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
-from reference_system.proofs import bench_training_set
-from reference_system.proofs.bench_training_set import rows_differing, run
+from reference_system.proofs.benchmarks import training_set as bench_training_set
+from reference_system.proofs.benchmarks.training_set import rows_differing, run
 
 
 def test_all_ways_return_the_same_rows_and_leave_nothing_behind(settings):

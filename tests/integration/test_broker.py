@@ -16,8 +16,8 @@ from kafka.structs import TopicPartition
 
 from reference_system.errors import ServiceError, StateError
 from reference_system.paths import StatePaths
-from reference_system.stack import kafka_broker
-from reference_system.stack.kafka_topics import end_offsets, ensure_topics, wait_for_broker
+from reference_system.stack.kafka import broker as kafka_broker
+from reference_system.stack.kafka.topics import end_offsets, ensure_topics, wait_for_broker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -200,7 +200,7 @@ def test_a_killed_broker_starts_again_with_its_data(
 def test_the_process_entry_point_becomes_java_and_stops_when_asked(own: Settings):
     program = (
         "import sys\n"
-        "from reference_system.commands.kafka import run\n"
+        "from reference_system.commands.system.kafka import run\n"
         "from reference_system.settings import Settings\n"
         "run(Settings.model_validate_json(sys.argv[1]))\n"
     )

@@ -25,11 +25,11 @@ from local_broker import free_port_offset, small_settings
 from sample_events import NOW, example
 
 from reference_system.errors import StateError
-from reference_system.features.stream_rebuild import remove
-from reference_system.features.stream_snapshot import task_file
-from reference_system.flows.ingestion_loop import FaultPoint
+from reference_system.features.stream.rebuild import remove
+from reference_system.features.stream.snapshot import task_file
+from reference_system.flows.ingestion.loop import FaultPoint
 from reference_system.ingestion import delta_sink
-from reference_system.stack.kafka_topics import end_offsets
+from reference_system.stack.kafka.topics import end_offsets
 from reference_system.use_cases import topic_named
 
 PARTITIONS = 4

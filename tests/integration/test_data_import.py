@@ -16,7 +16,7 @@ from own_files import CARD_COLUMNS, payments, ratings, written
 from typer.testing import CliRunner
 
 from reference_system.cli import app
-from reference_system.proofs import pandas_windows
+from reference_system.proofs.baselines import pandas_windows
 from reference_system.use_cases.fraud.features import INPUTS
 
 # Read when the module is: fixtures take the reader's variables away.

@@ -13,10 +13,10 @@ from sample_events import example
 from typer.testing import CliRunner, Result
 
 from reference_system.cli import app
-from reference_system.commands.dead_letter import ListedLetters, ReplayedLetters
+from reference_system.commands.data.dead_letter import ListedLetters, ReplayedLetters
 from reference_system.events import encode
-from reference_system.proofs.ledger import verify
-from reference_system.proofs.ledger_report import TopicLedger
+from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.report import TopicLedger
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
 from reference_system.use_cases import topic_named

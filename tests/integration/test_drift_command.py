@@ -13,11 +13,11 @@ import pytest
 from typer.testing import CliRunner
 
 from reference_system import cli
-from reference_system.commands.drift_files import open_table, sampled_rows
-from reference_system.commands.drift_tables import sparkline
-from reference_system.monitoring.drift_table import compare_tables
-from reference_system.monitoring.drift_verdicts import ChunkDrift, DriftSettings
-from reference_system.proofs.bench_drift import drawn, evidently_psi
+from reference_system.commands.drift.files import open_table, sampled_rows
+from reference_system.commands.drift.tables import sparkline
+from reference_system.monitoring.table_drift.comparison import compare_tables
+from reference_system.monitoring.table_drift.report import ChunkDrift, DriftSettings
+from reference_system.proofs.benchmarks.drift import drawn, evidently_psi
 
 RUNNER = CliRunner()
 
@@ -213,7 +213,7 @@ def evidently():
     with warnings.catch_warnings():
         # What its own imports deprecate is its business.
         warnings.simplefilter("ignore")
-        from reference_system.monitoring import evidently_report
+        from reference_system.monitoring.table_drift import evidently_report
 
     return evidently_report
 

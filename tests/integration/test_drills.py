@@ -17,9 +17,20 @@ from typer.testing import CliRunner
 
 from reference_system.cli import app
 from reference_system.paths import StatePaths
-from reference_system.proofs import drill_broker, drill_input, drill_kills, drill_state
-from reference_system.proofs.drill_report import DrillReport
-from reference_system.proofs.drill_stage import Stage, open_stage
+from reference_system.proofs.drills import (
+    bad_input as drill_input,
+)
+from reference_system.proofs.drills import (
+    broker as drill_broker,
+)
+from reference_system.proofs.drills import (
+    consumer_kills as drill_kills,
+)
+from reference_system.proofs.drills import (
+    state_loss as drill_state,
+)
+from reference_system.proofs.drills.report import DrillReport
+from reference_system.proofs.drills.stage import Stage, open_stage
 from reference_system.proofs.scratch_system import remove_leftovers
 from reference_system.stack.environment import STATE_MARK
 

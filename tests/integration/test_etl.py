@@ -15,14 +15,14 @@ from local_broker import free_port_offset
 from prefect.testing.utilities import prefect_test_harness
 from typer.testing import CliRunner
 
-from reference_system import delta_lake
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
-from reference_system.commands import etl as etl_command
+from reference_system.commands.loop import etl as etl_command
 from reference_system.errors import StateError
-from reference_system.features import feast_store
-from reference_system.features.duckdb_snapshot import states
+from reference_system.features.feast import store as feast_store
+from reference_system.features.history.states import states
 from reference_system.flows import prefect_etl
 from reference_system.flows.prefect_etl import etl
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.use_cases import VIEWS
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS, ChargebackReported, Transaction

@@ -20,8 +20,8 @@ from reference_system.assignment import is_in_share
 from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.experiments.definition import read_experiment
 from reference_system.paths import StatePaths
-from reference_system.registry.promotions import read_decisions
-from reference_system.registry.releases import begin
+from reference_system.registry.promotion_log import read_decisions
+from reference_system.registry.release.releases import begin
 from reference_system.registry.traffic import TrafficPlan, clear_plan, read_plan, write_plan
 from reference_system.settings import load_settings
 
@@ -215,7 +215,7 @@ def test_an_experiment_whose_start_broke_off_can_be_stopped(monkeypatch):
         raise OSError("no space left")
 
     with monkeypatch.context() as patch:
-        patch.setattr("reference_system.commands.experiment_traffic.write_plan", fail)
+        patch.setattr("reference_system.commands.experiment.traffic.write_plan", fail)
         assert CliRunner().invoke(cli.app, ["experiment", "start", "torn", "--treatment", "2"]).exit_code == 1
 
     assert "nobody is exposed; `workbook experiment stop torn`" in workbook("status", "torn")

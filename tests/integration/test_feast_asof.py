@@ -19,7 +19,7 @@ from feast.types import Float64, Int64, String
 
 from reference_system.errors import StateError
 
-ASOF = "reference_system.features.feast_asof_offline.AsofDuckDBOfflineStore"
+ASOF = "reference_system.features.feast.asof_offline.AsofDuckDBOfflineStore"
 MONDAY = datetime(2025, 3, 3, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from reference_system.errors import StateError
-from reference_system.features import feast_store
-from reference_system.features.feature_tables import write_days
+from reference_system.features.feast import store as feast_store
+from reference_system.features.feast.feature_tables import write_days
 from reference_system.paths import StatePaths
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.features import VIDEO_POPULARITY

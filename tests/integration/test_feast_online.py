@@ -18,14 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from reference_system.errors import StateError
-from reference_system.features import feast_store
-from reference_system.features.feast_objects import join_key, state_name
-from reference_system.features.feature_tables import write_snapshot
+from reference_system.event_time import micros, moment_of
+from reference_system.features.feast import store as feast_store
+from reference_system.features.feast.feature_tables import write_snapshot
+from reference_system.features.feast.objects import join_key, state_name
 from reference_system.paths import StatePaths
 from reference_system.use_cases import VIEWS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS
-from reference_system.windows import EVERYONE, micros, moment_of
+from reference_system.windows import EVERYONE
 
 NOON = micros(datetime(2025, 3, 3, 12, tzinfo=UTC))
 SECOND = 1_000_000

@@ -18,16 +18,16 @@ from local_broker import small_settings
 from own_files import CARD_COLUMNS, bring, payments, ratings, request_for, request_for_ratings, written
 from typer.testing import CliRunner
 
-from reference_system import delta_lake
 from reference_system.cli import app
-from reference_system.commands.features import build_inputs
-from reference_system.datasets import dataset_paths, read_manifest, version_paths
+from reference_system.commands.data.features import build_inputs
+from reference_system.dataset_import.columns.readings import Reading
+from reference_system.dataset_import.duckdb_profile import profile
+from reference_system.dataset_import.file_shapes import rating_id
+from reference_system.dataset_import.files.csv_files import CsvOptions
+from reference_system.dataset_import.valid_rows import RowJudge
 from reference_system.errors import ImportRefused
-from reference_system.imports.csv_files import CsvOptions
-from reference_system.imports.duckdb_profile import profile
-from reference_system.imports.file_shapes import rating_id
-from reference_system.imports.readings import Reading
-from reference_system.imports.valid_rows import RowJudge
+from reference_system.lake import delta_lake
+from reference_system.lake.datasets import dataset_paths, read_manifest, version_paths
 from reference_system.settings import load_settings
 from reference_system.use_cases import topic_named
 

@@ -10,10 +10,10 @@ import pytest
 from local_broker import small_settings
 from own_files import CARD_COLUMNS, NOW, bring, payments, ratings, request_for, request_for_ratings, written
 
-from reference_system import datasets, delta_lake
-from reference_system.datasets import dataset_names, dataset_paths, read_manifest
+from reference_system.dataset_import import importing
 from reference_system.errors import ImportRefused, StateError
-from reference_system.imports import importing
+from reference_system.lake import datasets, delta_lake
+from reference_system.lake.datasets import dataset_names, dataset_paths, read_manifest
 from reference_system.use_cases import topic_named
 
 

@@ -36,16 +36,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from sample_events import NOW, example, stream
 
 from reference_system.clock import Heartbeat, write_heartbeat
-from reference_system.commands.run_ingestion import main
 from reference_system.errors import ServiceError, StateError
-from reference_system.features.feast_store import apply, open_store
-from reference_system.features.stream_rebuild import remove
-from reference_system.features.stream_snapshot import task_file
-from reference_system.flows.ingestion_loop import FaultPoint
+from reference_system.features.feast.store import apply, open_store
+from reference_system.features.stream.rebuild import remove
+from reference_system.features.stream.snapshot import task_file
+from reference_system.flows.ingestion.loop import FaultPoint
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.paths import StatePaths
+from reference_system.processes.ingestion import main
 from reference_system.settings import Settings
-from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.stack.kafka.topics import ensure_topics
 from reference_system.use_cases import BROKER_TOPICS, TOPICS, VIEWS, topic_named
 from reference_system.windows import unpack_tail
 
@@ -246,7 +246,7 @@ def process(own: Settings) -> Iterator[subprocess.Popen[bytes]]:
     paths = StatePaths(own.state_dir)
     apply(open_store(paths))
     write_heartbeat(paths.clock, Heartbeat(event_time=NOW, wall_seconds=0.0, speed=0.0))
-    start = "from reference_system.commands.run_ingestion import main; main(load_settings())"
+    start = "from reference_system.processes.ingestion import main; main(load_settings())"
     environment = {
         **os.environ,
         "WORKBOOK_STATE_DIR": str(own.state_dir),

@@ -14,9 +14,9 @@ import pytest
 from deltalake import DeltaTable
 from sample_events import example
 
-from reference_system import delta_lake, delta_upkeep
 from reference_system.errors import StateError
 from reference_system.events import PREDICTIONS, PredictionLogged
+from reference_system.lake import delta_lake, delta_upkeep
 from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud.events import REVERSALS, TRANSACTIONS, ChargebackReversed, Transaction
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, PageShown

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 
 from reference_system.clock import wall_now
-from reference_system.commands import load_generator
-from reference_system.commands.load import require_ready, run_load
-from reference_system.commands.load_plan import LoadPlan, read_profile
-from reference_system.commands.load_report import RunFile
-from reference_system.commands.load_samples import load_samples
+from reference_system.commands.proofs.load import require_ready, run_load
 from reference_system.errors import ServiceError, SetupError
+from reference_system.load_test import generator as load_generator
+from reference_system.load_test.plan import LoadPlan, read_profile
+from reference_system.load_test.report import RunFile
+from reference_system.load_test.samples import load_samples
 from reference_system.paths import PROJECT_ROOT
 from reference_system.settings import LOOPBACK, Settings
 from reference_system.stack.local_http import ask
@@ -175,7 +175,7 @@ def test_the_verb_prints_the_run_file_as_json(settings: Settings, tmp_path: Path
     with stand_in(settings):
         result = subprocess.run(
             [
-                *(sys.executable, "-m", "reference_system.commands.load"),
+                *(sys.executable, "-m", "reference_system.commands.proofs.load"),
                 *("--endpoint", "fraud", "--rate", "20", "--seconds", "1", "--json"),
             ],
             cwd=tmp_path,

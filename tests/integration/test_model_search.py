@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.registry.onnx_scorer import OnnxScorer
-from reference_system.training.judges import PaymentJudge
+from reference_system.event_time import MICROS_PER_DAY
+from reference_system.registry.bundles.onnx_scorer import OnnxScorer
+from reference_system.training.evaluation.evaluation import PaymentJudge
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.model_search import FoldResult, Trial, conclude, trials_of
 from reference_system.training.prequential import Protocol
 from reference_system.training.selection import Contest, select
-from reference_system.windows import MICROS_PER_DAY
 
 NAMES = ("logistic_regression", "random_forest", "extra_trees", "gradient_boosting")
 SIMPLE, FOREST = Trial(name="logistic_regression", setting={}), Trial(name="random_forest", setting={})

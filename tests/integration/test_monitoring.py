@@ -16,26 +16,26 @@ from served_models import write_fraud_bundle
 from typer.testing import CliRunner
 
 from reference_system.clock import Heartbeat, write_heartbeat
-from reference_system.commands import monitor as commands
-from reference_system.delta_lake import append, history_table
+from reference_system.commands.loop import monitor as commands
 from reference_system.errors import ServiceError, StateError, TrainingError
+from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.events import PREDICTIONS
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.feature_tables import write_days
+from reference_system.features.feast.feature_tables import write_days
+from reference_system.features.history.values import feature_rows
 from reference_system.flows import prefect_monitor, prefect_train
 from reference_system.flows.monitored_events import freshness_of
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
+from reference_system.lake.delta_lake import append, history_table
 from reference_system.monitoring.duckdb_windows import coverage, fraud_features, served
-from reference_system.monitoring.mlflow_figures import EXPERIMENT, log_report
-from reference_system.monitoring.report import read_latest
+from reference_system.monitoring.report.mlflow_figures import EXPERIMENT, log_report
+from reference_system.monitoring.report.record import read_latest
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import load_bundle
-from reference_system.registry.promotions import PROMOTIONS, read_decisions
+from reference_system.registry.bundles.bundle import load_bundle
+from reference_system.registry.promotion_log import PROMOTIONS, read_decisions
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import read_metrics
 from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
-from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 from reference_system.world import checkpoint
 from reference_system.world.history import write_history
 from reference_system.world.records import arrow_columns, fields_of

@@ -22,13 +22,13 @@ from ledger_system import (
 )
 from sample_events import NOW, stream
 
-from reference_system import delta_lake
-from reference_system.features.stream_snapshot import task_files
-from reference_system.flows.old_days import drop_old_days, first_kept
+from reference_system.features.stream.snapshot import task_files
+from reference_system.flows.retention.old_days import drop_old_days, first_kept
 from reference_system.ingestion.kafka_log import TopicLog
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.proofs.ledger import verify
-from reference_system.proofs.ledger_report import LedgerReport
+from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.report import LedgerReport
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
 from reference_system.use_cases import topic_named
@@ -111,7 +111,7 @@ def test_another_day_of_events_and_of_dropping_changes_nothing_of_that(system: S
 def test_days_that_the_lake_drops_while_the_broker_still_has_them_are_explained(
     system: Settings, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("reference_system.flows.old_days.delete_before", lambda *_: None)
+    monkeypatch.setattr("reference_system.flows.retention.old_days.delete_before", lambda *_: None)
     fill(system, 3, 2_000)
     before = verify(system)
     drop_old_days(system, NOW)

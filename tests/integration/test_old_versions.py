@@ -12,14 +12,14 @@ from mlflow_server import running_mlflow
 from tiny_models import INPUTS, ROWS, tiny_bundle
 
 from reference_system.errors import ServiceError
-from reference_system.flows import old_versions
-from reference_system.flows.old_versions import forget_old_versions, kept_versions
+from reference_system.flows.retention import old_versions
+from reference_system.flows.retention.old_versions import forget_old_versions, kept_versions
 from reference_system.paths import StatePaths
-from reference_system.proofs.onnx_tiny_bundle import tiny_model
+from reference_system.proofs.bad_models.onnx_tiny_bundle import tiny_model
 from reference_system.registry import mlflow_registry, mlflow_rest
-from reference_system.registry.bundles import set_current
+from reference_system.registry.bundles.bundle import set_current
 from reference_system.registry.mlflow_registry import LoggedCandidate, LoggedTraining, Registered
-from reference_system.registry.promotions import Decision, append_decision
+from reference_system.registry.promotion_log import Decision, append_decision
 from reference_system.registry.traffic import TrafficPlan, write_plan
 from reference_system.settings import Settings
 

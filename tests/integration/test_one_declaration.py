@@ -9,18 +9,20 @@ import numpy as np
 import pytest
 from sample_events import NOW, example
 
-from reference_system import delta_lake
-from reference_system.features import feast_objects, feast_store
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.kafka_keys import partition_of
-from reference_system.features.stream_forwarding import decode_forwarded
-from reference_system.features.stream_rebuild import rebuild
-from reference_system.features.stream_snapshot import task_file
-from reference_system.features.stream_state import StreamState
-from reference_system.features.stream_verdicts import Batch
+from reference_system.event_time import micros
+from reference_system.features.feast import objects as feast_objects
+from reference_system.features.feast import store as feast_store
+from reference_system.features.history.values import feature_rows
+from reference_system.features.stream.deduplication import Batch
+from reference_system.features.stream.forwarding import decode_forwarded
+from reference_system.features.stream.kafka_keys import partition_of
+from reference_system.features.stream.rebuild import rebuild
+from reference_system.features.stream.snapshot import task_file
+from reference_system.features.stream.state import StreamState
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.use_cases import TOPICS, topic_named
-from reference_system.windows import Rows, WindowedView, evaluate, micros, ratio, total, unpack_tail
+from reference_system.windows import Rows, WindowedView, evaluate, ratio, total, unpack_tail
 
 PAYMENTS = topic_named("transactions")
 TASKS = 3

@@ -18,25 +18,25 @@ from typer.testing import CliRunner
 
 from reference_system import cli
 from reference_system.clock import FixedClock
-from reference_system.delta_lake import read
 from reference_system.events import PREDICTIONS, Event, encode
-from reference_system.features.feast_store import apply, open_store, read_states, write_states
-from reference_system.features.stream_verdicts import Outcome
-from reference_system.flows import ingestion_setup
-from reference_system.flows.ingestion_loop import IngestionLoop
+from reference_system.features.feast.store import apply, open_store, read_states, write_states
+from reference_system.features.stream.deduplication import Outcome
+from reference_system.flows.ingestion import setup as ingestion_setup
+from reference_system.flows.ingestion.loop import IngestionLoop
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
+from reference_system.lake.delta_lake import read
 from reference_system.paths import StatePaths
-from reference_system.proofs.duckdb_parity import parity
-from reference_system.proofs.kafka_drill_producer import DrillProducer, RawMessage
-from reference_system.proofs.parity import FeatureParity, ParityReport
+from reference_system.proofs.kafka_raw_producer import DrillProducer, RawMessage
+from reference_system.proofs.parity.comparison import FeatureParity, ParityReport
+from reference_system.proofs.parity.duckdb_parity import parity
 from reference_system.serving import fraud_scoring
 from reference_system.serving.answering import FRAUD_PATH, Answering
 from reference_system.serving.champions import Loaded
-from reference_system.serving.kafka_prediction_log import OUTCOMES, PredictionLog
+from reference_system.serving.prediction_log.kafka_log import OUTCOMES, PredictionLog
+from reference_system.serving.prediction_log.spool import Spool
 from reference_system.serving.prometheus_metrics import ServingMetrics
-from reference_system.serving.spool import Spool
 from reference_system.settings import Settings
-from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.stack.kafka.topics import ensure_topics
 from reference_system.use_cases import BROKER_TOPICS, TOPICS, VIEWS
 from reference_system.use_cases.fraud.events import TOPICS as FRAUD_TOPICS
 from reference_system.use_cases.fraud.events import ChargebackReported, ChargebackReversed, Transaction

@@ -12,11 +12,11 @@ from served_models import write_fraud_bundle
 from small_lake import at
 
 from reference_system.errors import StateError
-from reference_system.features.duckdb_sums import terms_of
-from reference_system.proofs.duckdb_parity import parity
-from reference_system.proofs.parity import differs
-from reference_system.proofs.parity_questions import feature_bounds
-from reference_system.registry.bundles import MANIFEST, version_folder
+from reference_system.features.history.window_sums import terms_of
+from reference_system.proofs.parity.comparison import differs
+from reference_system.proofs.parity.duckdb_parity import parity
+from reference_system.proofs.parity.questions import feature_bounds
+from reference_system.registry.bundles.bundle import MANIFEST, version_folder
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 from reference_system.use_cases.recommendation.features import INPUTS as RANKER_INPUTS
 from reference_system.windows import empty_tail

@@ -21,9 +21,9 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Running, Scheduled
 from prefect.testing.utilities import prefect_test_harness
 
-from reference_system.commands.run_flows import scheduled_flows
 from reference_system.flows.prefect_process import ServedFlow, register
 from reference_system.flows.prefect_service import reconcile, run_due
+from reference_system.processes.flows import scheduled_flows
 from reference_system.stack.environment import child_environment
 
 pytestmark = pytest.mark.integration

@@ -13,11 +13,12 @@ from mlflow_server import running_mlflow
 from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_scores
 
 from reference_system.errors import BundleRefused, ServiceError
-from reference_system.proofs.onnx_tiny_bundle import tiny_model
-from reference_system.registry import mlflow_registry, mlflow_rest, promoting
-from reference_system.registry.bundles import load_bundle
+from reference_system.proofs.bad_models.onnx_tiny_bundle import tiny_model
+from reference_system.registry import mlflow_registry, mlflow_rest
+from reference_system.registry import promotion as promoting
+from reference_system.registry.bundles.bundle import load_bundle
 from reference_system.registry.mlflow_registry import LoggedCandidate, LoggedTraining
-from reference_system.registry.promotions import Decision
+from reference_system.registry.promotion_log import Decision
 
 pytestmark = pytest.mark.integration
 NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)

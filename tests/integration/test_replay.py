@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from reference_system import cli
 from reference_system.errors import StateError
-from reference_system.features.duckdb_inputs import fraud_inputs
+from reference_system.features.history.model_inputs import fraud_inputs
 from reference_system.paths import StatePaths
-from reference_system.proofs import replay_cases
-from reference_system.proofs.replay import ReplayRequest, replay
+from reference_system.proofs.replay import cases as replay_cases
+from reference_system.proofs.replay.replay import ReplayRequest, replay
 from reference_system.use_cases.fraud.features import INPUTS
 
 HOURS = 24 * 50

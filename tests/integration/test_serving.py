@@ -27,23 +27,24 @@ from served_models import write_fraud_bundle, write_recommendation_bundle
 from tiny_models import mend_digests
 
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
+from reference_system.event_time import micros
 from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic
-from reference_system.features.feast_store import apply, open_store, write_states
+from reference_system.features.feast.store import apply, open_store, write_states
 from reference_system.paths import StatePaths
-from reference_system.proofs.bundle_damages import flipped_in_arrays
-from reference_system.registry.bundles import set_current
+from reference_system.proofs.bad_models.bundle_damages import flipped_in_arrays
+from reference_system.registry.bundles.bundle import set_current
 from reference_system.registry.traffic import TrafficPlan, clear_plan, write_plan
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH
 from reference_system.serving.bentoml_service import new_housekeeping, new_metrics
-from reference_system.serving.kafka_prediction_log import PredictionLog
-from reference_system.serving.spool import Spool
+from reference_system.serving.prediction_log.kafka_log import PredictionLog
+from reference_system.serving.prediction_log.spool import Spool
 from reference_system.settings import Settings
 from reference_system.stack.environment import child_environment
-from reference_system.stack.kafka_topics import ensure_topics
+from reference_system.stack.kafka.topics import ensure_topics
 from reference_system.stack.services import service_named
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.events import EXPOSURES
-from reference_system.windows import empty_tail, extend, micros
+from reference_system.windows import empty_tail, extend
 
 WAIT_SECONDS = 60.0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.registry.onnx_scorer import OnnxScorer
+from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.selection import require_parity
 from reference_system.training.sklearn_estimators import fit

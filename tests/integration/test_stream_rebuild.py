@@ -28,11 +28,11 @@ from stream_harness import (
     to_lake,
 )
 
-from reference_system import delta_lake
 from reference_system.events import Event
-from reference_system.features.stream_rebuild import rebuild
-from reference_system.features.stream_snapshot import TaskSnapshot, digest, snapshot, task_file
-from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome, Place
+from reference_system.features.stream.deduplication import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome, Place
+from reference_system.features.stream.rebuild import rebuild
+from reference_system.features.stream.snapshot import TaskSnapshot, digest, snapshot, task_file
+from reference_system.lake import delta_lake
 from reference_system.reported_rows import memory_in, rows_of
 from reference_system.use_cases import TOPICS, VIEWS, topic_named
 

@@ -15,15 +15,15 @@ from local_broker import free_port_offset, small_settings
 
 from reference_system.errors import ServiceError
 from reference_system.settings import PORT_NAMES, Settings
-from reference_system.stack.kafka_jars import resolve_jars
+from reference_system.stack.kafka.jars import resolve_jars
 from reference_system.stack.ports import is_port_free
 from reference_system.stack.processes import marked_processes
 from reference_system.stack.services import service_named
 from reference_system.stack.state_dir import prepare_state_dir
 from reference_system.stack.status_report import ORPHANED, service_states
-from reference_system.stack.supervisor_client import NotAnswering, Supervisor
-from reference_system.stack.supervisor_config import write_config
-from reference_system.stack.supervisor_daemon import (
+from reference_system.stack.supervisor.client import NotAnswering, Supervisor
+from reference_system.stack.supervisor.config import write_config
+from reference_system.stack.supervisor.daemon import (
     end_everything,
     end_orphans,
     restart_service,
@@ -165,7 +165,7 @@ def test_down_stops_in_order_and_leaves_neither_process_nor_port(settings: Setti
 def test_a_supervisor_that_hangs_is_ended_all_the_same(
     settings: Settings, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reference_system.stack.supervisor_client._TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("reference_system.stack.supervisor.client._TIMEOUT_SECONDS", 1.0)
     daemon = supervisor.pid()
     os.kill(daemon, signal.SIGSTOP)
 

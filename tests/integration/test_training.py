@@ -12,27 +12,34 @@ from local_broker import small_settings
 from mlflow_server import running_mlflow
 from prefect.testing.utilities import prefect_test_harness
 
-from reference_system import delta_lake
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
-from reference_system.commands import run_bootstrap
 from reference_system.errors import StateError, TrainingError
-from reference_system.features import feast_store
+from reference_system.event_time import micros
+from reference_system.features.feast import store as feast_store
 from reference_system.flows import prefect_train
 from reference_system.flows.prefect_etl import Mark
 from reference_system.flows.prefect_train import train
-from reference_system.flows.trained_model import contest_of, prepare, split_of
+from reference_system.flows.training.trained_model import contest_of, prepare, split_of
+from reference_system.lake import delta_lake
 from reference_system.monitoring.retraining import PACE
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import current_version, load_bundle, read_manifest, set_current, version_folder
+from reference_system.processes import bootstrap as run_bootstrap
+from reference_system.registry.bundles.bundle import (
+    current_version,
+    load_bundle,
+    read_manifest,
+    set_current,
+    version_folder,
+)
 from reference_system.registry.mlflow_registry import champion_version
 from reference_system.registry.model_card import read_card
-from reference_system.registry.promotions import read_decisions
-from reference_system.registry.releases import abort, read_release
+from reference_system.registry.promotion_log import read_decisions
+from reference_system.registry.release.releases import abort, read_release
 from reference_system.settings import Settings
 from reference_system.use_cases import USE_CASES
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS
-from reference_system.windows import Tail, evaluate, micros
+from reference_system.windows import Tail, evaluate
 from reference_system.world.history import write_history
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]

@@ -32,13 +32,13 @@ from local_broker import free_port_offset
 from sample_events import TOPIC_NAMES, example, stream
 from typer.testing import CliRunner
 
-from reference_system import delta_lake
 from reference_system.cli import app
 from reference_system.errors import ServiceError, StateError
 from reference_system.ingestion.kafka_log import TopicLog
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.proofs.ledger import verify
-from reference_system.proofs.ledger_report import LedgerReport
+from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.report import LedgerReport
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
 from reference_system.use_cases import topic_named
@@ -190,7 +190,7 @@ def change_state(view: str) -> Callable[[Settings], str]:
 
 
 def change_online(system: Settings) -> str:
-    from reference_system.features.feast_store import open_store, read_states, write_states
+    from reference_system.features.feast.store import open_store, read_states, write_states
     from reference_system.use_cases import VIEWS
 
     (view,) = (view for view in VIEWS if view.name == "customer_activity")
@@ -322,7 +322,7 @@ def test_every_damage_is_in_one_group_and_no_two_of_a_group_show_in_one_place():
 @pytest.mark.parametrize("group", GROUPS, ids=["one", "two", "three"])
 def test_damage_is_found_and_named(system: Settings, group: tuple[str, ...], monkeypatch: pytest.MonkeyPatch):
     # Nobody pushes here, so there is nothing to wait for.
-    monkeypatch.setattr("reference_system.proofs.ledger_states._PUSH_SECONDS", 0.0)
+    monkeypatch.setattr("reference_system.proofs.ledger.states._PUSH_SECONDS", 0.0)
     named = {damage: DAMAGE[damage][0](system) for damage in group}
     report = verify(system, lake_seconds=0.0)
     assert kinds(report) == set().union(*(DAMAGE[damage][1] for damage in group))
@@ -333,7 +333,7 @@ def test_damage_is_found_and_named(system: Settings, group: tuple[str, ...], mon
 
 
 def test_a_task_without_a_file_is_named(system: Settings, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("reference_system.proofs.ledger_states._PUSH_SECONDS", 0.0)
+    monkeypatch.setattr("reference_system.proofs.ledger.states._PUSH_SECONDS", 0.0)
     for path in (system.state_dir / "ingestion").glob("task-2.sqlite*"):
         path.unlink()
     report = verify(system, lake_seconds=0.0)
@@ -344,7 +344,7 @@ def test_a_task_without_a_file_is_named(system: Settings, monkeypatch: pytest.Mo
 def test_a_state_that_was_not_pushed_yet_is_in_flight_and_no_difference(
     system: Settings, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("reference_system.proofs.ledger_states._PUSH_SECONDS", 0.0)
+    monkeypatch.setattr("reference_system.proofs.ledger.states._PUSH_SECONDS", 0.0)
     with sqlite3.connect(system.state_dir / "ingestion" / "task-0.sqlite") as db:
         db.execute("UPDATE mark SET value = -1 WHERE name = 'pushed'")
     change = sqlite3.connect(StatePaths(system.state_dir).online_store)

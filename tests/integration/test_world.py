@@ -19,13 +19,13 @@ from kafka.admin import KafkaAdminClient
 from live_worlds import Running, as_history_left_it, consumed, expected_transactions, make_topics
 
 from reference_system.clock import SimulatedClock, read_heartbeat
+from reference_system.event_time import micros
 from reference_system.events import Topic
 from reference_system.paths import StatePaths
 from reference_system.settings import LOOPBACK, Settings
 from reference_system.use_cases import EVENT_TOPICS, topic_named
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, VIDEOS, WATCHES
-from reference_system.windows import micros
 from reference_system.world import simulation
 from reference_system.world.checkpoint import CHECKPOINT
 from reference_system.world.history import write_history

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pytest
 from world_weeks import Weeks, four_weeks
 
-from reference_system import delta_lake
 from reference_system.clock import read_heartbeat
 from reference_system.errors import StateError
+from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.events import decode, encode
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.use_cases import EVENT_TOPICS, topic_named
 from reference_system.use_cases.fraud.events import TRANSACTIONS
-from reference_system.windows import MICROS_PER_DAY, moment_of
 from reference_system.world import simulation
 from reference_system.world.checkpoint import restore
 from reference_system.world.history import MARKER, generate_block, read_marker, write_history

@@ -61,7 +61,7 @@ def test_a_module_of_a_verb_imports_nothing_heavy() -> None:
 
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
-    assert "reference_system.commands.backtest_fraud" in verbs
+    assert "reference_system.commands.backtest.fraud" in verbs
     assert result.stdout.split() == []
 
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from local_broker import small_settings
 
-from reference_system import datasets
-from reference_system.datasets import Manifest
 from reference_system.errors import StateError
+from reference_system.lake import datasets
+from reference_system.lake.datasets import Manifest
 from reference_system.paths import StatePaths
 from reference_system.stack.state_dir import refuse_foreign
 

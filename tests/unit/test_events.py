@@ -15,7 +15,7 @@ from jsonschema import Draft202012Validator
 from sample_events import EVENTS, NOW, TOPIC_NAMES, example
 from typer.testing import CliRunner
 
-from reference_system.commands.schemas import SCHEMAS, app, compare, generated
+from reference_system.commands.data.schemas import SCHEMAS, app, compare, generated
 from reference_system.errors import EventRejected, StateError
 from reference_system.event_shapes import Id, shape_of
 from reference_system.events import FUTURE_TOLERANCE, MAX_EVENT_BYTES, Event, decode, encode, json_schema

@@ -14,12 +14,19 @@ from typer.testing import CliRunner
 from reference_system import cli
 from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
-from reference_system.monitoring.report import Freshness, Performance, Report, UseCaseReport, Window, write_report
+from reference_system.monitoring.report.record import (
+    Freshness,
+    Performance,
+    Report,
+    UseCaseReport,
+    Window,
+    write_report,
+)
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles import current_version, set_current
-from reference_system.registry.promoting import rolled_back
-from reference_system.registry.promotions import Decision, append_decision, read_decisions
-from reference_system.registry.releases import begin, read_release
+from reference_system.registry.bundles.bundle import current_version, set_current
+from reference_system.registry.promotion import rolled_back
+from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
+from reference_system.registry.release.releases import begin, read_release
 from reference_system.replaced_files import replace_file
 
 NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from reference_system import process_metrics
 from reference_system.clock import wall_seconds
+from reference_system.stack import process_metrics
 from reference_system.stack.health import HeartbeatIsFresh
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference_system import window_sums
+from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.windows import (
-    MICROS_PER_DAY,
     Rows,
     Tail,
     WindowedView,
@@ -20,8 +20,6 @@ from reference_system.windows import (
     evaluate,
     evaluate_state,
     extend,
-    micros,
-    moment_of,
     ratio,
     row_time,
     total,

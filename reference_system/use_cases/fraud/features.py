@@ -13,9 +13,10 @@ from datetime import datetime
 
 import numpy as np
 
+from reference_system.arrays import Floats
 from reference_system.reported_rows import Once
 from reference_system.use_cases.fraud.labels import LABEL_DELAY_DAYS
-from reference_system.windows import Floats, Rows, WindowedView, ratio, total
+from reference_system.windows import Rows, WindowedView, ratio, total
 
 WINDOW_DAYS = (1, 7, 30)
 

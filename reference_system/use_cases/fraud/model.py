@@ -10,8 +10,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats
 from reference_system.use_cases.fraud.features import INPUTS
-from reference_system.windows import Floats
 
 NAME = "fraud"
 SIGNATURE = INPUTS

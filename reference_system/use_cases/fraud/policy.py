@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
+from reference_system.arrays import Floats
 from reference_system.use_cases.fraud.features import WINDOW_DAYS
-from reference_system.windows import Floats
 
 Decision = Literal["approve", "review", "block"]
 # Costs in the currency of the amounts. A fraud that is approved costs its amount, which the issuer refunds; one that

@@ -11,18 +11,10 @@ from datetime import timedelta
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.use_cases.recommendation.events import CATEGORIES
-from reference_system.windows import (
-    MICROS_PER_DAY,
-    Floats,
-    Is,
-    Profile,
-    RecentItems,
-    Rows,
-    WindowedView,
-    ratio,
-    total,
-)
+from reference_system.windows import Is, Profile, RecentItems, Rows, WindowedView, ratio, total
 
 RATING_WINDOW_DAYS = (30, 365)
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from reference_system.arrays import Floats
 from reference_system.use_cases.recommendation.features import INPUTS
-from reference_system.windows import Floats
 
 NAME = "recommendation"
 SIGNATURE = INPUTS

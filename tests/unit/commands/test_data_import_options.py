@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reference_system.commands.data_import import duration_of, moment_of_day, scale_of, unit_of
+from reference_system.commands.data.data_import import duration_of, moment_of_day, scale_of, unit_of
+from reference_system.dataset_import.columns.readings import Reading
 from reference_system.errors import ImportRefused
-from reference_system.imports.readings import Reading
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reference_system.commands.verify import show_ledger
+from reference_system.commands.proofs.verify import show_ledger
 from reference_system.paths import PROJECT_ROOT
-from reference_system.proofs.ledger_report import LedgerReport, StateLedger, TopicLedger
+from reference_system.proofs.ledger.report import LedgerReport, StateLedger, TopicLedger
 
 COMMANDS = Path(PROJECT_ROOT, "reference_system", "commands")
 # These two print single lines as work goes on, no tables.

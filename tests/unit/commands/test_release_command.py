@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 from reference_system.cli import app
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
 from reference_system.paths import StatePaths
-from reference_system.registry import promoting, releases
-from reference_system.registry.bundles import set_current
-from reference_system.registry.promotions import read_decisions
-from reference_system.registry.releases import Means, Step
+from reference_system.registry import promotion as promoting
+from reference_system.registry.bundles.bundle import set_current
+from reference_system.registry.promotion_log import read_decisions
+from reference_system.registry.release import releases
+from reference_system.registry.release.releases import Means, Step
 
 
 @pytest.fixture

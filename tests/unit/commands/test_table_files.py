@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from reference_system.commands.table_files import require_table, write_table
+from reference_system.commands.terminal.table_files import require_table, write_table
 from reference_system.errors import StateError
 
 TABLE = pa.table({"id": ["Cedar, Dogwood", "O'Elm", "x\ty"], "score": [0.5, 1.0, None]})

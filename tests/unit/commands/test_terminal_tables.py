@@ -10,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from reference_system.commands.terminal_tables import print_markdown, print_table
+from reference_system.commands.terminal.tables import print_markdown, print_table
 
 WORDS = st.text("abcdefgh", min_size=1, max_size=12)
 LINES = st.lists(WORDS, min_size=1, max_size=8).map(" ".join)

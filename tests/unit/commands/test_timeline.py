@@ -8,14 +8,14 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from reference_system import cli
-from reference_system.commands.timeline_story import story_of
-from reference_system.commands.timeline_tables import as_text
+from reference_system.commands.loop.timeline_tables import as_text
+from reference_system.monitoring.champion_comparison import DayOfPayments
 from reference_system.monitoring.drift import FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.estimated_performance import Estimate
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import DayFigures
-from reference_system.monitoring.report import (
+from reference_system.monitoring.report.record import (
     Early,
     Freshness,
     Performance,
@@ -24,9 +24,9 @@ from reference_system.monitoring.report import (
     Window,
     write_report,
 )
-from reference_system.monitoring.same_payments import DayOfPayments
 from reference_system.paths import StatePaths
-from reference_system.registry.promotions import Decision, append_decision
+from reference_system.registry.promotion_log import Decision, append_decision
+from reference_system.timeline.story import story_of
 from reference_system.world.scenarios import SCENARIOS, Run, Scenario, write_runs
 
 BEGIN = datetime(2025, 4, 6, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from reference_system import cli
-from reference_system.commands import train
+from reference_system.commands.loop import train
 from reference_system.settings import Settings
 
 SKIPPED = {

@@ -8,12 +8,12 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from reference_system.commands.experiment_report import text_plot
+from reference_system.commands.experiment.report import text_plot
+from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.experiments import matplotlib_effect
 from reference_system.experiments.analysis import analyse
 from reference_system.experiments.definition import Experiment
 from reference_system.experiments.viewers import Activity, Exposed, Viewers, expectation
-from reference_system.windows import MICROS_PER_DAY, micros
 
 START = datetime(2025, 4, 6, tzinfo=UTC)
 EXPERIMENT = Experiment(

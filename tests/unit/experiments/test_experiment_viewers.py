@@ -9,9 +9,15 @@ import pyarrow as pa
 import pytest
 from small_lake import at, page, put, time_at, watch
 
-from reference_system import delta_lake
 from reference_system.experiments.definition import Experiment
-from reference_system.experiments.duckdb_viewers import SETTLED_AFTER, exposed, known_until, rehearsal, viewers_of
+from reference_system.experiments.duckdb_viewers import (
+    SETTLED_AFTER,
+    exposed,
+    known_until,
+    rehearsal,
+    viewers_of,
+)
+from reference_system.lake import delta_lake
 from reference_system.use_cases import topic_named
 
 EXPERIMENT = Experiment(

@@ -16,20 +16,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_events import NOW, example
 
-from reference_system import delta_lake
+from reference_system.event_time import micros
 from reference_system.events import Event
-from reference_system.features.duckdb_asked import sums_at, sums_known
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.duckdb_inputs import fraud_inputs
-from reference_system.features.duckdb_snapshot import states
-from reference_system.features.duckdb_sums import features_of
-from reference_system.features.stream_folds import fold
-from reference_system.features.stream_rows import reader, topics_of
+from reference_system.features.history.model_inputs import fraud_inputs
+from reference_system.features.history.requested_sums import sums_at, sums_known
+from reference_system.features.history.states import states
+from reference_system.features.history.values import feature_rows
+from reference_system.features.history.window_sums import features_of
+from reference_system.features.stream.state_rows import reader, topics_of
+from reference_system.features.stream.state_updates import fold
+from reference_system.lake import delta_lake
 from reference_system.reported_rows import Once, memory_in, memory_of, reports_in, rows_of
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.features import TERMINAL_RISK
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
-from reference_system.windows import Rows, evaluate, evaluate_state, micros, unpack_tail
+from reference_system.windows import Rows, evaluate, evaluate_state, unpack_tail
 
 DAY = timedelta(days=1)
 MICRO = timedelta(microseconds=1)

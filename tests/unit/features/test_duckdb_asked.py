@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from small_lake import START, at, chargeback, page, payment, put, time_at, watch
 
-from reference_system.features.duckdb_asked import sums_at, sums_known
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.duckdb_sums import features_of, terms_of
+from reference_system.event_time import micros
+from reference_system.features.history.requested_sums import sums_at, sums_known
+from reference_system.features.history.values import feature_rows
+from reference_system.features.history.window_sums import features_of, terms_of
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.features import VIDEO_POPULARITY, VIEWER_ACTIVITY
-from reference_system.windows import micros
 
 WINDOWED = (CUSTOMER_ACTIVITY, TERMINAL_RISK, VIEWER_ACTIVITY, VIDEO_POPULARITY)
 HOURS = 45 * 24

@@ -19,23 +19,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stream_harness import grow, rows_of
 
-from reference_system import delta_lake
+from reference_system.event_time import micros, moment_of
 from reference_system.events import Event
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.duckdb_snapshot import states
+from reference_system.features.history.states import states
+from reference_system.features.history.values import feature_rows
+from reference_system.lake import delta_lake
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.events import ChargebackReported, ChargebackReversed, Transaction
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, own_row
 from reference_system.use_cases.recommendation.events import CATEGORIES, PageShown, VideoWatched
 from reference_system.use_cases.recommendation.features import VIDEO_POPULARITY, VIEWER_ACTIVITY
-from reference_system.windows import (
-    WindowedView,
-    evaluate,
-    micros,
-    moment_of,
-    row_time,
-    unpack_tail,
-)
+from reference_system.windows import WindowedView, evaluate, row_time, unpack_tail
 
 START = datetime(2025, 2, 3, tzinfo=UTC)
 SPAN = timedelta(days=50)

@@ -11,15 +11,22 @@ import pytest
 from small_lake import START, at, chargeback, payment, put
 from stream_harness import rows_of
 
-from reference_system import delta_lake
-from reference_system.features.duckdb_asked import sums_at
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.duckdb_inputs import features_at_events, fraud_inputs, rating_inputs
-from reference_system.features.duckdb_sums import features_of
+from reference_system.event_time import micros
+from reference_system.features.history.model_inputs import features_at_events, fraud_inputs, rating_inputs
+from reference_system.features.history.requested_sums import sums_at
+from reference_system.features.history.values import feature_rows
+from reference_system.features.history.window_sums import features_of
+from reference_system.lake import delta_lake
 from reference_system.use_cases import topic_named
-from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK, VIEWS, request_inputs
+from reference_system.use_cases.fraud.features import (
+    CUSTOMER_ACTIVITY,
+    INPUTS,
+    TERMINAL_RISK,
+    VIEWS,
+    request_inputs,
+)
 from reference_system.use_cases.recommendation.features import RATING_VIEWS, VIDEO_RATINGS, VIEWER_RATINGS
-from reference_system.windows import empty_tail, evaluate, extend, micros, row_time
+from reference_system.windows import empty_tail, evaluate, extend, row_time
 
 DAYS = 60
 

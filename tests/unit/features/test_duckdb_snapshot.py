@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from reference_system import delta_lake
-from reference_system.features.duckdb_snapshot import states
+from reference_system.event_time import micros
+from reference_system.features.history.states import states
+from reference_system.lake import delta_lake
 from reference_system.use_cases import VIEWS
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS, ChargebackReported, Transaction
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
@@ -19,7 +20,7 @@ from reference_system.use_cases.recommendation.features import (
     VIDEO_PROFILE,
     VIEWER_RECENT,
 )
-from reference_system.windows import EVERYONE, micros, unpack_tail
+from reference_system.windows import EVERYONE, unpack_tail
 
 NOON = datetime(2025, 3, 3, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from reference_system.features import feature_tables
-from reference_system.features.feature_tables import write_days, write_snapshot
-from reference_system.windows import micros
+from reference_system.event_time import micros
+from reference_system.features.feast import feature_tables
+from reference_system.features.feast.feature_tables import write_days, write_snapshot
 
 MONDAY = datetime(2025, 3, 3, tzinfo=UTC)
 DAY = timedelta(days=1)

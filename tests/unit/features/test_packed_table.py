@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from reference_system.features.packed_table import BATCH, PUSHED, Connections, PackedTable, joined_read
+from reference_system.features.feast.packed_table import BATCH, PUSHED, Connections, PackedTable, joined_read
 
 KEY = b"key"
 
@@ -190,7 +190,7 @@ def test_each_thread_reads_with_a_connection_of_its_own(connections, table):
 FORK = """
 import os, sys
 from pathlib import Path
-from reference_system.features.packed_table import Connections, PackedTable
+from reference_system.features.feast.packed_table import Connections, PackedTable
 
 connections = Connections(Path(sys.argv[1]))
 table = PackedTable(connections, "states", "value")

@@ -16,14 +16,14 @@ from hypothesis import strategies as st
 from sample_events import NOW, example
 from stream_harness import BY_NAME, Arrival, apply, arrivals_of, at, new_file, open_state, stored
 
-from reference_system.features import stream_folds
-from reference_system.features.stream_folds import fold
-from reference_system.features.stream_rows import Addition
-from reference_system.features.stream_state import StreamState
+from reference_system.event_time import MICROS_PER_DAY, micros
+from reference_system.features.stream import state_updates as stream_folds
+from reference_system.features.stream.state import StreamState
+from reference_system.features.stream.state_rows import Addition
+from reference_system.features.stream.state_updates import fold
 from reference_system.use_cases import VIEWS
 from reference_system.windows import (
     EVERYONE,
-    MICROS_PER_DAY,
     SNAP,
     Is,
     RecentItems,
@@ -33,7 +33,6 @@ from reference_system.windows import (
     empty_tail,
     evaluate,
     extend,
-    micros,
     ratio,
     total,
     unpack_tail,

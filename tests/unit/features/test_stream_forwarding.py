@@ -13,17 +13,18 @@ from hypothesis import strategies as st
 from sample_events import NOW
 from stream_harness import new_file, open_state, stored
 
+from reference_system.event_time import micros
 from reference_system.events import REPARTITION_TOPIC
-from reference_system.features.stream_forwarding import (
+from reference_system.features.stream.forwarding import (
     Forwarded,
     ForwardedRows,
     decode_forwarded,
     encode_forwarded,
     untaken,
 )
-from reference_system.features.stream_snapshot import snapshot
+from reference_system.features.stream.snapshot import snapshot
 from reference_system.use_cases.fraud.features import TERMINAL_RISK
-from reference_system.windows import micros, unpack_tail
+from reference_system.windows import unpack_tail
 
 T0 = micros(NOW)
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sample_events import EVENTS, NOW, TOPIC_NAMES, example, stream
 
+from reference_system.event_time import micros
 from reference_system.events import SHADOWS, Event
-from reference_system.features.stream_rows import is_keyed_by, microseconds, reader, topics_of
+from reference_system.features.stream.state_rows import is_keyed_by, microseconds, reader, topics_of
 from reference_system.use_cases import TOPICS, VIEWS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.features import (
@@ -21,7 +22,7 @@ from reference_system.use_cases.recommendation.features import (
     VIEWER_ACTIVITY,
     VIEWER_RECENT,
 )
-from reference_system.windows import EVERYONE, SNAP, Rows, View, WindowedView, micros, total
+from reference_system.windows import EVERYONE, SNAP, Rows, View, WindowedView, total
 
 # Shadow predictions have the record of predictions.
 PRODUCED = [topic for topic in TOPICS if topic is not SHADOWS]

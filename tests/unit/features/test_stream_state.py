@@ -31,14 +31,16 @@ from stream_harness import (
 )
 
 from reference_system.errors import StateError
-from reference_system.features import stream_state, task_file
-from reference_system.features.stream_rebuild import is_current
-from reference_system.features.stream_snapshot import digest, snapshot, snapshots
-from reference_system.features.stream_state import StreamState
-from reference_system.features.stream_verdicts import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome
-from reference_system.features.task_file import forget_pushed
+from reference_system.event_time import micros
+from reference_system.features.stream import state as stream_state
+from reference_system.features.stream import task_file
+from reference_system.features.stream.deduplication import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome
+from reference_system.features.stream.rebuild import is_current
+from reference_system.features.stream.snapshot import digest, snapshot, snapshots
+from reference_system.features.stream.state import StreamState
+from reference_system.features.stream.task_file import forget_pushed
 from reference_system.use_cases import VIEWS
-from reference_system.windows import micros, unpack_tail
+from reference_system.windows import unpack_tail
 
 COUNTED, LATE, DUPLICATE, REFUSED = Outcome.COUNTED, Outcome.LATE, Outcome.DUPLICATE, Outcome.DEAD_LETTERED
 

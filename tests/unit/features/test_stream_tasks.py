@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from sample_events import NOW, example
 from stream_harness import MICRO, States, Tasks, numbered, paid, rough_messages, stored
 
-from reference_system.features.kafka_keys import partition_of
-from reference_system.features.stream_snapshot import task_file
-from reference_system.features.stream_verdicts import LATE_AFTER, Outcome
+from reference_system.features.stream.deduplication import LATE_AFTER, Outcome
+from reference_system.features.stream.kafka_keys import partition_of
+from reference_system.features.stream.snapshot import task_file
 from reference_system.use_cases import VIEWS, topic_named
 
 SEEDS = (1, 2, 3)

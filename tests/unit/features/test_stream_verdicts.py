@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from sample_events import NOW, example
 from stream_harness import MICRO, paid
 
+from reference_system.event_time import micros
 from reference_system.events import Event
-from reference_system.features.stream_verdicts import (
+from reference_system.features.stream.deduplication import (
     DEDUPLICATION_HORIZON,
     LATE_AFTER,
     Arrival,
@@ -22,7 +23,6 @@ from reference_system.features.stream_verdicts import (
     judge,
 )
 from reference_system.use_cases import topic_named
-from reference_system.windows import micros
 
 TRANSACTIONS = topic_named("transactions")
 

@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sample_events import example
 
-from reference_system.delta_lake import append, to_table
+from reference_system.event_time import micros
 from reference_system.feedback.duckdb_labels import (
     answered_payments,
     dispute_times,
@@ -12,8 +12,8 @@ from reference_system.feedback.duckdb_labels import (
     payment_outcomes,
     payment_reports,
 )
+from reference_system.lake.delta_lake import append, to_table
 from reference_system.use_cases import topic_named
-from reference_system.windows import micros
 
 PAID = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)

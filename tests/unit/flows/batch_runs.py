@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from reference_system.flows.batch_partitions import BatchSource, Partitions, open_draft, source_of
+from reference_system.flows.batch.partitions import BatchSource, Partitions, open_draft, source_of
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("score", pa.float64())])
 NAMES = ("a", "b", "empty", "c")

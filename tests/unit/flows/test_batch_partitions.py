@@ -9,7 +9,7 @@ import pytest
 from batch_runs import NAMES, POINTS, ROWS, at, killed_at, part, run, source
 
 from reference_system.errors import StateError
-from reference_system.flows.batch_partitions import draft_folder, open_draft, source_of
+from reference_system.flows.batch.partitions import draft_folder, open_draft, source_of
 
 
 class Interrupted(Exception):  # noqa: N818 - what happens, and no error

@@ -14,7 +14,7 @@ from reference_system.flows.model_history import (
 )
 from reference_system.monitoring.drift import FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
-from reference_system.monitoring.report import (
+from reference_system.monitoring.report.record import (
     Early,
     Finding,
     Freshness,
@@ -24,7 +24,7 @@ from reference_system.monitoring.report import (
     Window,
 )
 from reference_system.monitoring.retraining import Ruling
-from reference_system.registry.promotions import Decision, append_decision, read_decisions
+from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
 from reference_system.registry.traffic import TrafficPlan, write_plan
 
 NOW = datetime(2025, 4, 10, tzinfo=UTC)

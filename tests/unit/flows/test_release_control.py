@@ -12,15 +12,15 @@ from local_broker import NOON, free_port_offset
 from sample_events import example
 from tiny_models import tiny_bundle
 
-from reference_system import delta_lake
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
 from reference_system.events import PREDICTIONS, SHADOWS
 from reference_system.flows import prefect_release
 from reference_system.flows.release_control import control, policy_of
+from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.registry import releases
-from reference_system.registry.bundles import current_version, set_current
-from reference_system.registry.promotions import read_decisions
+from reference_system.registry.bundles.bundle import current_version, set_current
+from reference_system.registry.promotion_log import read_decisions
+from reference_system.registry.release import releases
 from reference_system.registry.traffic import read_plan
 from reference_system.serving.prometheus_metrics import ServingMetrics
 

@@ -6,8 +6,8 @@ import pytest
 from local_broker import NOON
 
 from reference_system.errors import TrainingError
-from reference_system.flows import trained_model
 from reference_system.flows.prefect_train import train
+from reference_system.flows.training import trained_model
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 

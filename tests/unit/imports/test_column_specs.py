@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 
+from reference_system.dataset_import.columns.specs import parse_columns, resolve_columns
 from reference_system.errors import ImportRefused
-from reference_system.imports.column_specs import parse_columns, resolve_columns
 
 FIELDS = ("transaction_id", "amount", "is_fraud")
 

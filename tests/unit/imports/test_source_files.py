@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from reference_system.dataset_import.files import csv_files, csv_records
+from reference_system.dataset_import.files.csv_files import CsvOptions
+from reference_system.dataset_import.files.csv_grammar import Grammar, SwallowedRows
+from reference_system.dataset_import.files.csv_records import RecordReader
+from reference_system.dataset_import.files.source_files import digest_of, open_source
 from reference_system.errors import ImportRefused
-from reference_system.imports import csv_files, csv_records
-from reference_system.imports.csv_files import CsvOptions
-from reference_system.imports.csv_grammar import Grammar, SwallowedRows
-from reference_system.imports.csv_records import RecordReader
-from reference_system.imports.source_files import digest_of, open_source
 
 
 @pytest.fixture

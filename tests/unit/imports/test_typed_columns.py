@@ -9,12 +9,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from reference_system.dataset_import.columns.elapsed_times import ElapsedColumn
+from reference_system.dataset_import.columns.ids import IdColumn
+from reference_system.dataset_import.columns.numbers import (
+    REFUND,
+    AmountColumn,
+    FlagColumn,
+    NumberColumn,
+    RatingColumn,
+)
+from reference_system.dataset_import.columns.timestamps import MomentColumn
 from reference_system.errors import ImportRefused
-from reference_system.imports.elapsed_times import ElapsedColumn
-from reference_system.imports.id_columns import IdColumn
-from reference_system.imports.moments import MomentColumn
-from reference_system.imports.number_columns import REFUND, AmountColumn, FlagColumn, NumberColumn, RatingColumn
-from reference_system.windows import micros
+from reference_system.event_time import micros
 
 LATEST = micros(datetime(2025, 3, 3, 12, 0, tzinfo=UTC))
 MOMENT = datetime(2018, 4, 1, 0, 0, 31, tzinfo=UTC)

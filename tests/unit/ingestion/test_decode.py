@@ -12,7 +12,7 @@ from sample_events import EVENTS, NOW, TOPIC_NAMES, example
 
 from reference_system.events import Refusal, encode
 from reference_system.ingestion.decode import Record, decode_records
-from reference_system.proofs.malformed import Malformed, good_transaction, malformed
+from reference_system.proofs.drills.malformed import Malformed, good_transaction, malformed
 from reference_system.use_cases import TOPICS, topic_named
 
 BY_NAME = {topic.name: topic for topic in TOPICS}

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from sample_events import example
 
-from reference_system import delta_lake
 from reference_system.errors import StateError
 from reference_system.ingestion import delta_sink
 from reference_system.ingestion.delta_sink import FLUSH_SECONDS, DeltaSink
+from reference_system.lake import delta_lake
 from reference_system.use_cases import TOPICS, topic_named
 
 

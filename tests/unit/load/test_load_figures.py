@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reference_system.commands.load_figures import figures_of, latencies, percentile, seconds_of
-from reference_system.commands.load_plan import LoadPlan, read_profile
-from reference_system.commands.load_samples import (
+from reference_system.load_test.figures import figures_of, latencies, percentile, seconds_of
+from reference_system.load_test.plan import LoadPlan, read_profile
+from reference_system.load_test.samples import (
     Progress,
     Recorder,
     Samples,

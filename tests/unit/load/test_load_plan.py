@@ -6,7 +6,8 @@ import msgspec
 import numpy as np
 import pytest
 
-from reference_system.commands.load_plan import (
+from reference_system.errors import SetupError
+from reference_system.load_test.plan import (
     PATHS,
     TRANSACTION_PREFIX,
     LoadPlan,
@@ -14,7 +15,6 @@ from reference_system.commands.load_plan import (
     read_profile,
     require_loopback,
 )
-from reference_system.errors import SetupError
 from reference_system.serving.api import FraudScoreRequest, RecommendationRequest
 from reference_system.world.records import numbered
 

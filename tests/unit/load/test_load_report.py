@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from reference_system.commands.load import describe
-from reference_system.commands.load_figures import ServiceCost, figures_of, seconds_of
-from reference_system.commands.load_plan import LoadPlan, read_profile
-from reference_system.commands.load_report import RunFile, cells, sentences, write_run
-from reference_system.commands.load_samples import Progress, Samples
-from reference_system.commands.run_facts import Commit, Machine, RunFacts
+from reference_system.commands.proofs.load import describe
+from reference_system.load_test.figures import ServiceCost, figures_of, seconds_of
+from reference_system.load_test.plan import LoadPlan, read_profile
+from reference_system.load_test.report import RunFile, cells, sentences, write_run
+from reference_system.load_test.samples import Progress, Samples
+from reference_system.stack.run_facts import Commit, Machine, RunFacts
 
 _, SHAPE = read_profile("both")
 PLAN = LoadPlan(

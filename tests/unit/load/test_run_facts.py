@@ -7,7 +7,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from reference_system.commands.run_facts import commit_of, cpu_model, run_facts
+from reference_system.stack.run_facts import commit_of, cpu_model, run_facts
 
 GIT = shutil.which("git") or "git"
 

@@ -7,9 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from reference_system.monitoring.drift_bins import MOST_TEXTS, count_into, number_bins, text_bins
-from reference_system.monitoring.drift_statistics import far_quantile, method_of, readable, statistics, without_drift
-from reference_system.monitoring.drift_thresholds import few_of, threshold
+from reference_system.monitoring.table_drift.bins import MOST_TEXTS, count_into, number_bins, text_bins
+from reference_system.monitoring.table_drift.statistics import (
+    far_quantile,
+    method_of,
+    readable,
+    statistics,
+    without_drift,
+)
+from reference_system.monitoring.table_drift.thresholds import few_of, threshold
 
 NUMBERS = hnp.arrays(
     np.float64,

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from reference_system.monitoring import drift_columns
-from reference_system.monitoring.drift_cells import numbers_of, texts_of
-from reference_system.monitoring.drift_columns import LeftOut, TableView, held, new_profile, tell_apart
+from reference_system.monitoring.table_drift import columns as drift_columns
+from reference_system.monitoring.table_drift.cells import numbers_of, texts_of
+from reference_system.monitoring.table_drift.columns import LeftOut, TableView, held, new_profile, tell_apart
 
 ROWS = 400
 

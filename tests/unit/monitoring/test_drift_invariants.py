@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reference_system.monitoring.drift_columns import TableView
-from reference_system.monitoring.drift_table import compare_tables
-from reference_system.monitoring.drift_verdicts import DriftSettings
+from reference_system.monitoring.table_drift.columns import TableView
+from reference_system.monitoring.table_drift.comparison import compare_tables
+from reference_system.monitoring.table_drift.report import DriftSettings
 
 SEEDS = st.integers(0, 10_000)
 START = dt.datetime(2024, 10, 1, tzinfo=dt.UTC)

@@ -5,10 +5,10 @@ import pyarrow as pa
 import pytest
 
 from reference_system.errors import TableRefused
-from reference_system.monitoring.drift_columns import TableView
-from reference_system.monitoring.drift_table import compare_tables
-from reference_system.monitoring.drift_verdicts import DriftSettings
-from reference_system.proofs.drift_power import CHANGES, drawn
+from reference_system.monitoring.table_drift.columns import TableView
+from reference_system.monitoring.table_drift.comparison import compare_tables
+from reference_system.monitoring.table_drift.report import DriftSettings
+from reference_system.proofs.power.drift_power import CHANGES, drawn
 
 # With a true rate of 1 %, more than 10 of 400 happen in less than two of 1,000 such measurements.
 MOST_ALARMS = 10

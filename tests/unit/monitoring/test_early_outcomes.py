@@ -5,6 +5,8 @@ from functools import cache
 import numpy as np
 import pytest
 
+from reference_system.arrays import Micros
+from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.monitoring.early_outcomes import (
     MIN_REFERENCE_DAYS,
     NOT_REPORTED,
@@ -13,7 +15,6 @@ from reference_system.monitoring.early_outcomes import (
     early_outcomes,
 )
 from reference_system.settings import Settings
-from reference_system.windows import MICROS_PER_DAY, Micros, moment_of
 from reference_system.world.scenarios import Run, Scenario
 from reference_system.world.simulation import HISTORY_SLICE, make_world
 

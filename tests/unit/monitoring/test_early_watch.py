@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reference_system.monitoring.early_watch import watch_early
-from reference_system.monitoring.scene import Champion, Scene
+from reference_system.event_time import micros
+from reference_system.monitoring.fraud_early_watch import watch_early
+from reference_system.monitoring.monitoring_window import Champion, Scene
 from reference_system.use_cases.fraud import model
-from reference_system.windows import micros
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=12)

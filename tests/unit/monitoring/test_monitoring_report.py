@@ -7,13 +7,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
-from reference_system.monitoring.findings import findings_of, level_of, verdict_of
-from reference_system.monitoring.html_report import real_time, render
-from reference_system.monitoring.mlflow_figures import figures
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
-from reference_system.monitoring.prometheus_gauges import LatestReport
-from reference_system.monitoring.report import (
+from reference_system.monitoring.report.findings import findings_of, level_of, verdict_of
+from reference_system.monitoring.report.html_page import real_time, render
+from reference_system.monitoring.report.mlflow_figures import figures
+from reference_system.monitoring.report.prometheus_gauges import LatestReport
+from reference_system.monitoring.report.record import (
     ColumnGroup,
     Freshness,
     Performance,
@@ -181,7 +181,7 @@ def test_the_report_survives_being_written_and_read(tmp_path):
 
 
 def test_the_oldest_reports_go(tmp_path, monkeypatch):
-    monkeypatch.setattr("reference_system.monitoring.report.KEPT_REPORTS", 2)
+    monkeypatch.setattr("reference_system.monitoring.report.record.KEPT_REPORTS", 2)
     for hours in range(4):
         write_report(tmp_path, msgspec.structs.replace(EVERYTHING, as_of=NOW + timedelta(hours=hours)), "")
     assert {path.stem for path in tmp_path.iterdir()} == {"2025-04-19T0200", "2025-04-19T0300", "latest"}

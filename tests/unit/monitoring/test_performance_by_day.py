@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from reference_system.event_time import MICROS_PER_DAY
 from reference_system.monitoring.performance import (
     MIN_PAGES,
     MIN_POSITIVES,
@@ -16,7 +17,6 @@ from reference_system.monitoring.performance import (
 )
 from reference_system.monitoring.sklearn_metrics import average_precision, roc_auc
 from reference_system.use_cases.recommendation.model import ndcg_at
-from reference_system.windows import MICROS_PER_DAY
 
 COUNT = 400
 

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from reference_system.monitoring.report import Finding
+from reference_system.monitoring.report.record import Finding
 from reference_system.monitoring.retraining import PACE, Past, rule, skip_scheduled, wait_of
 
 NOW = datetime(2025, 4, 10, 12, tzinfo=UTC)

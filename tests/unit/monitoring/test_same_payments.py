@@ -5,17 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from reference_system.monitoring.early_outcomes import NOT_REPORTED
-from reference_system.monitoring.estimated_performance import estimate
-from reference_system.monitoring.same_payments import (
+from reference_system.event_time import MICROS_PER_DAY
+from reference_system.monitoring.champion_comparison import (
     Answered,
     Rescored,
     early_change,
     missed,
     payment_days_by_version,
 )
+from reference_system.monitoring.early_outcomes import NOT_REPORTED
+from reference_system.monitoring.estimated_performance import estimate
 from reference_system.monitoring.sklearn_metrics import average_precision
-from reference_system.windows import MICROS_PER_DAY
 
 FIRST = 20_000
 A_DAY = 200

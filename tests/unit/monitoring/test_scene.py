@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reference_system.monitoring.scene import REFERENCE_DAYS, Scene, horizons
+from reference_system.event_time import micros
+from reference_system.monitoring.monitoring_window import REFERENCE_DAYS, Scene, horizons
 from reference_system.use_cases import VIEWS
-from reference_system.windows import micros
 
 NOW = datetime(2025, 4, 19, 7, 30, tzinfo=UTC)
 DAY = timedelta(days=1)

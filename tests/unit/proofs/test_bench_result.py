@@ -7,8 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
-from reference_system.commands.bench_report import figures_table, goals_table, write_run
-from reference_system.proofs.bench_result import BenchFigure, BenchGoal, BenchResult, ratio
+from reference_system.proofs.benchmarks.report import figures_table, goals_table, write_run
+from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, ratio
 
 RESULT = BenchResult(
     name="example",

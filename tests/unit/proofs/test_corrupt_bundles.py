@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference_system.proofs import corrupt_bundles
+from reference_system.proofs.bad_models import corrupt_bundles
 
 
 def test_each_kind_of_damage_is_refused_and_the_old_version_serves_on():

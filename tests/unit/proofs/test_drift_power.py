@@ -2,7 +2,7 @@
 
 import pytest
 
-from reference_system.proofs.drift_power import (
+from reference_system.proofs.power.drift_power import (
     LIVE_PLANTED,
     PLANTED_ROWS,
     PowerCell,
@@ -47,14 +47,14 @@ def test_goals_are_judged_by_the_worst_rate_and_each_planted_change():
 
 @pytest.mark.parametrize(("alarms", "low", "high"), [(0, 0.0, 0.037), (50, 0.404, 0.596), (100, 0.963, 1.0)])
 def test_each_share_has_its_interval(alarms, low, high):
-    from reference_system.proofs.matplotlib_power import interval
+    from reference_system.proofs.power.matplotlib_power import interval
 
     assert interval(cell(alarms=alarms)) == pytest.approx((low, high), abs=0.001)
 
 
 def test_the_curve_is_a_picture():
-    from reference_system.proofs.drift_power import LIVE_SHIFTS, ROWS, SHIFTS
-    from reference_system.proofs.matplotlib_power import draw
+    from reference_system.proofs.power.drift_power import LIVE_SHIFTS, ROWS, SHIFTS
+    from reference_system.proofs.power.matplotlib_power import draw
 
     cells = [cell(rows=rows, alarms=1) for rows in ROWS]
     cells += [cell(change="mean", size=size, rows=rows, alarms=50) for rows in ROWS for size in SHIFTS]

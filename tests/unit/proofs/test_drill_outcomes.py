@@ -8,10 +8,10 @@ from datetime import timedelta
 import msgspec
 import pytest
 
-from reference_system.features.stream_verdicts import Outcome
-from reference_system.proofs.drill_outcomes import Book, Found, differences, expected, lost_and_double
-from reference_system.proofs.drill_traffic import START, DrillEvent
-from reference_system.proofs.kafka_drill_producer import Acknowledged
+from reference_system.features.stream.deduplication import Outcome
+from reference_system.proofs.drills.outcomes import Book, Found, differences, expected, lost_and_double
+from reference_system.proofs.drills.traffic import START, DrillEvent
+from reference_system.proofs.kafka_raw_producer import Acknowledged
 from reference_system.use_cases.fraud.events import TRANSACTIONS, ChargebackReported, Transaction
 
 

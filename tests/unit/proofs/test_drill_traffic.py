@@ -8,7 +8,7 @@ import pytest
 
 from reference_system.errors import EventRejected
 from reference_system.events import decode
-from reference_system.proofs.drill_traffic import END, Traffic
+from reference_system.proofs.drills.traffic import END, Traffic
 from reference_system.use_cases import TOPICS, topic_named
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS
 

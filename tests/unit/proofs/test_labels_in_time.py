@@ -6,13 +6,14 @@ import pytest
 from small_lake import at, chargeback, payment, put
 from stream_harness import grow
 
-from reference_system.features.duckdb_history import feature_rows
-from reference_system.features.duckdb_snapshot import states
+from reference_system.event_time import micros
+from reference_system.features.history.states import states
+from reference_system.features.history.values import feature_rows
 from reference_system.training.duckdb_events import payments
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.features import TERMINAL_RISK
-from reference_system.windows import evaluate_state, micros
+from reference_system.windows import evaluate_state
 
 DAY = 24
 RATE = TERMINAL_RISK.features.index("terminal_fraud_rate_7d")

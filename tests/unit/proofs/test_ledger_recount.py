@@ -14,14 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sample_events import EVENTS, NOW, TOPIC_NAMES, example
 
-from reference_system import delta_lake
+from reference_system.event_time import micros
 from reference_system.events import Event, Topic, decode, encode
-from reference_system.features.kafka_keys import partition_of
-from reference_system.features.stream_verdicts import Arrival, Batch, judge
-from reference_system.features.task_file import HISTORY_OFFSET
-from reference_system.proofs import duckdb_recount as recount
+from reference_system.features.stream.deduplication import Arrival, Batch, judge
+from reference_system.features.stream.kafka_keys import partition_of
+from reference_system.features.stream.task_file import HISTORY_OFFSET
+from reference_system.lake import delta_lake
+from reference_system.proofs.ledger import duckdb_recount as recount
 from reference_system.use_cases import topic_named
-from reference_system.windows import micros
 
 TRANSACTIONS = topic_named("transactions")
 ADA = "c000001"

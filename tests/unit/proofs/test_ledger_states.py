@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reference_system.features.task_file import SCHEMA
-from reference_system.proofs.ledger_report import EXAMPLES, LedgerReport, StateLedger, TopicLedger, problem
-from reference_system.proofs.ledger_states import Comparison, compare_view
+from reference_system.features.stream.task_file import SCHEMA
+from reference_system.proofs.ledger.report import EXAMPLES, LedgerReport, StateLedger, TopicLedger, problem
+from reference_system.proofs.ledger.states import Comparison, compare_view
 from reference_system.use_cases import VIEWS
 
 ACTIVITY = next(view for view in VIEWS if view.name == "customer_activity")

@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 from onnx import helper
 
-from reference_system.proofs.onnx_slow_model import slowed
-from reference_system.proofs.onnx_tiny_bundle import tiny_model, tiny_rows
-from reference_system.registry.onnx_scorer import OnnxScorer
+from reference_system.proofs.bad_models.onnx_slow_model import slowed
+from reference_system.proofs.bad_models.onnx_tiny_bundle import tiny_model, tiny_rows
+from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 
 PRODUCTS = 300
 

@@ -16,7 +16,7 @@ from reference_system.proofs.broker_process import free_port_offset
 from reference_system.proofs.scratch_system import remove_leftovers, scratch_folder, scratch_settings
 from reference_system.settings import PORT_NAMES
 from reference_system.stack.environment import SERVICE_MARK, STATE_MARK
-from reference_system.stack.one_at_a_time import one_at_a_time
+from reference_system.stack.locks import one_at_a_time
 from reference_system.stack.state_dir import own_names
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from reference_system.commands import drill_soak
-from reference_system.proofs.matplotlib_soak import draw
-from reference_system.proofs.soak import SoakReport
-from reference_system.proofs.soak_judging import Judged, judge, rules
-from reference_system.proofs.soak_sampler import Sample
+from reference_system.commands.proofs import drill_soak
+from reference_system.proofs.soak.bounds import Judged, judge, rules
+from reference_system.proofs.soak.matplotlib_soak import draw
+from reference_system.proofs.soak.sampler import Sample
+from reference_system.proofs.soak.soak import SoakReport
 from reference_system.settings import Settings
 from reference_system.stack.services import services
 
@@ -169,7 +169,7 @@ def found(tmp_path, monkeypatch):
         report = SoakReport(
             minutes=120.0, samples=samples, judged=judged, problems=list(problems), verify_seconds=21.0
         )
-        monkeypatch.setattr("reference_system.proofs.soak.soak", lambda *_, **__: report)
+        monkeypatch.setattr("reference_system.proofs.soak.soak.soak", lambda *_, **__: report)
         return CliRunner().invoke(drill_soak.app, list(arguments)), report
 
     return command

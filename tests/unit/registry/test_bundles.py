@@ -19,9 +19,9 @@ from tiny_models import (
 )
 
 from reference_system.errors import BundleRefused
-from reference_system.proofs.bundle_damages import flipped_in_arrays
-from reference_system.proofs.onnx_tiny_bundle import failing_model, tiny_model
-from reference_system.registry.bundles import (
+from reference_system.proofs.bad_models.bundle_damages import flipped_in_arrays
+from reference_system.proofs.bad_models.onnx_tiny_bundle import failing_model, tiny_model
+from reference_system.registry.bundles.bundle import (
     CATALOGUE,
     GOLDEN,
     MANIFEST,
@@ -36,7 +36,7 @@ from reference_system.registry.bundles import (
     version_folder,
     write_bundle,
 )
-from reference_system.registry.onnx_scorer import OnnxScorer
+from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 
 EVERY_FILE = (MANIFEST, MANIFEST_DIGEST, MODEL, GOLDEN, CATALOGUE)
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from reference_system.registry.gate import OLD_AFTER, Contenders, decide
+from reference_system.registry.gate.decision import OLD_AFTER, Contenders, decide
 
 GROUPS = 400
 RNG = np.random.default_rng(3)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from tiny_models import tiny_manifest
 
-from reference_system.registry import gate_checks as checks
-from reference_system.registry.bundles import DataWindow
-from reference_system.registry.gate import Check, Contenders, conclude, decide
+from reference_system.registry.bundles.bundle import DataWindow
+from reference_system.registry.gate import checks
+from reference_system.registry.gate.decision import Check, Contenders, conclude, decide
 
 NAMES = ("height", "weight")
 GROUPS = 200

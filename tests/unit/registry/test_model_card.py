@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from reference_system.registry.gate import Check, Verdict
+from reference_system.registry.gate.decision import Check, Verdict
 from reference_system.registry.model_card import Card, markdown
 
 

@@ -8,9 +8,9 @@ import pytest
 from tiny_models import tiny_bundle
 
 from reference_system.errors import BundleRefused, StateError
-from reference_system.registry import promoting
-from reference_system.registry.bundles import current_version, set_current
-from reference_system.registry.promotions import Decision, append_decision, read_decisions
+from reference_system.registry import promotion as promoting
+from reference_system.registry.bundles.bundle import current_version, set_current
+from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
 
 NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)
 NOBODY = 9  # the discard port: nothing listens there

@@ -10,9 +10,9 @@ import pytest
 from sklearn.metrics import average_precision_score
 from small_lake import at, chargeback, page, put, reversal, watch
 
-from reference_system.registry import release_evidence
-from reference_system.registry.duckdb_release import open_pairs
-from reference_system.registry.release_evidence import (
+from reference_system.registry.release import evidence as release_evidence
+from reference_system.registry.release.duckdb_logs import open_pairs
+from reference_system.registry.release.evidence import (
     PagePairs,
     PaymentPairs,
     Scores,
@@ -20,7 +20,7 @@ from reference_system.registry.release_evidence import (
     compare_payments,
     population_stability,
 )
-from reference_system.registry.releases import Release
+from reference_system.registry.release.releases import Release
 
 RNG = np.random.default_rng(11)
 NOTHING = np.empty(0)

@@ -14,11 +14,12 @@ from local_broker import NOON
 from tiny_models import tiny_bundle
 
 from reference_system.errors import BundleRefused, StateError
-from reference_system.registry import promoting, releases
-from reference_system.registry.bundles import current_version, set_current
-from reference_system.registry.guardrails import Comparison, Difference, Evidence, Outcome, Policy
-from reference_system.registry.promotions import read_decisions
-from reference_system.registry.releases import Means, Release, Step, judge
+from reference_system.registry import promotion as promoting
+from reference_system.registry.bundles.bundle import current_version, set_current
+from reference_system.registry.promotion_log import read_decisions
+from reference_system.registry.release import releases
+from reference_system.registry.release.guardrails import Comparison, Difference, Evidence, Outcome, Policy
+from reference_system.registry.release.releases import Means, Release, Step, judge
 from reference_system.registry.traffic import TrafficPlan, read_plan, write_plan
 
 HOUR = timedelta(hours=1)

@@ -7,11 +7,11 @@ from local_broker import NOON
 from served_models import write_fraud_bundle
 
 from reference_system.errors import BundleRefused, StateError
-from reference_system.registry.bundles import set_current, version_folder
+from reference_system.registry.bundles.bundle import set_current, version_folder
 from reference_system.registry.traffic import TrafficPlan, clear_plan, write_plan
 from reference_system.serving.bentoml_service import fraud_model, new_challengers, new_metrics
-from reference_system.serving.challengers import Challengers, Plan, PlanSource
-from reference_system.serving.challengers_breaker import MOST, WINDOW, Breaker
+from reference_system.serving.challengers.breaker import MOST, WINDOW, Breaker
+from reference_system.serving.challengers.traffic import Challengers, Plan, PlanSource
 from reference_system.serving.champions import REFUSED_SECONDS
 from reference_system.use_cases.fraud.features import INPUTS
 

@@ -17,12 +17,12 @@ from reference_system.clock import FixedClock
 from reference_system.events import decode, encode
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH, Answering
 from reference_system.serving.catalogue import read_catalogue
-from reference_system.serving.challengers import Challenger, Plan
-from reference_system.serving.challengers_breaker import Breaker
-from reference_system.serving.challengers_shadow import Shadow
+from reference_system.serving.challengers.breaker import Breaker
+from reference_system.serving.challengers.shadow import Shadow
+from reference_system.serving.challengers.traffic import Challenger, Plan
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import FeaturesUnavailable
-from reference_system.serving.kafka_prediction_log import OUTCOMES
+from reference_system.serving.prediction_log.kafka_log import OUTCOMES
 from reference_system.serving.prometheus_metrics import ServingMetrics
 from reference_system.use_cases import topic_named
 
@@ -239,7 +239,7 @@ def test_after_the_breaker_opens_the_arm_stays_and_the_version_says_who_answered
 
 
 def test_a_shadow_that_cannot_keep_up_drops_and_counts(service, monkeypatch):
-    monkeypatch.setattr("reference_system.serving.challengers_shadow._MAX_WAITING", 5)
+    monkeypatch.setattr("reference_system.serving.challengers.shadow._MAX_WAITING", 5)
     service.plan("shadow")
     for n in range(8):
         service.score(transaction_id=f"x{n}")

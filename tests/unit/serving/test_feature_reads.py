@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from reference_system.serving.feature_reads import DEADLINE_SECONDS, LATE_READS, FeaturesUnavailable, GuardedReads
+from reference_system.serving.feature_reads import (
+    DEADLINE_SECONDS,
+    LATE_READS,
+    FeaturesUnavailable,
+    GuardedReads,
+)
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
 
 

@@ -10,11 +10,11 @@ import pytest
 from local_broker import NOON
 from served_models import States, fraud_model_for_tests
 
+from reference_system.event_time import micros
 from reference_system.serving.api import Evaluation, FraudScoreRequest
 from reference_system.serving.feature_reads import FeaturesUnavailable
 from reference_system.serving.fraud_scoring import answer_of, record_of, score_payment
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
-from reference_system.windows import micros
 
 HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)

@@ -9,12 +9,12 @@ from local_broker import NOON
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 
 from reference_system.clock import FixedClock
-from reference_system.serving.challengers import Challengers, Plan, PlanSource
-from reference_system.serving.challengers_news import News
+from reference_system.serving.challengers.events import News
+from reference_system.serving.challengers.prometheus_metrics import ChallengerMetrics
+from reference_system.serving.challengers.traffic import Challengers, Plan, PlanSource
 from reference_system.serving.champions import Champion, Heard, Source
 from reference_system.serving.feature_reads import DEADLINE_SECONDS, GuardedReads
 from reference_system.serving.housekeeping import Housekeeping
-from reference_system.serving.prometheus_challengers import ChallengerMetrics
 
 
 class Parts:

@@ -9,9 +9,9 @@ import pytest
 from sample_events import example
 
 from reference_system.events import PREDICTIONS
-from reference_system.serving import kafka_prediction_log
-from reference_system.serving.kafka_prediction_log import PredictionLog
-from reference_system.serving.spool import Spool
+from reference_system.serving.prediction_log import kafka_log as kafka_prediction_log
+from reference_system.serving.prediction_log.kafka_log import PredictionLog
+from reference_system.serving.prediction_log.spool import Spool
 
 
 class Log(PredictionLog):

@@ -11,6 +11,7 @@ import pytest
 from local_broker import NOON
 from served_models import States, ranker_model_for_tests
 
+from reference_system.event_time import micros
 from reference_system.serving.api import Evaluation, RecommendationRequest
 from reference_system.serving.catalogue import catalogue_without_states, read_catalogue
 from reference_system.serving.feature_reads import FeaturesUnavailable
@@ -18,7 +19,7 @@ from reference_system.serving.recommending import answer_of, compose, record_of
 from reference_system.use_cases.recommendation.features import INPUTS, VIEWER_ACTIVITY, VIEWER_RECENT
 from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT
 from reference_system.use_cases.recommendation.policy import MAX_CATEGORY_SHARE
-from reference_system.windows import evaluate, micros
+from reference_system.windows import evaluate
 
 MODEL = ranker_model_for_tests()
 

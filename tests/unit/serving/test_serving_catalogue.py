@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from local_broker import NOON
 from served_models import States, ranker_model_for_tests
 
+from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.serving.catalogue import (
     catalogue_without_states,
     evaluate_all,
@@ -19,16 +20,7 @@ from reference_system.serving.catalogue import (
     stack_tails,
 )
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS, VIDEO_POPULARITY, VIDEO_PROFILE
-from reference_system.windows import (
-    EVERYONE,
-    MICROS_PER_DAY,
-    Tail,
-    empty_tail,
-    evaluate,
-    extend,
-    micros,
-    unpack_tail,
-)
+from reference_system.windows import EVERYONE, Tail, empty_tail, evaluate, extend, unpack_tail
 
 MODEL = ranker_model_for_tests()
 WIDTH = len(VIDEO_POPULARITY.columns)

@@ -23,8 +23,8 @@ from reference_system.serving.api import FraudScoreAnswer, ProblemAnswer, Recomm
 from reference_system.serving.catalogue import read_catalogue
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import FeaturesUnavailable
-from reference_system.serving.http_app import MAX_IN_FLIGHT, Answer, HttpApp
-from reference_system.serving.kafka_prediction_log import OUTCOMES
+from reference_system.serving.http.app import MAX_IN_FLIGHT, Answer, HttpApp
+from reference_system.serving.prediction_log.kafka_log import OUTCOMES
 from reference_system.serving.prometheus_metrics import ServingMetrics
 
 PAYMENT = {"transaction_id": "x1", "customer_id": "c1", "terminal_id": "t1", "amount": 12.5}
@@ -365,7 +365,7 @@ def test_a_client_that_leaves_before_its_body_is_complete_gets_nothing(service):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(service, monkeypatch):
-    monkeypatch.setattr("reference_system.serving.http_app.BODY_SECONDS", 0.01)
+    monkeypatch.setattr("reference_system.serving.http.app.BODY_SECONDS", 0.01)
 
     async def never():
         yield b"{"

@@ -12,8 +12,8 @@ from local_broker import NOON
 
 from reference_system.clock import GRACE_SECONDS, Heartbeat, SimulatedClock, wall_seconds, write_heartbeat
 from reference_system.serving.event_clock import ServingClock
-from reference_system.serving.landing_page import landing_page
-from reference_system.serving.openapi import document
+from reference_system.serving.http.landing_page import landing_page
+from reference_system.serving.http.openapi import document
 from reference_system.serving.prometheus_metrics import Distribution, ServingMetrics
 from reference_system.serving.structured_log import place_of, write_event
 

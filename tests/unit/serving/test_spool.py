@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from reference_system.serving.spool import Spool
+from reference_system.serving.prediction_log.spool import Spool
 
 RECORDS = [
     (b"predictions", b"c1", b'{"a": 1}'),
@@ -69,7 +69,7 @@ def test_a_spool_of_a_time_with_one_topic_is_still_read(path):
 ON_A_FULL_DISK = """
 import resource, sys
 from pathlib import Path
-from reference_system.serving.spool import Spool
+from reference_system.serving.prediction_log.spool import Spool
 
 path, limit, words = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

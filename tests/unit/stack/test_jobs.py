@@ -11,15 +11,16 @@ import psutil
 import pytest
 from rich.console import Console
 
-from reference_system.commands.up import _jobs
+from reference_system.commands.system.up import _jobs
 from reference_system.errors import ServiceError
 from reference_system.settings import Settings
-from reference_system.stack import jobs as jobs_module
-from reference_system.stack.jobs import Call, Job, ServiceStart, Step, run_jobs, step_log
-from reference_system.stack.progress import Board
+from reference_system.stack.bring_up import jobs as jobs_module
+from reference_system.stack.bring_up.job import Job
+from reference_system.stack.bring_up.jobs import Call, ServiceStart, Step, run_jobs, step_log
+from reference_system.stack.bring_up.progress import Board
 from reference_system.stack.services import service_named
 from reference_system.stack.state_dir import is_done, prepare_state_dir
-from reference_system.stack.supervisor_client import Supervised, Supervisor
+from reference_system.stack.supervisor.client import Supervised, Supervisor
 
 
 @dataclass

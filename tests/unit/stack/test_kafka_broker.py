@@ -9,9 +9,9 @@ import pytest
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
-from reference_system.stack import kafka_broker
-from reference_system.stack.kafka_broker import broker_command, java_version, prepare_broker
-from reference_system.stack.kafka_jars import read_lock
+from reference_system.stack.kafka import broker as kafka_broker
+from reference_system.stack.kafka.broker import broker_command, java_version, prepare_broker
+from reference_system.stack.kafka.jars import read_lock
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from reference_system.errors import SetupError
-from reference_system.stack.kafka_jars import (
+from reference_system.stack.kafka.jars import (
     JAR_LOCK,
     JarLock,
     LockedJar,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reference_system.errors import StateError
-from reference_system.stack.one_at_a_time import one_at_a_time
+from reference_system.stack.locks import one_at_a_time
 
 
 def test_the_second_is_told_who_is_at_work(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_folder_that_held_only_the_lock_goes_with_it(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_process_is_nobodys(tmp_path: Path) -> None:
     program = (
-        "import os, sys, pathlib; from reference_system.stack.one_at_a_time import one_at_a_time\n"
+        "import os, sys, pathlib; from reference_system.stack.locks import one_at_a_time\n"
         "with one_at_a_time(pathlib.Path(sys.argv[1]), 'up'): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)

@@ -9,7 +9,7 @@ import pytest
 
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
-from reference_system.stack.sound_databases import has_tables, require_sound
+from reference_system.stack.database_checks import has_tables, require_sound
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from reference_system.stack import status_report as module
 from reference_system.stack.metrics_page import MetricsPage
 from reference_system.stack.services import service_named
 from reference_system.stack.status_report import HEALTHY, status_report
-from reference_system.stack.supervisor_client import Supervised
+from reference_system.stack.supervisor.client import Supervised
 
 
 def test_without_a_system_every_figure_is_absent_and_none_is_zero(settings: Settings) -> None:

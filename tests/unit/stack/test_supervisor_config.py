@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reference_system.settings import Settings
 from reference_system.stack.services import services
-from reference_system.stack.supervisor_config import config_path, read_password, render, write_config
+from reference_system.stack.supervisor.config import config_path, read_password, render, write_config
 
 WORD = "not-secret-here"
 ODD = Path("/srv/my state")

@@ -6,8 +6,8 @@ import pytest
 
 from reference_system.errors import ServiceError
 from reference_system.settings import Settings
+from reference_system.stack.bring_up.waiting import wait_for_needs
 from reference_system.stack.services import service_named
-from reference_system.stack.waiting import wait_for_needs
 
 
 def test_a_service_whose_needs_are_healthy_starts_at_once(settings: Settings) -> None:

@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.training.fraud_backtest import NEVER, Backtest, LeftOut, Payments, Plan, known_compromised
+from reference_system.event_time import MICROS_PER_DAY as DAY
+from reference_system.event_time import micros
+from reference_system.training.fraud.backtest import (
+    NEVER,
+    Backtest,
+    LeftOut,
+    Payments,
+    Plan,
+    known_compromised,
+)
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.prequential import Protocol
-from reference_system.windows import MICROS_PER_DAY as DAY
-from reference_system.windows import micros
 
 START = micros(datetime(2025, 3, 1, tzinfo=UTC))
 

@@ -12,9 +12,10 @@ from small_lake import START, chargeback, payment, put
 
 from reference_system.assignment import is_in_share
 from reference_system.errors import TrainingError
-from reference_system.flows.trained_model import contest_of, judges_of, split_of, trigger_named
+from reference_system.event_time import micros
+from reference_system.flows.training.trained_model import contest_of, judges_of, split_of, trigger_named
 from reference_system.training.duckdb_events import payments
-from reference_system.training.fraud_case import (
+from reference_system.training.fraud.case import (
     HELD_OUT_SALT,
     HELD_OUT_SHARE,
     fraud_split,
@@ -23,7 +24,6 @@ from reference_system.training.fraud_case import (
 )
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.features import INPUTS
-from reference_system.windows import micros
 
 AS_OF = START + timedelta(days=40)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)

@@ -8,8 +8,8 @@ from small_lake import put, watch
 from test_recommenders import rows_of
 
 from reference_system.errors import TrainingError
-from reference_system.training.hiding import hide, newest_of_each, newest_share, random_share
-from reference_system.training.interactions import history_of, numbered, read_interactions
+from reference_system.training.recommenders.hiding import hide, newest_of_each, newest_share, random_share
+from reference_system.training.recommenders.interactions import history_of, numbered, read_interactions
 
 
 def test_an_item_that_was_taken_twice_stands_once_with_its_last_moment():

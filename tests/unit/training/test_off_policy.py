@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.training.off_policy import Matches, difference, evaluate
-from reference_system.world.page_policy import draw_pages, inclusion
+from reference_system.training.recommendation.off_policy import Matches, difference, evaluate
+from reference_system.world.recommendation.page_policy import draw_pages, inclusion
 
 VIDEOS, VIEWERS, PAGES, LENGTH = 80, 150, 1_500, 10
 EXAMINED = np.arange(1, LENGTH + 1) ** -0.7

@@ -8,11 +8,11 @@ import pytest
 from small_lake import at, page, put, time_at, video, watch
 
 from reference_system.errors import TrainingError
-from reference_system.training import page_cases as cases_module
-from reference_system.training.logged_pages import logged_pages
-from reference_system.training.page_cases import page_cases
+from reference_system.training.recommendation import page_cases as cases_module
+from reference_system.training.recommendation.logged_pages import logged_pages
+from reference_system.training.recommendation.page_cases import page_cases
+from reference_system.training.recommendation.video_tables import read_videos, video_tables
 from reference_system.training.temporal_split import Span
-from reference_system.training.video_tables import read_videos, video_tables
 from reference_system.use_cases.recommendation.features import INPUTS
 
 TEST = Span(start=at(48), end=at(72))

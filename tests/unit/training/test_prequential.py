@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reference_system.event_time import MICROS_PER_DAY as DAY
 from reference_system.training.prequential import Fold, Protocol, prequential_folds
-from reference_system.windows import MICROS_PER_DAY as DAY
 
 PROTOCOLS = st.builds(
     Protocol,

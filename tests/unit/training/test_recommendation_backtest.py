@@ -11,13 +11,13 @@ import pytest
 from test_recommenders import rows_of
 
 from reference_system.errors import TrainingError
-from reference_system.training import recommender_search
-from reference_system.training.hiding import hide, newest_share
-from reference_system.training.interactions import Interactions, history_of, numbered
-from reference_system.training.ranked_lists import NO_ITEM, all_lists, best_of, judged
-from reference_system.training.recommendation_backtest import JudgedRecommender, _doubts, backtest
-from reference_system.training.recommender_search import choose, fit
-from reference_system.training.recommenders import Popularity, popularity
+from reference_system.training.recommenders import search as recommender_search
+from reference_system.training.recommenders.backtest import JudgedRecommender, _doubts, backtest
+from reference_system.training.recommenders.hiding import hide, newest_share
+from reference_system.training.recommenders.interactions import Interactions, history_of, numbered
+from reference_system.training.recommenders.ranked_lists import NO_ITEM, all_lists, best_of, judged
+from reference_system.training.recommenders.recommenders import Popularity, popularity
+from reference_system.training.recommenders.search import choose, fit
 
 
 def quiet(_share, _text=""):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from reference_system.training import linear_autoencoder, recommenders
-from reference_system.training.interactions import Interactions, history_of
-from reference_system.training.linear_autoencoder import autoencoder, with_recency
-from reference_system.training.recommenders import (
+from reference_system.training.recommenders import linear_autoencoder, recommenders
+from reference_system.training.recommenders.interactions import Interactions, history_of
+from reference_system.training.recommenders.linear_autoencoder import autoencoder, with_recency
+from reference_system.training.recommenders.recommenders import (
     Blend,
     factors,
     item_factors,

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.training.judges import PageJudge, PaymentJudge
+from reference_system.event_time import MICROS_PER_DAY, micros
+from reference_system.training.evaluation.evaluation import PageJudge, PaymentJudge
+from reference_system.training.evaluation.matplotlib_plots import fraud_plots, recommendation_plots
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.matplotlib_plots import fraud_plots, recommendation_plots
-from reference_system.training.page_cases import PageCase
+from reference_system.training.recommendation.page_cases import PageCase
 from reference_system.training.selection import Contest, input_as_score, select
-from reference_system.windows import MICROS_PER_DAY, micros
 
 DAY = micros(datetime(2025, 3, 1, tzinfo=UTC))
 

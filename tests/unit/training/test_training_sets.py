@@ -10,12 +10,12 @@ import pytest
 from small_lake import at, chargeback, page, payment, put, time_at, video, watch
 
 from reference_system.errors import TrainingError
-from reference_system.training.fraud_training_set import fraud_rows
+from reference_system.training.fraud.training_set import fraud_rows
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.recommendation_case import prepare_recommendation, recommendation_split
-from reference_system.training.recommendation_training_set import impression_rows
+from reference_system.training.recommendation.case import prepare_recommendation, recommendation_split
+from reference_system.training.recommendation.training_set import impression_rows
+from reference_system.training.recommendation.video_tables import read_videos
 from reference_system.training.temporal_split import Span
-from reference_system.training.video_tables import read_videos
 from reference_system.use_cases.fraud import features as fraud
 from reference_system.use_cases.recommendation import features as recommendation
 

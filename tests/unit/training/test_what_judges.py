@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from small_lake import START, put
 
-from reference_system.training.as_served import paired, served_payments
-from reference_system.training.importance import permutation_importance
-from reference_system.training.judges import PaymentJudge
+from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
+from reference_system.training.evaluation.evaluation import PaymentJudge
+from reference_system.training.evaluation.importance import permutation_importance
+from reference_system.training.evaluation.reliability import expected_calibration_error
+from reference_system.training.evaluation.slices import payment_slices
+from reference_system.training.evaluation.training_serving_skew import paired, served_payments
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.reliability import expected_calibration_error
-from reference_system.training.slices import payment_slices
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.features import INPUTS
-from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 
 AMOUNT, NIGHT = INPUTS.index("amount"), INPUTS.index("is_night")
 KNOWN = INPUTS.index("terminal_fraud_rate_30d")

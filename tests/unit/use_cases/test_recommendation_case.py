@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.use_cases.recommendation import features, model, policy
 from reference_system.use_cases.recommendation.events import CATEGORIES
-from reference_system.windows import MICROS_PER_DAY, micros
 
 SATURDAY_EVENING = micros(datetime(2025, 1, 11, 20, 30, tzinfo=UTC))
 

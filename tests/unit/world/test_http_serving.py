@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from reference_system.clock import wall_seconds
+from reference_system.event_time import micros
 from reference_system.settings import LOOPBACK
-from reference_system.windows import micros
 from reference_system.world.columns import PageRequests, Payments
 from reference_system.world.http_serving import CONCURRENCY, TIMEOUT_SECONDS, ServingClient
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from world_weeks import DAYS, Weeks, four_weeks
 
+from reference_system.event_time import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.settings import Settings
 from reference_system.use_cases.fraud.events import CHARGEBACKS
 from reference_system.use_cases.fraud.labels import LABEL_DELAY_DAYS
-from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.world import simulation
-from reference_system.world.cards import PAYMENTS_PER_CUSTOMER_DAY, make_cards
 from reference_system.world.columns import Chargebacks
-from reference_system.world.fraud_patterns import FraudPatterns
+from reference_system.world.fraud.cards import PAYMENTS_PER_CUSTOMER_DAY, make_cards
+from reference_system.world.fraud.patterns import FraudPatterns
 from reference_system.world.history import generate_block
 from reference_system.world.records import fields_of
 from reference_system.world.rhythm import PAYMENT_RHYTHM, VIEWING_RHYTHM

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from world_weeks import DAYS, Weeks, four_weeks
 
+from reference_system.event_time import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION
-from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.world.columns import PAGE_LENGTH
-from reference_system.world.page_policy import draw_pages, inclusion
-from reference_system.world.viewing import CONTINUE_AFTER_NOTHING, MAX_PAGES, SESSIONS_PER_VIEWER_DAY
+from reference_system.world.recommendation.page_policy import draw_pages, inclusion
+from reference_system.world.recommendation.viewing import (
+    CONTINUE_AFTER_NOTHING,
+    MAX_PAGES,
+    SESSIONS_PER_VIEWER_DAY,
+)
 
 
 @pytest.fixture

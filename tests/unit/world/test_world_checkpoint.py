@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from reference_system.errors import StateError
+from reference_system.event_time import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
-from reference_system.windows import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.world.checkpoint import CHECKPOINT, restore, save
 from reference_system.world.columns import PageRequests, Pages, Payments
 from reference_system.world.history import generate_block

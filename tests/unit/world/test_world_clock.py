@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 
 from reference_system.clock import SimulatedClock
+from reference_system.event_time import micros
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
-from reference_system.windows import micros
 from reference_system.world.live import LiveWorld
 
 CHECKPOINT = datetime(2025, 4, 6, tzinfo=UTC)

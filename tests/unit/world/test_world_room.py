@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from reference_system.clock import read_heartbeat
-from reference_system.commands.run_world import run
+from reference_system.event_time import micros
 from reference_system.paths import StatePaths
+from reference_system.processes.world import run
 from reference_system.settings import Settings
-from reference_system.windows import micros
 from reference_system.world.live import LiveWorld
 
 NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)

@@ -10,12 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
-from reference_system.commands.scenario import app
+from reference_system.commands.loop.scenario import app
 from reference_system.errors import ServiceError, StateError
+from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
-from reference_system.windows import MICROS_PER_DAY, micros, moment_of
 from reference_system.world.columns import NO_VIDEO
+from reference_system.world.recommendation.viewing import OUTSIDE_LINK
 from reference_system.world.scenarios import (
     DESCRIPTIONS,
     SCENARIOS,
@@ -28,7 +29,6 @@ from reference_system.world.scenarios import (
     write_runs,
 )
 from reference_system.world.simulation import HISTORY_SLICE, INFLATION, Happened, World, make_world
-from reference_system.world.viewing import OUTSIDE_LINK
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""`workbook backtest` and its sub-verbs."""

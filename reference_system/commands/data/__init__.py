@@ -1,0 +1,1 @@
+"""Verbs about data: datasets of a reader, features, dead letters, stream state, schemas."""

@@ -1,0 +1,1 @@
+"""`workbook drift`: any two tables compared."""

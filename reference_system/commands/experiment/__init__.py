@@ -1,0 +1,1 @@
+"""`workbook experiment` and its sub-verbs."""

@@ -1,0 +1,1 @@
+"""Verbs about the loop: run a flow now, change the world, read what happened."""

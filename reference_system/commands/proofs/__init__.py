@@ -1,0 +1,1 @@
+"""Verbs that measure or prove: `verify`, `drill`, `bench`, `load`."""

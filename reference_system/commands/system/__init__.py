@@ -1,0 +1,1 @@
+"""Verbs about the running system: start, look, stop, clean."""

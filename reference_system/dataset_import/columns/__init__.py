@@ -1,0 +1,1 @@
+"""Columns: which is which field, and cells → ids, times, numbers and flags."""

@@ -1,0 +1,1 @@
+"""Feast: registry objects, offline store with a native ASOF join, online store of packed rows."""

@@ -1,0 +1,1 @@
+"""Stream features: what events add to the states of entities, in task files of SQLite."""

@@ -1,0 +1,1 @@
+"""Ingestion put together: poll → decode → classify → apply → commit, and the same from the topics' beginning."""

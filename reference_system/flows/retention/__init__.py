@@ -1,0 +1,1 @@
+"""Retention: days and model versions that nothing needs any more are deleted."""

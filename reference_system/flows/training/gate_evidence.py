@@ -1,0 +1,229 @@
+"""Evidence: everything that the gate looks at, measured.
+
+In: a trained challenger with its bundle, the champion's bundle, what was served, what was rolled back. Out: a verdict.
+Invariant: both models score the same rows with the bytes that serve; nothing here decides, the gate does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from time import thread_time
+
+import numpy as np
+
+from reference_system.arrays import Floats
+from reference_system.errors import TrainingError
+from reference_system.event_time import moment_of
+from reference_system.feedback.duckdb_labels import page_outcomes
+from reference_system.flows.training.trained_model import Trained, judges_of, split_of
+from reference_system.monitoring.page_worth import PerPage, PolicyWorth, seen_pages, worth_of_policies
+from reference_system.registry.bundles.bundle import Bundle, Manifest
+from reference_system.registry.bundles.onnx_scorer import OnnxScorer
+from reference_system.registry.gate import checks as gate_checks
+from reference_system.registry.gate import decision as gate
+from reference_system.registry.gate.checks import SlicePair
+from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Judge, Judgement
+from reference_system.training.evaluation.ranking_metrics import Ordered
+from reference_system.training.evaluation.training_serving_skew import (
+    NOTHING_SERVED,
+    AsServed,
+    served_pages,
+    served_payments,
+)
+from reference_system.training.fraud.case import FraudCase
+from reference_system.training.labelled_rows import Inputs
+from reference_system.training.recommendation.case import RecommendationCase
+from reference_system.training.recommendation.off_policy import Estimate, difference, evaluate
+
+# Scored again and again, in time of our own on the processor: the least of several p99s, because other processes only
+# ever add to it.
+_CALLS, _ROUNDS = 50, 5
+_P99 = 0.99
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opponents:
+    """Whom a challenger meets, and what else is known: the champion, what was rolled back, what was served.
+
+    `served` holds rows that judge, `learned` rows that trained; `worth` says what pages of the test window brought
+    that the champion chose.
+    """
+
+    champion: Bundle | None
+    rolled_back: Sequence[Manifest]
+    served: AsServed
+    learned: AsServed
+    worth: PolicyWorth | None = None
+
+
+def opponents_of(
+    trained: Trained, lake: Path, *, champion: Bundle | None, rolled_back: Sequence[Manifest]
+) -> Opponents:
+    """The opponents, with what the prediction log holds of both windows."""
+    case = trained.case
+    if isinstance(case, FraudCase):
+        served = served_payments(lake, case.split.test, case.judge.rows)
+        learned, worth = served_payments(lake, case.split.train, case.train), None
+    else:
+        served = served_pages(lake, case.split.test, case.judge)
+        learned, worth = NOTHING_SERVED, _served_worth(lake, case, champion)
+    return Opponents(champion=champion, rolled_back=rolled_back, served=served, learned=learned, worth=worth)
+
+
+def _served_worth(lake: Path, case: RecommendationCase, champion: Bundle | None) -> PolicyWorth | None:
+    """What pages of the test window brought that the champion chose; `None` if it chose none."""
+    if champion is None:
+        return None
+    test, version = case.split.test, champion.manifest.model_version
+    outcomes = page_outcomes(lake, test.start, test.end, as_of=case.split.as_of)
+    return next((row for row in worth_of_policies(seen_pages(outcomes)) if row.policy == version), None)
+
+
+def judged(
+    trained: Trained, challenger: Bundle, opponents: Opponents, *, seed: int, timer: Callable[[], float] = thread_time
+) -> gate.Verdict:
+    """The gate's answer to a challenger."""
+    champion = None if opponents.champion is None else opponents.champion.scorer
+    windows = judges_of(trained.case)
+    first, judge = next(iter(windows.items()))
+    ours = judge.judge(challenger.scorer.score)
+    theirs = None if champion is None else judge.judge(champion.score)
+    contenders = gate.Contenders(
+        metric=trained.contest.primary_metric,
+        groups=judge.groups,
+        challenger=ours.primary,
+        champion=None if theirs is None else theirs.primary,
+        baselines={name: judgement.primary for name, judgement in trained.selection.baselines.items()},
+        # After an alarm what counts is what the model knows of the days since: age forgives it nothing.
+        tolerance=0.0 if trained.case.split.is_fresh else gate.TOLERANCE,
+        newer=timedelta(0) if trained.case.split.is_fresh else _newer(challenger, opponents.champion),
+    )
+    verdict = gate.decide(contenders, ours.metrics, seed=seed)
+    checks = [*_model_checks(trained, challenger, opponents, timer), *_row_checks(trained, challenger, opponents)]
+    if champion is not None:
+        others = (one for name, one in windows.items() if name != first)
+        checks += [_mature_check(one, challenger.scorer, champion, seed=seed) for one in others]
+    checks.append(_calibration_check(trained, challenger.scorer, champion, ours))
+    if isinstance(trained.case, RecommendationCase):
+        checks.append(_worth_check(trained.case, challenger.scorer, champion, opponents.worth, seed=seed))
+    if theirs is not None:
+        checks.append(gate_checks.slice_check(_pairs(ours, theirs), judge.groups, seed=seed))
+    return gate.conclude(verdict, checks)
+
+
+def _newer(challenger: Bundle, champion: Bundle | None) -> timedelta:
+    """How much later the challenger's training ends."""
+    ends = challenger.manifest.data_window.end
+    return timedelta(0) if champion is None else ends - champion.manifest.data_window.end
+
+
+def _model_checks(
+    trained: Trained, challenger: Bundle, opponents: Opponents, timer: Callable[[], float]
+) -> list[gate.Check]:
+    """What follows from the bundles alone."""
+    split, manifest = trained.case.split, challenger.manifest
+    champion = None if opponents.champion is None else opponents.champion.manifest
+    rows = gate_checks.ROWS_A_REQUEST[trained.use_case]
+    micros = latency(challenger.scorer, trained.case.judge.rows.inputs, rows=rows, timer=timer)
+    newest = moment_of(int(trained.case.train.times.max()))
+    # What the split of this moment lets it be, whatever it was in fact trained on.
+    expected = split_of(trained.use_case, split.as_of, trigger=trained.trigger).train.end
+    return [
+        *gate_checks.cost_checks(trained.use_case, micros=micros, model_bytes=len(trained.model)),
+        gate_checks.staleness_check(manifest, champion, newest_row=newest, gap=split.as_of - expected),
+        gate_checks.again_check(manifest, opponents.rolled_back),
+    ]
+
+
+def _row_checks(trained: Trained, challenger: Bundle, opponents: Opponents) -> list[gate.Check]:
+    """What follows from the rows: what was learned from, what judges, what was served."""
+    names, judge = trained.contest.inputs, trained.case.judge.rows
+    served, score = opponents.served, challenger.scorer.score
+    checks = [
+        gate_checks.learned_check(names, trained.case.train.inputs, judge.inputs),
+        gate_checks.leak_check(names, _single_input_auc(judge.inputs, judge.labels)),
+        gate_checks.served_check(names, served.history, served.served),
+    ]
+    for what, both in (("judged", served), ("training", opponents.learned)):
+        if both.paired:
+            scores = np.stack([score(both.history), score(both.served)])
+            checks.append(gate_checks.parity_check(names, (both.history, both.served), scores, what=what))
+    return checks
+
+
+def _mature_check(judge: Judge, challenger: OnnxScorer, champion: OnnxScorer, *, seed: int) -> gate.Check:
+    ours, theirs = judge.judge(challenger.score), judge.judge(champion.score)
+    return gate_checks.mature_check(ours.primary, theirs.primary, judge.groups, seed=seed)
+
+
+def _calibration_check(
+    trained: Trained, challenger: OnnxScorer, champion: OnnxScorer | None, ours: Judgement
+) -> gate.Check:
+    """On mature labels where there are some: unreported frauds make every good score look too high."""
+    judge = list(judges_of(trained.case).values())[-1]
+    found = ours if judge is trained.case.judge else judge.judge(challenger.score)
+    before = None if champion is None else judge.judge(champion.score).metrics[CALIBRATION_ERROR]
+    return gate_checks.calibration_check(trained.use_case, found.metrics[CALIBRATION_ERROR], before)
+
+
+def _worth_check(
+    case: RecommendationCase,
+    challenger: OnnxScorer,
+    champion: OnnxScorer | None,
+    served: PolicyWorth | None,
+    *,
+    seed: int,
+) -> gate.Check:
+    """Off-policy for both, on the same pages; both know of the videos what was known when the window began."""
+    try:
+        ours = case.logged.beside(challenger.score)
+        found = evaluate(ours, seed=seed)
+        theirs = None if champion is None else case.logged.beside(champion.score)
+        worth = gate_checks.PageWorth(
+            pages=found.pages,
+            challenger=_bounds(found.doubly_robust),
+            by_chance=_bounds(found.logged),
+            champion=None if theirs is None else _bounds(evaluate(theirs, seed=seed).doubly_robust),
+            difference=None if theirs is None else _bounds(difference(ours, theirs, seed=seed)),
+            served=None if served is None or served.watches is None else _bounds(served.watches),
+        )
+    except TrainingError as error:
+        return gate_checks.page_worth_check(None, why_not=str(error))
+    return gate_checks.page_worth_check(worth)
+
+
+def _bounds(found: Estimate | PerPage) -> gate_checks.Bounds:
+    return found.low, found.value, found.high
+
+
+def _pairs(ours: Judgement, theirs: Judgement) -> dict[str, SlicePair]:
+    champions = theirs.slices()
+    return {
+        name: SlicePair(challenger=one.worth, champion=champions[name].worth, positives=one.positives)
+        for name, one in ours.slices().items()
+    }
+
+
+def latency(scorer: OnnxScorer, inputs: Inputs, *, rows: int, timer: Callable[[], float]) -> float:
+    """How long a request's rows take, p99 in microseconds."""
+    batch = np.ascontiguousarray(inputs[np.arange(rows) % len(inputs)])
+    scorer.score(batch)
+    worst = []
+    for _ in range(_ROUNDS):
+        taken = []
+        for _ in range(_CALLS):
+            began = timer()
+            scorer.score(batch)
+            taken.append(timer() - began)
+        worst.append(float(np.quantile(taken, _P99)))
+    return 1e6 * min(worst)
+
+
+def _single_input_auc(inputs: Inputs, labels: Floats) -> Floats:
+    """How well each input alone orders the outcomes, in the better of both directions."""
+    found = np.array([Ordered.by(column.astype(np.float64), labels).roc_auc() for column in inputs.T])
+    better: Floats = np.maximum(found, 1.0 - found)
+    return better

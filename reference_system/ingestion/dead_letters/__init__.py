@@ -1,0 +1,1 @@
+"""Dead letters: bytes that are no event, written, read and sent again."""

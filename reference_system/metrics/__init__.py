@@ -1,0 +1,1 @@
+"""Metrics that several stages compute, each defined once, and a line on what each means."""

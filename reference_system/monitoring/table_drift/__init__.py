@@ -1,0 +1,1 @@
+"""Drift between any two tables, column by column and chunk by chunk; apart from the loop."""

@@ -1,0 +1,129 @@
+"""Faults planted into a training: what goes wrong between a lake and a model, one fault at a time.
+
+In: a sound case, a source of chance. Out: the case as a broken pipeline would have given it, or a spoiled model.
+Invariant: what is served is never touched, so what training and serving see may differ, as it does when a pipeline
+breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from reference_system.flows.training.trained_model import Trained
+from reference_system.proofs.bad_models.onnx_slow_model import slowed
+from reference_system.training.evaluation.calibration import Calibration
+from reference_system.training.evaluation.evaluation import PaymentJudge
+from reference_system.training.fraud.case import FraudCase
+from reference_system.training.labelled_rows import Inputs, LabelledRows
+from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
+
+Rng = np.random.Generator
+# Inputs that break together, because one table or one query makes them.
+_GROUPS = (
+    ("amount", "customer_mean_amount_1d", "customer_mean_amount_7d", "customer_mean_amount_30d"),
+    CUSTOMER_ACTIVITY.features,
+    TERMINAL_RISK.features,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plant:
+    """A fault: what it does to the rows, to the model, to the names of the inputs; how old the data is."""
+
+    rows: Callable[[FraudCase, Rng], FraudCase] | None = None
+    model: Callable[[Trained, Rng], Trained] | None = None
+    renamed: bool = False
+    stale: bool = False
+
+
+def _labels_flipped(case: FraudCase, _: Rng) -> FraudCase:
+    return replace(case, train=replace(case.train, labels=1.0 - case.train.labels))
+
+
+def _label_noise(case: FraudCase, rng: Rng) -> FraudCase:
+    """Most reports are joined to the wrong payments."""
+    labels = case.train.labels.copy()
+    frauds = np.flatnonzero(labels > 0)
+    moved = rng.choice(frauds, int(len(frauds) * rng.uniform(0.85, 1.0)), replace=False)
+    labels[moved] = 0.0
+    labels[rng.choice(np.flatnonzero(case.train.labels == 0), len(moved), replace=False)] = 1.0
+    return replace(case, train=replace(case.train, labels=labels))
+
+
+def _constant(case: FraudCase, rng: Rng) -> FraudCase:
+    """A join found nothing while the training set was made."""
+    return _in_training(case, rng, lambda values: np.full_like(values, 0.0))
+
+
+def _permuted(case: FraudCase, rng: Rng) -> FraudCase:
+    """A join mixed up its rows while the training set was made."""
+    return _in_training(case, rng, lambda values: values[rng.permutation(len(values))])
+
+
+def _other_unit(case: FraudCase, rng: Rng) -> FraudCase:
+    """History has cents where serving has whole units."""
+    columns = _columns(_GROUPS[0])
+    factor = np.float32(rng.choice([100.0, 1_000.0]))
+
+    def changed(rows: LabelledRows) -> LabelledRows:
+        inputs = rows.inputs.copy()
+        inputs[:, columns] *= factor
+        return replace(rows, inputs=inputs)
+
+    return replace(case, train=changed(case.train), judge=PaymentJudge(rows=changed(case.judge.rows)))
+
+
+def _leak(case: FraudCase, rng: Rng) -> FraudCase:
+    """A column of history was computed after the outcome was known."""
+    column = INPUTS.index(str(rng.choice(TERMINAL_RISK.features)))
+
+    def changed(rows: LabelledRows) -> LabelledRows:
+        inputs = rows.inputs.copy()
+        inputs[:, column] = rows.labels + rng.normal(0.0, 0.05, len(rows))
+        return replace(rows, inputs=inputs)
+
+    return replace(case, train=changed(case.train), judge=PaymentJudge(rows=changed(case.judge.rows)))
+
+
+def _slow(trained: Trained, rng: Rng) -> Trained:
+    return replace(trained, model=slowed(trained.model, products=int(rng.integers(1_000, 2_000))))
+
+
+def _uncalibrated(trained: Trained, rng: Rng) -> Trained:
+    """The order is right and the number is no probability."""
+    slope = float(rng.uniform(0.05, 0.2))
+    best = trained.selection.best
+    model = replace(best.model, calibration=None).calibrated(Calibration(a=slope, b=slope, c=0.0))
+    return replace(
+        trained,
+        selection=replace(trained.selection, best=replace(best, model=model)),
+        model=model.to_onnx(len(trained.contest.inputs)),
+    )
+
+
+PLANTS: dict[str, Plant] = {
+    "labels flipped": Plant(rows=_labels_flipped),
+    "labels joined to the wrong payments": Plant(rows=_label_noise),
+    "features missing in training": Plant(rows=_constant),
+    "features mixed up in training": Plant(rows=_permuted),
+    "features in another unit than served": Plant(rows=_other_unit),
+    "an input that knows the outcome": Plant(rows=_leak),
+    "stale data": Plant(stale=True),
+    "slow": Plant(model=_slow),
+    "not calibrated": Plant(model=_uncalibrated),
+    "wrong signature": Plant(renamed=True),
+}
+
+
+def _in_training(case: FraudCase, rng: Rng, change: Callable[[Inputs], Inputs]) -> FraudCase:
+    inputs = case.train.inputs.copy()
+    columns = _columns(_GROUPS[int(rng.integers(len(_GROUPS)))])
+    inputs[:, columns] = change(inputs[:, columns])
+    return replace(case, train=replace(case.train, inputs=inputs))
+
+
+def _columns(names: tuple[str, ...]) -> list[int]:
+    return [INPUTS.index(name) for name in names]

@@ -1,0 +1,1 @@
+"""Benchmarks: each measures the system and its baselines in turn in one run."""

@@ -1,0 +1,44 @@
+"""A process that writes the online store without end: what a read is measured beside.
+
+In: the database and the names of its tables. Out: batches of states, each a moment newer than what is stored.
+Invariant: it writes through the same table as ingestion, with the same guard; it ends when it is told to, or when
+nobody is left who could tell it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from random import Random
+from time import sleep
+
+from reference_system.features.feast.packed_table import Connections, PackedTable
+
+# More commits a second, and more states, than ingestion makes while it catches up.
+BATCH = 100
+PAUSE_SECONDS = 0.005
+
+
+def write_until_told(database: Path, tables: list[str], told: Connection) -> None:
+    """Write batches of `BATCH` states to each table in turn; says `None` after the first, ends at any message."""
+    with closing(sqlite3.connect(database)) as reader:
+        stored = {
+            table: reader.execute(f'SELECT entity_key, event_ts, value FROM "{table}"').fetchall()  # noqa: S608 - our own tables
+            for table in tables
+        }
+    connections, chance = Connections(database), Random(0)  # noqa: S311 - which states, not whose secret
+    for number in count(1):
+        for table, states in stored.items():
+            some = chance.sample(states, BATCH)
+            PackedTable(connections, table, "value").write(
+                [(key, time + number, number, 0, state) for key, time, state in some]
+            )
+            sleep(PAUSE_SECONDS)
+        if number == 1:
+            told.send(None)
+        if told.poll():
+            break
+    connections.close()

@@ -1,0 +1,1 @@
+"""Fault drills: kill, pause, repeat, disorder, corrupt; then the ledger."""

@@ -1,0 +1,1 @@
+"""Parity: served features against features recomputed from history."""

@@ -1,0 +1,1 @@
+"""Releases: shadow → canary → champion or rolled back, with guardrails and their evidence."""

@@ -1,0 +1,1 @@
+"""HTTP: the ASGI application, its routes, its OpenAPI document and landing page."""

@@ -1,0 +1,1 @@
+"""The Kafka broker: jars, process and topics."""

@@ -1,0 +1,1 @@
+"""supervisord: its configuration, its process and its control socket."""

@@ -1,0 +1,1 @@
+"""Evaluation: metrics, calibration, slices, importance, training-serving skew, plots."""

@@ -1,0 +1,85 @@
+"""As served: the rows that a model was given when it was asked, beside the same rows from history.
+
+In: the prediction log, the rows that judge a model. Out: both forms of the rows that are in both.
+Invariant: two rows are the same if amount and moment are, to the microsecond; what is not unique is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from reference_system.arrays import Micros
+from reference_system.training import duckdb_events
+from reference_system.training.evaluation.evaluation import PageJudge
+from reference_system.training.labelled_rows import Inputs, LabelledRows
+from reference_system.training.temporal_split import Span
+
+# The newest part of a window is enough to see whether inputs are there, and is quickly read.
+_DAYS = timedelta(days=3)
+_PAGE_ROWS = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsServed:
+    """Rows from history and as served, shape (n, width) each.
+
+    `paired` says whether row i of both is the same request; else they are two samples of the same kind.
+    """
+
+    history: Inputs
+    served: Inputs
+    paired: bool
+
+
+NOTHING_SERVED = AsServed(history=np.empty((0, 0), np.float32), served=np.empty((0, 0), np.float32), paired=False)
+
+
+def served_payments(lake: Path, span: Span, rows: LabelledRows) -> AsServed:
+    """The payments of the last days of a window, as they were served."""
+    found = _rows(duckdb_events.served(lake, _last_days(span), "fraud"), rows.inputs.shape[1])
+    return paired(rows, *found)
+
+
+def served_pages(lake: Path, span: Span, judge: PageJudge) -> AsServed:
+    """Rows of served pages beside the rows of the page cases."""
+    history = np.concatenate([case.inputs for case in judge.cases])
+    served, _ = _rows(duckdb_events.served(lake, _last_days(span), "recommendation"), history.shape[1])
+    return AsServed(history=history[:_PAGE_ROWS], served=served[:_PAGE_ROWS], paired=False)
+
+
+def paired(rows: LabelledRows, inputs: Inputs, times: Micros) -> AsServed:
+    """The rows whose moment and first input (the amount) occur once on each side."""
+    ours = {key: place for place, key in _unique(rows.inputs, rows.times)}
+    theirs = {key: place for place, key in _unique(inputs, times)}
+    both = sorted(ours.keys() & theirs.keys())
+    return AsServed(
+        history=rows.inputs[[ours[key] for key in both]],
+        served=inputs[[theirs[key] for key in both]],
+        paired=True,
+    )
+
+
+def _rows(table: pa.Table, width: int) -> tuple[Inputs, Micros]:
+    """The input rows of the answers, shape (n, width), and the moment of each."""
+    lengths = pc.list_value_length(table["features"]).to_numpy()
+    table = table.filter(pa.array(lengths % width == 0, pa.bool_()))
+    values = pc.list_flatten(table["features"]).to_numpy().astype(np.float32).reshape(-1, width)
+    counts = pc.list_value_length(table["features"]).to_numpy() // width
+    return values, np.repeat(table["time"].to_numpy(), counts)
+
+
+def _unique(inputs: Inputs, times: Micros) -> list[tuple[int, tuple[int, float]]]:
+    seen: dict[tuple[int, float], int | None] = {}
+    for place, key in enumerate(zip(times.tolist(), inputs[:, 0].tolist(), strict=True)):
+        seen[key] = None if key in seen else place
+    return [(place, key) for key, place in seen.items() if place is not None]
+
+
+def _last_days(span: Span) -> Span:
+    return Span(start=max(span.start, span.end - _DAYS), end=span.end)

@@ -1,0 +1,1 @@
+"""Training the ranker: training set, evaluation on pages, off-policy estimates."""

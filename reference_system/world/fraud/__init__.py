@@ -1,0 +1,1 @@
+"""Card holders, terminals, payments, and episodes of fraud."""

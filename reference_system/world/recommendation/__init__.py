@@ -1,0 +1,1 @@
+"""Videos, viewers, pages and watches."""
