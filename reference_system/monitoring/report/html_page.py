@@ -19,7 +19,7 @@ from reference_system.monitoring.report import svg_charts
 from reference_system.monitoring.report.record import Early, Performance, Report, ScenarioRun
 from reference_system.use_cases.recommendation.policy import BY_CHANCE
 
-_TEMPLATE = "report.html.j2"
+_TEMPLATE = "page.html.j2"
 _METRIC_NAMES = {
     "average_precision": "average precision",
     "roc_auc": "ROC AUC",
