@@ -30,7 +30,7 @@ from reference_system.windows import EVERYONE
 
 NOON = micros(datetime(2025, 3, 3, 12, tzinfo=UTC))
 SECOND = 1_000_000
-REPO = Path(feast_store.__file__).parent / "feast_repo"
+REPO = Path(feast_store.__file__).parent / "repo"
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ from reference_system.paths import StatePaths
 from reference_system.use_cases import VIEWS
 from reference_system.windows import View, WindowedView
 
-_REPO = Path(__file__).parent / "feast_repo"
+_REPO = Path(__file__).parent / "repo"
 _DUCKDB_SETTINGS = (
     "SET threads = 2",
     "SET memory_limit = '1GB'",

@@ -12,7 +12,7 @@ from reference_system import flows
 FOLDER = Path(flows.__file__).parent
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(FOLDER.rglob("*.py")), ids=lambda path: path.stem)
 def test_no_flow_asks_by_itself_whether_prefect_watches(path):
     names = {
         node.attr if isinstance(node, ast.Attribute) else node.id

@@ -17,7 +17,7 @@ from reference_system.serving.http.openapi import document
 from reference_system.serving.prometheus_metrics import Distribution, ServingMetrics
 from reference_system.serving.structured_log import place_of, write_event
 
-COMMITTED = Path(__file__).parents[3] / "docs" / "openapi.json"
+COMMITTED = Path(__file__).parents[4] / "docs" / "openapi.json"
 
 
 def test_the_committed_document_is_the_one_that_is_served():
