@@ -20,12 +20,12 @@ from locust import FastHttpUser, events, task
 from locust.exception import StopUser
 
 from reference_system.errors import WorkbookError
-from reference_system.load_test.plan import PATHS, Arrival, LoadPlan, arrivals, require_loopback
+from reference_system.load_test.plan import PATHS, LoadPlan, PlannedRequest, arrivals, require_loopback
 from reference_system.load_test.samples import (
     PLAN_VARIABLE,
     PROGRESS_VARIABLE,
     SAMPLES_VARIABLE,
-    Progress,
+    GeneratorProgress,
     Recorder,
     write_progress,
 )
@@ -111,7 +111,7 @@ class Arrivals(FastHttpUser):
         self.pool.join()  # each has its own timeout
         reporter.kill()
 
-    def dispatch(self, arrival: Arrival) -> None:
+    def dispatch(self, arrival: PlannedRequest) -> None:
         """Send in a greenlet of its own, or count the refusal."""
         if self.pool.free_count() > 0:
             self.pool.spawn(self.send, arrival)
@@ -125,7 +125,7 @@ class Arrivals(FastHttpUser):
             context={"arrival": arrival, "sent": perf_counter()},
         )
 
-    def send(self, arrival: Arrival) -> None:
+    def send(self, arrival: PlannedRequest) -> None:
         """One request through Locust's client; its response time is counted from the due time."""
         context = {"arrival": arrival, "sent": perf_counter()}
         # Locust's own timeouts hold for each read of a socket; this one for the request.
@@ -157,7 +157,7 @@ class Arrivals(FastHttpUser):
         **rest: Any,  # noqa: ANN401 - Locust's event
     ) -> None:
         """Locust's request event becomes a sample."""
-        arrival: Arrival = context["arrival"]
+        arrival: PlannedRequest = context["arrival"]
         self.recorder.add(
             due=arrival.due,
             lag=context["sent"] - self.began - arrival.due,
@@ -178,7 +178,7 @@ class Arrivals(FastHttpUser):
             total = self.environment.stats.total
             write_progress(
                 Path(os.environ[PROGRESS_VARIABLE]),
-                Progress(
+                GeneratorProgress(
                     elapsed=elapsed,
                     answered=total.num_requests,
                     failed=total.num_failures,

@@ -8,9 +8,13 @@ another salt the numbers are independent of one another.
 from __future__ import annotations
 
 from hashlib import blake2b
+from typing import Literal
 
 _BYTES = 8
 _WHOLE = float(1 << (8 * _BYTES))
+
+# What a version beside the champion does.
+ChallengerMode = Literal["shadow", "canary", "experiment"]
 
 
 def place_of(entity: str, salt: str) -> float:

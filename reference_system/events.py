@@ -47,6 +47,8 @@ Moment = Annotated[datetime, Meta(tz=True)]
 Share = Annotated[float, Meta(ge=0.0, le=1.0)]
 # Microseconds since the epoch, within what a datetime can say.
 MomentMicros = Annotated[int, Meta(ge=0, le=253_402_300_799_999_999)]
+# A topic and a partition.
+PartitionKey = tuple[str, int]
 
 
 class Refusal(StrEnum):

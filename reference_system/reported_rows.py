@@ -31,17 +31,17 @@ class Once:
 
 
 # When the fact was (µs), the value of `per`, the event id of a report, and whether this takes that report back.
-Report = tuple[int, str, str, bool]
+ReportedFact = tuple[int, str, str, bool]
 # What reports are about: a moment and a value of `per`.
 Fact = tuple[int, str]
 
 _HEADER = struct.Struct("<qq")  # the length of the memory, negative, and the moment of its oldest fact
 _SIGN_BYTE, _SIGN_BIT = 7, 0x80
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(set[Report]).decode
+_decode = msgspec.msgpack.Decoder(set[ReportedFact]).decode
 
 
-def standing(reports: Collection[Report]) -> dict[Fact, bool]:
+def standing(reports: Collection[ReportedFact]) -> dict[Fact, bool]:
     """For each fact that was reported, or of which a report was taken back, whether it stands."""
     taken = {each[:3] for each in reports if each[3]}
     found: dict[Fact, bool] = {}
@@ -51,7 +51,7 @@ def standing(reports: Collection[Report]) -> dict[Fact, bool]:
     return found
 
 
-def memory_of(reports: Iterable[Report]) -> bytes:
+def memory_of(reports: Iterable[ReportedFact]) -> bytes:
     """The bytes of some reports; none for none."""
     ordered = sorted(reports)
     if not ordered:
@@ -78,6 +78,6 @@ def memory_in(state: bytes) -> bytes:
     return state[: header_of(state)[0]]
 
 
-def reports_in(memory: bytes) -> set[Report]:
+def reports_in(memory: bytes) -> set[ReportedFact]:
     """The inverse of `memory_of`."""
     return _decode(memoryview(memory)[_HEADER.size :]) if memory else set()

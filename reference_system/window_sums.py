@@ -38,7 +38,7 @@ class Nest(NamedTuple):
     columns: tuple[tuple[int, str], ...]
 
 
-class Plan(NamedTuple):
+class SumPlan(NamedTuple):
     """What the features of a view ask for: nests, and for each feature where its two sums stand.
 
     Sums stand in the order nest, column, start; `features` holds the places of the numerator and of the denominator
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
     features: tuple[tuple[int, int], ...]
 
 
-def plan_of(columns: Sequence[str], features: Sequence[tuple[WindowSum, WindowSum | None]]) -> Plan:
+def sum_plan(columns: Sequence[str], features: Sequence[tuple[WindowSum, WindowSum | None]]) -> SumPlan:
     """The plan for rows with these columns and the numerator and denominator of each feature."""
     wanted = [each for pair in features for each in pair if each is not None]
     nests = tuple(
@@ -62,7 +62,7 @@ def plan_of(columns: Sequence[str], features: Sequence[tuple[WindowSum, WindowSu
         for end in sorted({end for _, _, end in wanted})
     )
     places = [(name, start, end) for end, starts, named in nests for _, name in named for start in starts]
-    return Plan(
+    return SumPlan(
         _WORD * (1 + len(columns)),
         nests,
         tuple(
@@ -72,7 +72,7 @@ def plan_of(columns: Sequence[str], features: Sequence[tuple[WindowSum, WindowSu
     )
 
 
-def of_bytes(plan: Plan, data: bytes, as_of: int, own: Mapping[str, float] | None) -> list[float]:
+def of_bytes(plan: SumPlan, data: bytes, as_of: int, own: Mapping[str, float] | None) -> list[float]:
     """The features of packed rows (see `windows.Tail.pack`): the request path.
 
     Args:
@@ -88,7 +88,9 @@ def of_bytes(plan: Plan, data: bytes, as_of: int, own: Mapping[str, float] | Non
     return _finished(plan, _sums_of_few(plan, data, rows, as_of, own))
 
 
-def of_arrays(plan: Plan, times: Micros, values: Floats, as_of: int, own: Mapping[str, float] | None) -> list[float]:
+def of_arrays(
+    plan: SumPlan, times: Micros, values: Floats, as_of: int, own: Mapping[str, float] | None
+) -> list[float]:
     """The features of rows in arrays of shape (n,) and (n, number of columns); otherwise as `of_bytes`."""
     sums: list[float] = []
     for end, starts, columns in plan.nests:
@@ -102,7 +104,7 @@ def of_arrays(plan: Plan, times: Micros, values: Floats, as_of: int, own: Mappin
     return _finished(plan, sums)
 
 
-def _sums_of_few(plan: Plan, data: bytes, rows: int, as_of: int, own: Mapping[str, float] | None) -> list[float]:
+def _sums_of_few(plan: SumPlan, data: bytes, rows: int, as_of: int, own: Mapping[str, float] | None) -> list[float]:
     # Plain loops over local names: at this size every call and every comprehension would show.
     view = memoryview(data)
     times, values = view.cast("q"), view.cast("d")
@@ -134,7 +136,7 @@ def _totals(values: Floats, bounds: Sequence[int]) -> dict[int, list[float]]:
     return dict(zip(starts[::-1], segments[::-1].cumsum(axis=0).tolist(), strict=True))
 
 
-def _finished(plan: Plan, sums: Sequence[float]) -> list[float]:
+def _finished(plan: SumPlan, sums: Sequence[float]) -> list[float]:
     """The features: sums, and ratios of two; a ratio over an empty window is 0."""
     found = []
     for numerator, denominator in plan.features:

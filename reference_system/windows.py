@@ -29,7 +29,7 @@ from reference_system import reported_rows
 from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICRO, MICROS_PER_DAY
 from reference_system.reported_rows import Once
-from reference_system.window_sums import Plan, WindowSum, of_arrays, of_bytes, plan_of
+from reference_system.window_sums import SumPlan, WindowSum, of_arrays, of_bytes, sum_plan
 
 # Values of tiled views are multiples of 1/SNAP: their sums are exact, whatever the order in which they are added.
 SNAP = 2**20
@@ -142,13 +142,13 @@ class WindowedView:
         return tuple(window.name for window in self.windows)
 
     @cached_property
-    def plan(self) -> Plan:
+    def plan(self) -> SumPlan:
         """What `evaluate` needs, worked out once."""
 
         def of(column: str, window: Window) -> WindowSum:
             return column, window.width_micros + window.delay_micros, window.delay_micros
 
-        return plan_of(
+        return sum_plan(
             self.columns,
             [(of(w.numerator, w), None if w.denominator is None else of(w.denominator, w)) for w in self.windows],
         )
@@ -176,7 +176,7 @@ class RecentItems:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class LatestFields:
     """The fields of an entity's latest event."""
 
     name: str
@@ -185,7 +185,7 @@ class Profile:
     fields: tuple[str, ...]
 
 
-View = WindowedView | RecentItems | Profile
+View = WindowedView | RecentItems | LatestFields
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,15 +11,15 @@ import numpy as np
 
 from reference_system.event_time import micros
 from reference_system.registry.bundles.bundle import (
+    BundleManifest,
     DataWindow,
     Golden,
-    Manifest,
     ReviewThresholds,
     set_current,
     version_folder,
     write_bundle,
 )
-from reference_system.registry.bundles.catalogue import Catalogue
+from reference_system.registry.bundles.catalogue import BundleCatalogue
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.serving.catalogue import RankerModel
 from reference_system.serving.fraud_scoring import FraudModel
@@ -46,10 +46,12 @@ def linear_model(width: int, seed: int) -> bytes:
     return to_onnx(model, rows[:1], options={"zipmap": False}).SerializeToString()
 
 
-def _write(root: Path, use_case: str, version: str, inputs: Sequence[str], *, catalogue: Catalogue | None) -> Path:
+def _write(
+    root: Path, use_case: str, version: str, inputs: Sequence[str], *, catalogue: BundleCatalogue | None
+) -> Path:
     model = linear_model(len(inputs), int(version))
     rows = np.random.default_rng(5).normal(size=(8, len(inputs))).astype(np.float32)
-    manifest = Manifest(
+    manifest = BundleManifest(
         use_case=use_case,
         model_version=version,
         estimator="logistic_regression",
@@ -73,11 +75,11 @@ def write_fraud_bundle(root: Path, version: str = "1") -> Path:
     return _write(root, "fraud", version, fraud.INPUTS, catalogue=None)
 
 
-def small_catalogue(count: int) -> Catalogue:
+def small_catalogue(count: int) -> BundleCatalogue:
     """Videos `v0 …`, one a day until `KNOWN_UNTIL`; each has the next two as neighbours; the first is most popular."""
     place = np.arange(count)
     days = timedelta(days=1)
-    return Catalogue(
+    return BundleCatalogue(
         video_ids=np.array([f"v{i}" for i in place]),
         categories=(place % len(CATEGORIES)).astype(np.int64),
         durations=np.full(count, 600.0),

@@ -17,11 +17,11 @@ import numpy as np
 from sample_events import NOW, example, stream
 
 from reference_system.event_time import micros
-from reference_system.events import REPARTITION_TOPIC, Event, Topic
-from reference_system.features.stream.deduplication import Batch, Outcome, Place
+from reference_system.events import REPARTITION_TOPIC, Event, PartitionKey, Topic
+from reference_system.features.stream.deduplication import Outcome, PolledBatch
 from reference_system.features.stream.forwarding import Forwarded, decode_forwarded
 from reference_system.features.stream.kafka_keys import partition_of
-from reference_system.features.stream.rebuild import rebuild
+from reference_system.features.stream.rebuild import rebuild_tasks
 from reference_system.features.stream.snapshot import digest, snapshots, task_file
 from reference_system.features.stream.state import StreamState
 from reference_system.features.stream.state_rows import reader, topics_of
@@ -98,17 +98,17 @@ def build(
     *,
     tasks: int = 1,
     only: Sequence[int] | None = None,
-    refused: Mapping[Place, Sequence[int]] | None = None,
+    refused: Mapping[PartitionKey, Sequence[int]] | None = None,
 ) -> None:
     """Rebuild task files; `refused` are the offsets of dead letters."""
 
-    def count(below: Mapping[Place, int]) -> dict[str, int]:
+    def count(below: Mapping[PartitionKey, int]) -> dict[str, int]:
         counts: Counter[str] = Counter()
         for place, offsets in (refused or {}).items():
             counts[place[0]] += sum(offset < below.get(place, 0) for offset in offsets)
         return dict(counts)
 
-    rebuild(
+    rebuild_tasks(
         folder,
         lake,
         TOPICS,
@@ -124,12 +124,12 @@ def open_state(path: Path, *, task: int = 0, tasks: int = 1) -> StreamState:
     return StreamState(path, VIEWS, task=task, tasks=tasks)
 
 
-def batches_of(arrivals: Iterable[Arrival]) -> list[Batch]:
+def batches_of(arrivals: Iterable[Arrival]) -> list[PolledBatch]:
     by_topic: dict[str, list[Arrival]] = defaultdict(list)
     for each in arrivals:
         by_topic[each.topic.name].append(each)
     return [
-        Batch(topic_named(name), [each.offset for each in mine], [each.event for each in mine])
+        PolledBatch(topic_named(name), [each.offset for each in mine], [each.event for each in mine])
         for name, mine in by_topic.items()
     ]
 
@@ -233,7 +233,7 @@ class Tasks:
     # The repartition topic: for each target its records.
     log: dict[int, list[bytes]] = field(init=False)
     verdicts: dict[tuple[str, int, int], Outcome] = field(init=False)
-    committed: dict[Place, int] = field(init=False)
+    committed: dict[PartitionKey, int] = field(init=False)
     records: dict[tuple[str, int], list[Arrival]] = field(init=False)
     # The online store with its guard: (view, key) → (time, sequence, state).
     store: dict[tuple[str, str], tuple[int, int, bytes]] = field(default_factory=dict)

@@ -9,21 +9,21 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from reference_system.proofs.bad_models.onnx_tiny_bundle import INPUTS, tiny_model
+from reference_system.proofs.bad_models.onnx_tiny_bundle import TINY_INPUTS, tiny_model
 from reference_system.registry.bundles.bundle import (
     MANIFEST,
     MANIFEST_DIGEST,
+    BundleManifest,
     DataWindow,
     Golden,
-    Manifest,
     ReviewThresholds,
     version_folder,
     write_bundle,
 )
-from reference_system.registry.bundles.catalogue import Catalogue
+from reference_system.registry.bundles.catalogue import BundleCatalogue
 
 WEIGHTS = np.array([0.5, -0.25, 1.0], np.float32)
-ROWS = np.random.default_rng(5).normal(size=(16, len(INPUTS))).astype(np.float32)
+ROWS = np.random.default_rng(5).normal(size=(16, len(TINY_INPUTS))).astype(np.float32)
 
 
 def tiny_scores(rows=ROWS, weights=WEIGHTS):
@@ -41,7 +41,7 @@ def tiny_catalogue(**changes):
         "factors": np.array([[1.0, 0.0], [0.5, 0.5], [0.0, 0.0]], np.float32),
         "popular": np.array([2, 0, 1]),
     }
-    return Catalogue(**(arrays | changes))
+    return BundleCatalogue(**(arrays | changes))
 
 
 def tiny_manifest(use_case="fraud", version="1", **changes):
@@ -50,7 +50,7 @@ def tiny_manifest(use_case="fraud", version="1", **changes):
         "use_case": use_case,
         "model_version": version,
         "estimator": "logistic_regression",
-        "inputs": INPUTS,
+        "inputs": TINY_INPUTS,
         "created_timestamp": day,
         "data_window": DataWindow(start=day, end=day),
         "metrics": {"average_precision": 0.5},
@@ -58,7 +58,7 @@ def tiny_manifest(use_case="fraud", version="1", **changes):
         "thresholds": ReviewThresholds(review=0.5, block=0.9) if use_case == "fraud" else None,
         "usual": (1.0, 1.0, 1.0) if use_case == "fraud" else None,
     }
-    return Manifest(**(fields | changes))
+    return BundleManifest(**(fields | changes))
 
 
 def tiny_bundle(root: Path, use_case="fraud", version="1", *, catalogue=None, golden=None, **changes):

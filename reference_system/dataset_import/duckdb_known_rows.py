@@ -14,25 +14,23 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from reference_system.arrays import Ints
 from reference_system.dataset_import.file_shapes import ROW, FileShape
 from reference_system.lake import delta_lake
 from reference_system.lake.duckdb_connection import connection
-
-Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownRows:
     """Row numbers; each of `contradictions` comes with a row of the file that has the same id and another content."""
 
-    duplicates: Numbers
+    duplicates: Ints
     contradictions: tuple[tuple[int, int], ...]
-    held: Numbers
-    contradict_held: Numbers
+    held: Ints
+    contradict_held: Ints
 
-    def all(self) -> Numbers:
+    def all(self) -> Ints:
         """Every row that is not new."""
         against = np.array([row for row, _ in self.contradictions], np.int64)
         return np.concatenate([self.duplicates, against, self.held, self.contradict_held])
@@ -77,5 +75,5 @@ def known_rows(shape: FileShape, rows: pa.Table, lake: Path | None, *, spill: Pa
     )
 
 
-def _numbers(rows: Iterable[int]) -> Numbers:
+def _numbers(rows: Iterable[int]) -> Ints:
     return np.array(list(rows), np.int64)

@@ -16,7 +16,7 @@ import msgspec
 from reference_system.dataset_import.file_shapes import SHAPES
 from reference_system.event_time import moment_of
 from reference_system.lake import delta_lake
-from reference_system.lake.datasets import Manifest, disk_megabytes
+from reference_system.lake.datasets import DatasetManifest, disk_megabytes
 from reference_system.lake.duckdb_connection import connection
 from reference_system.paths import StatePaths
 
@@ -34,11 +34,11 @@ class Bin(msgspec.Struct, frozen=True, kw_only=True):
     frauds: int
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetProfile(msgspec.Struct, frozen=True, kw_only=True):
     """One dataset."""
 
     dataset: str
-    manifest: Manifest
+    manifest: DatasetManifest
     what: str
     events: dict[str, int]
     entities: dict[str, int]
@@ -71,7 +71,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
             yield f"  {one.start:%Y-%m-%d} {bar:{_BAR}} {one.events:,}{frauds}"
 
 
-def profile(name: str, manifest: Manifest, paths: StatePaths) -> Profile:
+def profile(name: str, manifest: DatasetManifest, paths: StatePaths) -> DatasetProfile:
     """Look at a dataset."""
     shape = SHAPES[manifest.use_case]
     main = shape.topics[0]
@@ -86,7 +86,7 @@ def profile(name: str, manifest: Manifest, paths: StatePaths) -> Profile:
         }
         step = _step(manifest)
         bins = _bins(duck, main.name, "chargebacks" if "chargebacks" in events else None, step)
-    return Profile(
+    return DatasetProfile(
         dataset=name,
         manifest=manifest,
         what=shape.what,
@@ -99,7 +99,7 @@ def profile(name: str, manifest: Manifest, paths: StatePaths) -> Profile:
     )
 
 
-def _step(manifest: Manifest) -> str:
+def _step(manifest: DatasetManifest) -> str:
     span = manifest.last - manifest.first
     return next((name for name, length in _STEPS if span / length < _LINES), "year")
 

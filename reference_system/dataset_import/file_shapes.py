@@ -20,7 +20,7 @@ from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.recommendation.events import RATINGS
 
 ROW = "source_row"
-Kind = Literal["id", "moment", "amount", "rating", "flag"]
+ColumnKind = Literal["id", "moment", "amount", "rating", "flag"]
 _ID_BYTES = 16
 # The event's field → the file's, where they differ.
 FIELD_OF = {"viewer_id": "user_id", "video_id": "item_id"}
@@ -36,7 +36,7 @@ class FileShape:
 
     use_case: str
     what: str  # what a row is, in the plural
-    fields: Mapping[str, Kind]
+    fields: Mapping[str, ColumnKind]
     event_id: str  # the column that identifies a row: a field, or made of fields
     identity: str  # what it is in the words of a file
     content: tuple[str, ...]  # what must be equal where the id is

@@ -7,7 +7,7 @@ lock of the datasets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 
 from reference_system.dataset_import.bad_rows import BadRowLog, sentence
 from reference_system.dataset_import.columns.ids import merged_types
-from reference_system.dataset_import.columns.readings import HINTS, Reading
-from reference_system.dataset_import.columns.specs import parse_columns, readable, resolve_columns
+from reference_system.dataset_import.columns.readings import HINTS, ColumnReading
+from reference_system.dataset_import.columns.specs import parse_columns, readable_specs, resolve_columns
 from reference_system.dataset_import.duckdb_known_rows import KnownRows, known_rows
 from reference_system.dataset_import.file_shapes import ROW, SHAPES, FileShape
 from reference_system.dataset_import.files.csv_files import CsvOptions
@@ -31,11 +31,11 @@ from reference_system.dataset_import.valid_rows import RowJudge
 from reference_system.errors import ImportRefused, StateError
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.lake import datasets, delta_lake
-from reference_system.lake.datasets import Manifest, Source
+from reference_system.lake.datasets import DatasetManifest, ImportedFile
+from reference_system.progress import Progress
 from reference_system.settings import Settings
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
 
-Progress = Callable[[float, str], None]
 # How far the work is when the file has been looked at, when it has been read, and when all rows have been judged.
 _LOOKED, _READ, _JUDGED = 0.2, 0.8, 0.9
 _ONE_DAY = timedelta(days=1)
@@ -53,7 +53,7 @@ class ImportRequest:
     label_delay: timedelta | None
     skip_bad_rows: bool
     csv: CsvOptions = field(default_factory=CsvOptions)
-    reading: Reading = field(default_factory=Reading)
+    reading: ColumnReading = field(default_factory=ColumnReading)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
     judged = _judge(shape, source, judge, lake=lake, spill=datasets.datasets_folder(settings), progress=progress)
     _refuse_bad(request, judged)
     new = judged.new_rows()
-    imported = Source(
+    imported = ImportedFile(
         file=request.file.name,
         sha256=digest_of(request.file),
         columns=columns,
@@ -121,14 +121,14 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
     progress(1.0, "done")
     return ImportReport(
         dataset=request.dataset,
-        manifest=cast("Manifest", manifest),  # a new dataset has new rows, or the file was refused
+        manifest=cast("DatasetManifest", manifest),  # a new dataset has new rows, or the file was refused
         source=imported,
         bad_rows=judged.log.found(),
         notes=(*source.notes, *given, *judged.notes, *_notes(source, columns, request)),
     )
 
 
-def _refuse_other(request: ImportRequest, before: Manifest | None) -> None:
+def _refuse_other(request: ImportRequest, before: DatasetManifest | None) -> None:
     if before is None:
         return
     for what, held, asked in (
@@ -223,12 +223,12 @@ def _refuse_bad(request: ImportRequest, judged: _Judged) -> None:
 def _write(  # noqa: PLR0913 - what goes into a version
     settings: Settings,
     request: ImportRequest,
-    before: Manifest | None,
+    before: DatasetManifest | None,
     *,
     new: pa.Table,
-    imported: Source,
+    imported: ImportedFile,
     id_types: dict[str, str],
-) -> Manifest:
+) -> DatasetManifest:
     """Write the next version beside the one before, then name it in the manifest."""
     shape, sources = SHAPES[request.use_case], (*(before.sources if before else ()), imported)
     paths = datasets.begin_version(settings, request.dataset, before.version if before else None)
@@ -245,7 +245,7 @@ def _write(  # noqa: PLR0913 - what goes into a version
     pq.write_table(order, folder / f"{len(sources):06d}.parquet", compression="zstd")
     span = pc.min_max(new["event_timestamp"]).as_py()
     first, last = (span[end].astimezone(UTC) for end in ("min", "max"))
-    manifest = Manifest(
+    manifest = DatasetManifest(
         use_case=request.use_case,
         version=before.version + 1 if before else 1,
         label_delay=request.label_delay,
@@ -255,7 +255,7 @@ def _write(  # noqa: PLR0913 - what goes into a version
         last=max(last, before.last) if before else last,
         sources=sources,
     )
-    datasets.publish(settings, request.dataset, manifest)
+    datasets.publish_version(settings, request.dataset, manifest)
     return manifest
 
 
@@ -273,7 +273,7 @@ def _by_days(events: pa.Table) -> Iterator[pa.Table]:
 def _notes(source: SourceFile, columns: dict[str, str], request: ImportRequest) -> Iterator[str]:
     ignored = [name for name in source.columns if name not in columns.values()]
     if ignored:
-        yield f"not read: {readable(ignored)}"
+        yield f"not read: {readable_specs(ignored)}"
     delay = request.label_delay
     if delay is not None and delay > LABEL_DELAY:
         yield (

@@ -11,15 +11,15 @@ from collections.abc import Iterator
 import msgspec
 
 from reference_system.dataset_import.bad_rows import BadRows
-from reference_system.lake.datasets import Manifest, Source
+from reference_system.lake.datasets import DatasetManifest, ImportedFile
 
 
 class ImportReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one import did; `manifest` is the dataset's, after it."""
 
     dataset: str
-    manifest: Manifest
-    source: Source
+    manifest: DatasetManifest
+    source: ImportedFile
     bad_rows: tuple[BadRows, ...]
     notes: tuple[str, ...]
 

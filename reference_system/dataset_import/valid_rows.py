@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from reference_system.arrays import Flags
 from reference_system.dataset_import.bad_rows import BadRowLog, shown
-from reference_system.dataset_import.columns.ids import IdColumn
+from reference_system.dataset_import.columns.ids import TypedIds
 from reference_system.dataset_import.columns.numbers import REFUND
-from reference_system.dataset_import.columns.readings import Reading
-from reference_system.dataset_import.columns.typed import Mask
+from reference_system.dataset_import.columns.readings import ColumnReading
 from reference_system.dataset_import.file_shapes import FIELD_OF, ROW, FileShape
 from reference_system.dataset_import.files.chunks import Chunk
 from reference_system.dataset_import.files.source_files import SourceFile
@@ -41,7 +41,7 @@ class RowJudge:
         shape: FileShape,
         source: SourceFile,
         columns: dict[str, str],
-        reading: Reading,
+        reading: ColumnReading,
         *,
         label_delay: timedelta,
         now: datetime,
@@ -80,9 +80,9 @@ class RowJudge:
     def id_types(self) -> dict[str, str]:
         """The types that the file's ids had; rows are numbered by whole numbers."""
         return {
-            field: converter.type_name if isinstance(converter, IdColumn) else "int64"
+            field: converter.type_name if isinstance(converter, TypedIds) else "int64"
             for field in self._shape.fields
-            if isinstance(converter := self._converters.get(field), IdColumn) or field == self._shape.event_id
+            if isinstance(converter := self._converters.get(field), TypedIds) or field == self._shape.event_id
         }
 
     @property
@@ -128,7 +128,7 @@ class RowJudge:
         refused = self._refused(rows, chunk, log)
         return rows.filter(pa.array(~refused)) if refused.any() else rows
 
-    def _refused(self, rows: pa.Table, chunk: Chunk, log: BadRowLog) -> Mask:
+    def _refused(self, rows: pa.Table, chunk: Chunk, log: BadRowLog) -> Flags:
         refused = np.zeros(len(rows), np.bool_)
         numbers = rows[ROW].to_numpy()
         for topic, events in self._shape.events(rows, self._delay).items():

@@ -17,10 +17,10 @@ from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.experiments import wording
 from reference_system.experiments.definition import WINDOW, Experiment
-from reference_system.experiments.report import Arm, Effect, Point, Report, SampleRatio
+from reference_system.experiments.report import ArmResult, Effect, EffectPoint, ExperimentReport, SampleRatio
 from reference_system.experiments.sample_ratio import sample_ratio
 from reference_system.experiments.sequential import Course, course, outcomes_needed
-from reference_system.experiments.viewers import Expectation, Exposed, Outcomes, Viewers, outcomes
+from reference_system.experiments.viewers import Expectation, ExperimentViewers, Exposed, Outcomes, outcomes
 
 _WINDOW = WINDOW // timedelta(microseconds=1)
 _MOST_POINTS = 200
@@ -43,8 +43,13 @@ class _Analysed:
 
 
 def analyse(
-    experiment: Experiment, exposed: Exposed, viewers: Viewers, expected: Expectation | None, *, as_of: datetime
-) -> Report:
+    experiment: Experiment,
+    exposed: Exposed,
+    viewers: ExperimentViewers,
+    expected: Expectation | None,
+    *,
+    as_of: datetime,
+) -> ExperimentReport:
     """The report as of a moment.
 
     Args:
@@ -57,7 +62,7 @@ def analyse(
     over, paged = exposed.first + _WINDOW <= micros(as_of), viewers.window.pages > 0
     rows = over & paged
     seen = _analysed(experiment, exposed.treated[rows], viewers.take(rows), expected)
-    report = Report(
+    report = ExperimentReport(
         as_of=as_of,
         control=_arm(exposed, seen, version=experiment.control, treated=False),
         treatment=_arm(exposed, seen, version=experiment.treatment, treated=True),
@@ -75,7 +80,7 @@ def analyse(
 
 
 def _analysed(
-    experiment: Experiment, treated: NDArray[np.bool_], viewers: Viewers, expected: Expectation | None
+    experiment: Experiment, treated: NDArray[np.bool_], viewers: ExperimentViewers, expected: Expectation | None
 ) -> _Analysed:
     found = outcomes(experiment.metric, viewers.window)
     surplus = None if expected is None else expected.of(viewers)
@@ -89,9 +94,9 @@ def _analysed(
     )
 
 
-def _arm(exposed: Exposed, seen: _Analysed, *, version: str, treated: bool) -> Arm:
+def _arm(exposed: Exposed, seen: _Analysed, *, version: str, treated: bool) -> ArmResult:
     rows = exposed.treated == treated
-    return Arm(
+    return ArmResult(
         version=version,
         viewers=int(rows.sum()),
         exposures=int(exposed.exposures[rows].sum()),
@@ -146,7 +151,7 @@ def _variance_reduction(seen: _Analysed) -> float | None:
     return 1.0 - after / before if before else None
 
 
-def _points(seen: _Analysed) -> tuple[Point, ...]:
+def _points(seen: _Analysed) -> tuple[EffectPoint, ...]:
     """The course from the first interval on, thinned for plots."""
     (known,) = np.nonzero(np.isfinite(seen.course.half_width))
     if not len(known):
@@ -155,6 +160,6 @@ def _points(seen: _Analysed) -> tuple[Point, ...]:
     effect, width = seen.course.effect[chosen], seen.course.half_width[chosen]
     columns = (seen.ended[chosen], chosen + 1, effect, effect - width, effect + width)
     return tuple(
-        Point(event_timestamp=moment_of(ended), viewers=viewers, effect=value, low=low, high=high)
+        EffectPoint(event_timestamp=moment_of(ended), viewers=viewers, effect=value, low=low, high=high)
         for ended, viewers, value, low, high in zip(*(column.tolist() for column in columns), strict=True)
     )

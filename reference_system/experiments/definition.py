@@ -15,10 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from reference_system.errors import StateError
-from reference_system.experiments.report import Report
+from reference_system.experiments.report import ExperimentReport
 from reference_system.replaced_files import replace_file
 
-Metric = Literal["watches-per-page", "watch-rate", "watch-minutes"]
+ExperimentMetric = Literal["watches-per-page", "watch-rate", "watch-minutes"]
 # What a viewer does in so much time after the first exposure is the outcome. Nearly every session is over by then.
 WINDOW = timedelta(days=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
@@ -31,11 +31,11 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     treatment: str
     control: str
     share: Annotated[float, Meta(gt=0.0, lt=1.0)]  # of the viewers who are given the treatment
-    metric: Metric
+    metric: ExperimentMetric
     salt: str
     started: datetime  # event time
     stopped: datetime | None = None
-    result: Report | None = None
+    result: ExperimentReport | None = None
 
 
 def salt_of(name: str, started: datetime) -> str:

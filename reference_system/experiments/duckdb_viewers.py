@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from reference_system.event_time import micros, moment_of
 from reference_system.experiments.definition import WINDOW, Experiment
-from reference_system.experiments.viewers import Activity, Exposed, Viewers
+from reference_system.experiments.viewers import Activity, ExperimentViewers, Exposed
 from reference_system.lake import delta_lake
 from reference_system.lake.duckdb_connection import connection
 from reference_system.use_cases.recommendation.events import EXPOSURES, IMPRESSIONS, WATCHES
@@ -89,13 +89,13 @@ def exposed(lake: Path, experiment: Experiment, *, until: datetime) -> Exposed:
     )
 
 
-def viewers_of(lake: Path, found: Exposed, *, started: datetime) -> Viewers:
+def viewers_of(lake: Path, found: Exposed, *, started: datetime) -> ExperimentViewers:
     """What these viewers did in the window after their first exposures, and in the weeks before `started`."""
     firsts = pa.table({"viewer_id": pa.array(found.ids, pa.string()), "first": pa.array(found.first, pa.int64())})
     return _activity(lake, firsts, started)
 
 
-def rehearsal(lake: Path, *, ended: datetime) -> Viewers:
+def rehearsal(lake: Path, *, ended: datetime) -> ExperimentViewers:
     """Viewers as of an experiment that began so long before `ended` that all its windows have ended; nobody noticed.
 
     Only those with a page in the window, which here are all: the window begins with one.
@@ -114,7 +114,7 @@ def rehearsal(lake: Path, *, ended: datetime) -> Viewers:
     return _activity(lake, found, started)
 
 
-def _activity(lake: Path, firsts: pa.Table, started: datetime) -> Viewers:
+def _activity(lake: Path, firsts: pa.Table, started: datetime) -> ExperimentViewers:
     """Both spans of each viewer of `firsts` (viewer_id, first), in its order.
 
     A watch counts where it ends, in the window or not; its page was before it, of the same viewer.
@@ -152,7 +152,7 @@ def _activity(lake: Path, firsts: pa.Table, started: datetime) -> Viewers:
             FROM firsts LEFT JOIN paged USING (place) LEFT JOIN seen USING (place) ORDER BY firsts.place
             """
         ).to_arrow_table()
-    return Viewers(first=first, window=_of(found, "window"), before=_of(found, "before"))
+    return ExperimentViewers(first=first, window=_of(found, "window"), before=_of(found, "before"))
 
 
 def _both(aggregate: str, name: str, window: str, before: str) -> str:

@@ -13,7 +13,7 @@ from typing import Literal
 from matplotlib.figure import Figure
 
 from reference_system.experiments.definition import Experiment
-from reference_system.experiments.report import Report
+from reference_system.experiments.report import ExperimentReport
 from reference_system.experiments.wording import UNITS
 
 _BLUE, _GREY, _RED = "#0072b2", "#8a939e", "#d55e00"
@@ -21,7 +21,7 @@ _BLUE, _GREY, _RED = "#0072b2", "#8a939e", "#d55e00"
 _WIDEST = 3.0
 
 
-def draw(experiment: Experiment, report: Report, kind: Literal["png", "svg"]) -> bytes:
+def draw_effect(experiment: Experiment, report: ExperimentReport, kind: Literal["png", "svg"]) -> bytes:
     """The effect with its band, and zero."""
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()

@@ -13,7 +13,7 @@ import msgspec
 Sure = Literal["better", "worse"]
 
 
-class Arm(msgspec.Struct, frozen=True, kw_only=True):
+class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
     """The viewers who got one version; `metric` is that of the analysed ones, `None` where there are none."""
 
     version: str
@@ -34,7 +34,7 @@ class SampleRatio(msgspec.Struct, frozen=True, kw_only=True):
     broken: bool
 
 
-class Point(msgspec.Struct, frozen=True, kw_only=True):
+class EffectPoint(msgspec.Struct, frozen=True, kw_only=True):
     """The effect as it was known at a moment, from so many viewers."""
 
     event_timestamp: datetime
@@ -57,7 +57,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     decided_around: datetime | None
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
     """An experiment as of a moment of event time.
 
     The effect is `None` before both arms have enough viewers, or where all of them did the same. It is adjusted by
@@ -65,8 +65,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     as_of: datetime
-    control: Arm
-    treatment: Arm
+    control: ArmResult
+    treatment: ArmResult
     waiting: int  # exposed viewers whose window has not ended
     without_page: int  # exposed viewers of whom no page was seen: trials and load tests
     effect: Effect | None
@@ -75,4 +75,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     usable: bool
     verdict: str
     notes: tuple[str, ...]
-    course: tuple[Point, ...]
+    course: tuple[EffectPoint, ...]

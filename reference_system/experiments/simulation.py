@@ -41,7 +41,7 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class SimulationPlan:
     """What is simulated; `effect` is a share of each treated viewer's outcome."""
 
     runs: int
@@ -56,7 +56,7 @@ class Plan:
         return np.arange(max(step, FEWEST) - 1, self.viewers, step)
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+class TestRates(msgspec.Struct, frozen=True, kw_only=True):
     """One test over all runs.
 
     `said` is the share of runs in which it said that the arms differ; `missed` in which its interval was beside the
@@ -78,8 +78,8 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True):
     looks: int
     alpha: float
     standard_error: float
-    tests: tuple[Rates, ...]
-    ratio_alarms: tuple[Rates, ...]  # by the two checks of the sample ratio, with a fair coin
+    tests: tuple[TestRates, ...]
+    ratio_alarms: tuple[TestRates, ...]  # by the two checks of the sample ratio, with a fair coin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,9 @@ class _Seen:
     missed: NDArray[np.bool_] | None = None
 
 
-def simulate(pool: Pool, plan: Plan, rng: np.random.Generator, progress: Callable[[float], None]) -> Simulated:
+def simulate_experiments(
+    pool: Pool, plan: SimulationPlan, rng: np.random.Generator, progress: Callable[[float], None]
+) -> Simulated:
     """Run the experiments; `progress` is told the share that is done."""
     seen: dict[str, list[_Seen]] = {}
     for done, count in _parts(plan.runs):
@@ -125,7 +127,7 @@ def _parts(runs: int) -> Iterator[tuple[int, int]]:
         yield start, min(_RUNS_AT_ONCE, runs - start)
 
 
-def _look(pool: Pool, plan: Plan, runs: int, rng: np.random.Generator) -> dict[str, _Seen]:
+def _look(pool: Pool, plan: SimulationPlan, runs: int, rng: np.random.Generator) -> dict[str, _Seen]:
     """What each test says in these runs."""
     shape = (runs, plan.viewers)
     drawn = rng.integers(len(pool.expected), size=shape)
@@ -158,11 +160,11 @@ def _at_the_end(seen: _Seen, last: int) -> _Seen:
     return _Seen(at=np.where(seen.at < 0, -1, last), missed=seen.missed)
 
 
-def _rates(name: str, parts: list[_Seen], looks: NDArray[np.int64]) -> Rates:
+def _rates(name: str, parts: list[_Seen], looks: NDArray[np.int64]) -> TestRates:
     at = np.concatenate([part.at for part in parts])
     said = at >= 0
     missed = [part.missed for part in parts if part.missed is not None]
-    return Rates(
+    return TestRates(
         test=name,
         said=float(said.mean()),
         missed=float(np.concatenate(missed).mean()) if missed else None,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.arrays import Floats, Micros
-from reference_system.experiments.definition import Metric
+from reference_system.experiments.definition import ExperimentMetric
 
 # Viewers with few pages are drawn towards everybody's rate, as if they had seen so many more at that rate.
 _PRIOR_PAGES = 5.0
@@ -41,7 +41,7 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Viewers:
+class ExperimentViewers:
     """Viewers by the moment from which they count: in the window after it, and in the weeks before."""
 
     first: Micros
@@ -52,9 +52,9 @@ class Viewers:
         """How many."""
         return len(self.first)
 
-    def take(self, rows: NDArray[np.generic]) -> Viewers:
+    def take(self, rows: NDArray[np.generic]) -> ExperimentViewers:
         """Some of them: a mask, or indices."""
-        return Viewers(first=self.first[rows], window=self.window.take(rows), before=self.before.take(rows))
+        return ExperimentViewers(first=self.first[rows], window=self.window.take(rows), before=self.before.take(rows))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,18 +85,18 @@ class Outcomes:
 class Expectation:
     """By how much a viewer's value is expected to lie above everybody's rate, from what the viewer did before."""
 
-    metric: Metric
+    metric: ExperimentMetric
     rate: float  # everybody's, before
     prior: float  # how much of that rate's denominator it counts for
     weights: Floats
 
-    def of(self, viewers: Viewers) -> Floats:
+    def of(self, viewers: ExperimentViewers) -> Floats:
         """The expected surplus of each; shape (viewers,), about zero in the mean."""
         expected: Floats = _columns(self.metric, viewers.before, self.rate, self.prior) @ self.weights
         return expected
 
 
-def outcomes(metric: Metric, activity: Activity) -> Outcomes:
+def outcomes(metric: ExperimentMetric, activity: Activity) -> Outcomes:
     """What the metric is made of."""
     match metric:
         case "watches-per-page":
@@ -107,7 +107,7 @@ def outcomes(metric: Metric, activity: Activity) -> Outcomes:
             return Outcomes(values=activity.minutes, per=np.ones(len(activity.minutes)))
 
 
-def expectation(metric: Metric, rehearsal: Viewers) -> Expectation | None:
+def expectation(metric: ExperimentMetric, rehearsal: ExperimentViewers) -> Expectation | None:
     """Fit on viewers of the weeks before, who were treated alike; `None` where they are too few to tell.
 
     Args:
@@ -124,14 +124,14 @@ def expectation(metric: Metric, rehearsal: Viewers) -> Expectation | None:
     return Expectation(metric=metric, rate=rate, prior=prior, weights=weights.astype(np.float64))
 
 
-def _columns(metric: Metric, before: Activity, rate: float, prior: float) -> Floats:
+def _columns(metric: ExperimentMetric, before: Activity, rate: float, prior: float) -> Floats:
     """One, the rate at which the viewer watched before, and how much of the viewer was seen."""
     past = _past(metric, before)
     own = (past.values + prior * rate) / (past.per + prior)
     return np.column_stack([np.ones(len(own)), own, np.log1p(before.pages)])
 
 
-def _past(metric: Metric, before: Activity) -> Outcomes:
+def _past(metric: ExperimentMetric, before: Activity) -> Outcomes:
     """What the metric was made of before; minutes by page, for nobody had a window then."""
     found = outcomes(metric, before)
     return Outcomes(values=found.values, per=before.pages) if metric == "watch-minutes" else found

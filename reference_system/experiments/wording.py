@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from reference_system.experiments.definition import Experiment
-from reference_system.experiments.report import Arm, Effect, Report, SampleRatio
+from reference_system.experiments.report import ArmResult, Effect, ExperimentReport, SampleRatio
 from reference_system.experiments.sequential import FEWEST
 
 UNITS = {
@@ -21,7 +21,7 @@ UNITS = {
 _FEW = 0.02
 
 
-def pronounced(experiment: Experiment, report: Report) -> Report:
+def pronounced(experiment: Experiment, report: ExperimentReport) -> ExperimentReport:
     """The report with its verdict."""
     broken = report.sample_ratio is not None and report.sample_ratio.broken
     return msgspec.structs.replace(
@@ -37,7 +37,7 @@ def _broken(found: SampleRatio | None) -> str:
     return f"not to be used: chance did not make these arms (treatment {shares}); find out why before anything else"
 
 
-def _verdict(experiment: Experiment, report: Report) -> str:
+def _verdict(experiment: Experiment, report: ExperimentReport) -> str:
     arms = (report.treatment, report.control)
     if not any(arm.viewers for arm in arms):
         return "nobody has been exposed yet"
@@ -70,7 +70,7 @@ def _about(count: int) -> str:
     return f"{int(float(f'{count:.1e}')):,}"
 
 
-def _notes(experiment: Experiment, report: Report) -> list[str]:
+def _notes(experiment: Experiment, report: ExperimentReport) -> list[str]:
     notes = []
     if experiment.treatment == experiment.control:
         notes.append("an A/A test: both arms are the same version, and every effect is chance")
@@ -85,6 +85,6 @@ def _notes(experiment: Experiment, report: Report) -> list[str]:
     return notes
 
 
-def _diluted(name: str, arm: Arm) -> str:
+def _diluted(name: str, arm: ArmResult) -> str:
     share = arm.other_version / arm.exposures
     return f"{share:.1%} of the answers to the {name} came from another version, not {arm.version}: it is diluted"

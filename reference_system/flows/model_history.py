@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from reference_system.monitoring.report.record import Finding, FindingKind, Report, UseCaseReport
-from reference_system.monitoring.retraining import Past, Ruling
+from reference_system.monitoring.report.record import Finding, FindingKind, MonitoringReport, UseCaseReport
+from reference_system.monitoring.retraining import Past, RetrainDecision
 from reference_system.registry.bundles.bundle import current_version
-from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
+from reference_system.registry.promotion_log import LoggedDecision, append_decision, read_decisions
 from reference_system.registry.release.releases import read_release
 from reference_system.registry.traffic import read_plan
 
@@ -41,7 +41,7 @@ def past_of(root: Path, use_case: str) -> Past:
     )
 
 
-def champion_before(root: Path, use_case: str) -> str | None:
+def previous_champion(root: Path, use_case: str) -> str | None:
     """The version that answered before the present champion, if there was one."""
     present = current_version(root, use_case)
     before = [one.previous for one in read_decisions(root, use_case) if one.kind == "champion"]
@@ -49,14 +49,14 @@ def champion_before(root: Path, use_case: str) -> str | None:
 
 
 def logged_alarms(
-    findings: Sequence[Finding], last: Report | None, *, act: bool
+    findings: Sequence[Finding], last: MonitoringReport | None, *, act: bool
 ) -> tuple[tuple[str, FindingKind], ...]:
     """The findings about models that are in the log after this look: all, or without acting those that were before."""
     now = dict.fromkeys((finding.use_case, finding.kind) for finding in findings if finding.kind in _ABOUT_MODELS)
     return tuple(each for each in now if act or (last is not None and each in last.logged))
 
 
-def log_alarms(root: Path, report: Report, last: Report | None) -> None:
+def log_alarms(root: Path, report: MonitoringReport, last: MonitoringReport | None) -> None:
     """Add the alarms that are not in the log yet."""
     known = last.logged if last else ()
     for case in report.use_cases:
@@ -71,13 +71,15 @@ def log_alarms(root: Path, report: Report, last: Report | None) -> None:
             append_decision(root, _alarm(case, begun, report.as_of))
 
 
-def log_retraining(root: Path, ruling: Ruling, *, now: datetime) -> None:
+def log_retraining(root: Path, ruling: RetrainDecision, *, now: datetime) -> None:
     """Add that a training starts, before it does: one that crashes counts for the policy like any other."""
     champion = current_version(root, ruling.use_case)
     reasons = (f"because of {ruling.trigger}", ruling.reason)
     append_decision(
         root,
-        Decision(event_timestamp=now, use_case=ruling.use_case, kind="retraining", previous=champion, reasons=reasons),
+        LoggedDecision(
+            event_timestamp=now, use_case=ruling.use_case, kind="retraining", previous=champion, reasons=reasons
+        ),
     )
 
 
@@ -89,11 +91,11 @@ def log_skipped(root: Path, use_case: str, reason: str, *, now: datetime) -> Non
     champion = current_version(root, use_case)
     append_decision(
         root,
-        Decision(event_timestamp=now, use_case=use_case, kind="skipped", previous=champion, reasons=(reason,)),
+        LoggedDecision(event_timestamp=now, use_case=use_case, kind="skipped", previous=champion, reasons=(reason,)),
     )
 
 
-def _alarm(case: UseCaseReport, begun: Sequence[Finding], now: datetime) -> Decision:
+def _alarm(case: UseCaseReport, begun: Sequence[Finding], now: datetime) -> LoggedDecision:
     early = case.performance.early
     figures: dict[str, float] = {"drifted_columns": float(len(case.drifted))}
     if early is not None:
@@ -104,7 +106,7 @@ def _alarm(case: UseCaseReport, begun: Sequence[Finding], now: datetime) -> Deci
             "missed": early.missed,
         }
         figures |= {name: float(value) for name, value in known.items() if value is not None}
-    return Decision(
+    return LoggedDecision(
         event_timestamp=now,
         use_case=case.use_case,
         kind="alarm",

@@ -10,14 +10,14 @@ from reference_system.errors import ServiceError
 from reference_system.flows.prefect_steps import warn
 from reference_system.ingestion.dead_letters.kafka_reader import DeadLetter, read_shelf
 from reference_system.ingestion.kafka_log import TopicLog
-from reference_system.monitoring.report.record import Freshness, Report
+from reference_system.monitoring.report.record import Freshness, MonitoringReport
 from reference_system.monitoring.schema_watch import Refusals, since, with_reasons
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import MetricsPage, read_metrics
 from reference_system.use_cases import TOPICS, topic_named
 
 
-def watch_events(settings: Settings, last: Report | None) -> tuple[Freshness, tuple[Refusals, ...]]:
+def watch_events(settings: Settings, last: MonitoringReport | None) -> tuple[Freshness, tuple[Refusals, ...]]:
     """Freshness, and the refused records since the last report."""
     try:
         page = read_metrics(settings.port("ingestion_metrics"))
@@ -39,7 +39,7 @@ def freshness_of(page: MetricsPage, speed: float) -> Freshness:
     )
 
 
-def _refusals(settings: Settings, page: MetricsPage, last: Report | None) -> tuple[Refusals, ...]:
+def _refusals(settings: Settings, page: MetricsPage, last: MonitoringReport | None) -> tuple[Refusals, ...]:
     totals = {
         topic.name: (
             int(page.total("workbook_events_total", topic=topic.name, outcome="counted") or 0),

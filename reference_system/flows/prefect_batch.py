@@ -25,7 +25,7 @@ from reference_system.clock import SimulatedClock
 from reference_system.errors import ServiceError, StateError
 from reference_system.flows.batch.mlflow_runs import BatchRun, log_batch_run
 from reference_system.flows.batch.pages import compose_pages
-from reference_system.flows.batch.partitions import Outcome, Passed, Written
+from reference_system.flows.batch.partitions import BatchOutcome, Passed, Written
 from reference_system.flows.batch.payments import (
     ONE_DAY,
     FeaturesMissing,
@@ -45,7 +45,7 @@ class BatchSummary(msgspec.Struct, frozen=True, kw_only=True):
     use_case: str
     day: str
     model_version: str
-    outcome: Outcome
+    outcome: BatchOutcome
     rows: int
     made_rows: int
     rows_per_second: float

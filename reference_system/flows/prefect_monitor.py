@@ -28,39 +28,39 @@ from reference_system.feedback.duckdb_labels import (
     payment_reports,
 )
 from reference_system.flows.model_history import (
-    champion_before,
     log_alarms,
     log_retraining,
     logged_alarms,
     past_of,
+    previous_champion,
 )
 from reference_system.flows.monitored_events import watch_events
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.flows.retention.old_days import first_kept
 from reference_system.lake.delta_lake import read
-from reference_system.monitoring.drift import CURRENT_BLOCKS, FALSE_ALARM_RATE, MATERIAL_PSI
+from reference_system.monitoring.drift import CURRENT_BLOCKS, LOOP_FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
 from reference_system.monitoring.duckdb_windows import degraded_share
-from reference_system.monitoring.early_outcomes import REFERENCE_DAYS, WINDOW_DAYS
+from reference_system.monitoring.early_outcomes import EARLY_REFERENCE_DAYS, EARLY_WINDOW_DAYS
 from reference_system.monitoring.fraud_early_watch import watch_early
 from reference_system.monitoring.fraud_watch import watch_fraud
-from reference_system.monitoring.monitoring_window import Champion, Scene
+from reference_system.monitoring.monitoring_window import MonitoringWindow, WatchedChampion
 from reference_system.monitoring.performance import FraudShare
 from reference_system.monitoring.recommendation_watch import watch_recommendation
 from reference_system.monitoring.remembered_scores import RememberedScores
 from reference_system.monitoring.report.findings import findings_of, level_of, verdict_of
-from reference_system.monitoring.report.html_page import render
+from reference_system.monitoring.report.html_page import render_page
 from reference_system.monitoring.report.mlflow_figures import log_report
 from reference_system.monitoring.report.record import (
+    MonitoringReport,
     Quality,
-    Report,
     ScenarioRun,
+    TimeSpan,
     UseCaseReport,
-    Window,
     read_latest,
     write_report,
 )
-from reference_system.monitoring.retraining import Ruling, rule
+from reference_system.monitoring.retraining import RetrainDecision, rule
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import MODEL, current_version, load_bundle, version_folder
 from reference_system.registry.release.releases import read_release
@@ -146,7 +146,7 @@ def judge_fraud(as_of: datetime) -> UseCaseReport:
         scene,
         champion,
         _others(settings, fraud.NAME, fraud.SIGNATURE, memory),
-        payment_reports(scene.lake, known - timedelta(days=REFERENCE_DAYS + WINDOW_DAYS), as_of=as_of),
+        payment_reports(scene.lake, known - timedelta(days=EARLY_REFERENCE_DAYS + EARLY_WINDOW_DAYS), as_of=as_of),
         answered_payments(scene.lake, max(scene.live_start, scene.days_ago(_COMPARED_DAYS)), as_of=as_of),
     )
     report = watch_fraud(scene, champion, outcomes, by_day, early=early)
@@ -176,10 +176,10 @@ def judge_recommendation(as_of: datetime) -> UseCaseReport:
 
 
 @task(cache_policy=NO_CACHE)
-def publish(report: Report) -> tuple[str, str | None]:
+def publish(report: MonitoringReport) -> tuple[str, str | None]:
     """Write the page and the figures; returns the page's path and the MLflow run, where MLflow took it."""
     settings = load_settings()
-    page = write_report(StatePaths(settings.state_dir).reports, report, render(report))
+    page = write_report(StatePaths(settings.state_dir).reports, report, render_page(report))
     try:
         # The client itself would go on asking for minutes.
         ask(settings.port("mlflow"), "/health")
@@ -191,19 +191,19 @@ def publish(report: Report) -> tuple[str, str | None]:
 
 
 def _assemble(
-    settings: Settings, as_of: datetime, cases: tuple[UseCaseReport, ...], last: Report | None, *, act: bool
-) -> tuple[Report, tuple[Ruling, ...]]:
+    settings: Settings, as_of: datetime, cases: tuple[UseCaseReport, ...], last: MonitoringReport | None, *, act: bool
+) -> tuple[MonitoringReport, tuple[RetrainDecision, ...]]:
     paths = StatePaths(settings.state_dir)
     arrived = volumes(paths.lake, TOPICS, as_of=as_of, days=_VOLUME_DAYS)
     freshness, refusals = watch_events(settings, last)
     found = findings_of(cases, arrived, as_of=as_of, refusals=refusals)
     rulings = tuple(rule(name, found, past_of(paths.bundles, name), now=as_of) for name in USE_CASES)
     runs = read_runs(paths.world / SCENARIOS)
-    report = Report(
+    report = MonitoringReport(
         as_of=as_of,
-        current=Window(start=as_of - timedelta(days=CURRENT_BLOCKS), end=as_of),
+        current=TimeSpan(start=as_of - timedelta(days=CURRENT_BLOCKS), end=as_of),
         speed=settings.speed,
-        false_alarm_rate=FALSE_ALARM_RATE,
+        false_alarm_rate=LOOP_FALSE_ALARM_RATE,
         material_psi=MATERIAL_PSI,
         use_cases=cases,
         freshness=freshness,
@@ -219,11 +219,13 @@ def _assemble(
     return report, rulings
 
 
-def _in_words(ruling: Ruling) -> str:
+def _in_words(ruling: RetrainDecision) -> str:
     return f"train: {ruling.reason}" if ruling.trigger else f"no training: {ruling.reason}"
 
 
-def _act(paths: StatePaths, report: Report, last: Report | None, rulings: tuple[Ruling, ...]) -> tuple[str, ...]:
+def _act(
+    paths: StatePaths, report: MonitoringReport, last: MonitoringReport | None, rulings: tuple[RetrainDecision, ...]
+) -> tuple[str, ...]:
     """Log what is new, and train what the policy says, one after the other; the use cases that were trained."""
     log_alarms(paths.bundles, report, last)
     trained = []
@@ -244,11 +246,13 @@ def _act(paths: StatePaths, report: Report, last: Report | None, rulings: tuple[
     return tuple(trained)
 
 
-def _others(settings: Settings, use_case: str, signature: tuple[str, ...], memory: RememberedScores) -> list[Champion]:
+def _others(
+    settings: Settings, use_case: str, signature: tuple[str, ...], memory: RememberedScores
+) -> list[WatchedChampion]:
     """The champion before, and the version that is being released: to be compared on the same payments."""
     root = StatePaths(settings.state_dir).bundles
     release, present = read_release(root, use_case), current_version(root, use_case)
-    versions = (champion_before(root, use_case), release.version if release else None)
+    versions = (previous_champion(root, use_case), release.version if release else None)
     found = (
         _model(settings, use_case, version, signature, memory)
         for version in dict.fromkeys(versions)
@@ -259,7 +263,7 @@ def _others(settings: Settings, use_case: str, signature: tuple[str, ...], memor
 
 def _champion(
     settings: Settings, use_case: str, signature: tuple[str, ...], memory: RememberedScores | None = None
-) -> Champion | None:
+) -> WatchedChampion | None:
     """The verified bundle that serving answers with, or `None` with a line in the log."""
     version = current_version(StatePaths(settings.state_dir).bundles, use_case)
     if version is None:
@@ -270,7 +274,7 @@ def _champion(
 
 def _model(
     settings: Settings, use_case: str, version: str, signature: tuple[str, ...], memory: RememberedScores | None
-) -> Champion | None:
+) -> WatchedChampion | None:
     root = StatePaths(settings.state_dir).bundles
     try:
         bundle = load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=signature)
@@ -282,7 +286,7 @@ def _model(
         return bundle.scorer.score(inputs.astype(np.float32)).astype(np.float64)
 
     thresholds = bundle.manifest.thresholds
-    return Champion(
+    return WatchedChampion(
         version=version,
         learned_until=bundle.manifest.data_window.end,
         metrics=bundle.manifest.metrics,
@@ -291,9 +295,9 @@ def _model(
     )
 
 
-def _scene(settings: Settings, as_of: datetime) -> Scene:
+def _scene(settings: Settings, as_of: datetime) -> MonitoringWindow:
     paths, kept = StatePaths(settings.state_dir), first_kept(settings, as_of)
-    return Scene(
+    return MonitoringWindow(
         lake=paths.lake,
         feature_tables=paths.feature_tables,
         as_of=as_of,
@@ -303,7 +307,7 @@ def _scene(settings: Settings, as_of: datetime) -> Scene:
     )
 
 
-def _since(scene: Scene) -> datetime:
+def _since(scene: MonitoringWindow) -> datetime:
     """Answers exist since the end of the history."""
     return max(scene.live_start, scene.days_ago(_PERFORMANCE_DAYS))
 

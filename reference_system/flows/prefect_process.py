@@ -55,7 +55,7 @@ class ServedFlow:
     urgent: bool = False
 
 
-def register(served: Sequence[ServedFlow]) -> dict[UUID, ServedFlow]:
+def register_deployments(served: Sequence[ServedFlow]) -> dict[UUID, ServedFlow]:
     """Create or update the deployments on the server; by id."""
     modules = dict.fromkeys(one.entrypoint.partition(":")[0] for one in served)
     _CONTEXT.set_forkserver_preload([__name__, *modules, *_IMPORTED_LATE])
@@ -63,7 +63,7 @@ def register(served: Sequence[ServedFlow]) -> dict[UUID, ServedFlow]:
         return dict(zip(pool.submit(_deploy, served).result(), served, strict=True))
 
 
-def start(served: ServedFlow, run: UUID) -> BaseProcess:
+def start_run(served: ServedFlow, run: UUID) -> BaseProcess:
     """The process of a run of this flow, started. It ends with the run, whatever becomes of it."""
     process = _CONTEXT.Process(target=_execute, args=(served.entrypoint, run))
     process.start()

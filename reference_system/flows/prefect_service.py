@@ -30,7 +30,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.logging import get_logger
 from prefect.states import Cancelled, Crashed
 
-from reference_system.flows.prefect_process import ServedFlow, register, start
+from reference_system.flows.prefect_process import ServedFlow, register_deployments, start_run
 from reference_system.stack.processes import Marked, stop_processes
 
 # How many due runs one look at the server brings: all deployments, with some air.
@@ -44,7 +44,7 @@ _WATCHES_TO_CANCEL = 8
 _STOP_SECONDS = 4.0
 
 
-def reconcile(client: SyncPrefectClient, deployments: Mapping[UUID, ServedFlow]) -> int:
+def mark_crashed_runs(client: SyncPrefectClient, deployments: Mapping[UUID, ServedFlow]) -> int:
     """Mark runs whose process is gone as crashed; how many there were. Call it while nothing runs."""
     left = _runs(client, deployments, StateType.RUNNING, StateType.PENDING, StateType.CANCELLING)
     for run in left:
@@ -80,11 +80,13 @@ def run_due(
     first = min(newest, key=lambda key: (not deployments[key].urgent, waits[key]))
     chosen = newest[first]
     _run(client, deployments[first], chosen, stopping)
-    reconcile(client, deployments)
+    mark_crashed_runs(client, deployments)
     return chosen
 
 
-def serve(served: Sequence[ServedFlow], *, wall_now: Callable[[], datetime], wait: Callable[[float], bool]) -> None:
+def serve_flows(
+    served: Sequence[ServedFlow], *, wall_now: Callable[[], datetime], wait: Callable[[float], bool]
+) -> None:
     """Serve until `wait` says so.
 
     Args:
@@ -93,7 +95,7 @@ def serve(served: Sequence[ServedFlow], *, wall_now: Callable[[], datetime], wai
         wait: waits so many seconds; true when the process should end.
     """
     logger = get_logger("flows")
-    deployments = register(served)
+    deployments = register_deployments(served)
     settled = False
     with get_client(sync_client=True) as client:
         # Only this kind of look tells the server that somebody serves them, and it writes each time it is told.
@@ -102,7 +104,7 @@ def serve(served: Sequence[ServedFlow], *, wall_now: Callable[[], datetime], wai
             ran = None
             try:
                 if not settled:
-                    logger.info("reconciled %d runs of a predecessor", reconcile(client, deployments))
+                    logger.info("reconciled %d runs of a predecessor", mark_crashed_runs(client, deployments))
                     settled = True
                 ran = run_due(client, deployments, now=wall_now(), stopping=lambda: wait(0.0))
             except Exception:  # the server is away: supervisord brings it back, and we go on
@@ -114,7 +116,7 @@ def serve(served: Sequence[ServedFlow], *, wall_now: Callable[[], datetime], wai
 
 def _run(client: SyncPrefectClient, served: ServedFlow, run: FlowRun, stopping: Callable[[], bool]) -> None:
     """Run it in a process, and leave none behind."""
-    process = start(served, run.id)
+    process = start_run(served, run.id)
     watches, cancelled = 0, False
     try:
         while not (wait_for_any([process.sentinel], timeout=_WATCH_SECONDS) or stopping() or cancelled):

@@ -30,14 +30,14 @@ from reference_system.flows.model_history import log_skipped, past_of
 from reference_system.flows.prefect_etl import Mark, etl
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.flows.retention.old_versions import forget_old_versions
-from reference_system.flows.training.gate_evidence import judged, opponents_of
+from reference_system.flows.training.gate_evidence import judged_scores, opponents_of
 from reference_system.flows.training.record import card_of, importance_of, logged_training
 from reference_system.flows.training.trained_model import (
     FRESH,
-    Case,
+    PreparedCase,
     Trained,
-    Trigger,
-    prepare,
+    TrainingTrigger,
+    prepare_case,
     split_of,
     train_case,
     trigger_named,
@@ -50,16 +50,16 @@ from reference_system.registry import mlflow_registry
 from reference_system.registry import promotion as promoting
 from reference_system.registry.bundles.bundle import (
     Bundle,
-    Manifest,
+    BundleManifest,
     UseCase,
     current_version,
     load_bundle,
-    read_manifest,
+    read_bundle_manifest,
     version_folder,
 )
 from reference_system.registry.gate import decision as gate
 from reference_system.registry.model_card import write_card
-from reference_system.registry.promotion_log import Decision, append_decision
+from reference_system.registry.promotion_log import LoggedDecision, append_decision
 from reference_system.registry.release import releases
 from reference_system.registry.traffic import read_plan
 from reference_system.settings import Settings, load_settings
@@ -81,10 +81,10 @@ class TrainSummary(msgspec.Struct, frozen=True, kw_only=True):
     as_of: datetime
     version: str
     estimator: str
-    answer: gate.Answer
+    answer: gate.GateAnswer
     then: str
     reasons: tuple[str, ...]
-    checks: tuple[gate.Check, ...]
+    checks: tuple[gate.GateCheck, ...]
     metrics: dict[str, float]
     run_id: str
 
@@ -113,9 +113,9 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
     name, why = use_case_named(use_case), trigger_named(trigger)
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
-    mlflow_registry.connect(settings.url("mlflow"))
+    mlflow_registry.use_mlflow(settings.url("mlflow"))
     as_of = SimulatedClock(paths.clock).now()
-    promoting.reconcile(paths.bundles, settings.port("mlflow"), use_case=name, now=as_of)
+    promoting.reconcile_champion(paths.bundles, settings.port("mlflow"), use_case=name, now=as_of)
     reason = skip_scheduled(past_of(paths.bundles, name), now=as_of) if why == "schedule" else None
     if reason is not None:
         log_skipped(paths.bundles, name, reason, now=as_of)
@@ -133,7 +133,7 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def read_training_set(use_case: UseCase, split: TemporalSplit) -> Case:
+def read_training_set(use_case: UseCase, split: TemporalSplit) -> PreparedCase:
     """The rows to learn from and the rows to be judged on."""
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
@@ -142,7 +142,7 @@ def read_training_set(use_case: UseCase, split: TemporalSplit) -> Case:
     def join(entities: pa.Table, views: Sequence[WindowedView]) -> pd.DataFrame:
         return feast_store.historical(store, entities, views)
 
-    case = prepare(use_case, paths.lake, split, join, seed=settings.seed)
+    case = prepare_case(use_case, paths.lake, split, join, seed=settings.seed)
     say(
         f"{use_case}: {len(case.train)} rows from {case.split.train} to learn from,"
         f" {len(case.judge.rows)} rows from {case.split.test} to be judged on"
@@ -151,7 +151,7 @@ def read_training_set(use_case: UseCase, split: TemporalSplit) -> Case:
 
 
 @task(cache_policy=NO_CACHE, persist_result=False)
-def fit_and_evaluate(use_case: UseCase, case: Case, trigger: Trigger) -> Trained:
+def fit_and_evaluate(use_case: UseCase, case: PreparedCase, trigger: TrainingTrigger) -> Trained:
     """Fit the candidates, judge them beside the baselines, export the best."""
     trained = train_case(use_case, case, seed=load_settings().seed, trigger=trigger)
     metric = trained.contest.primary_metric
@@ -168,15 +168,15 @@ def register_and_decide(trained: Trained) -> TrainSummary:
     paths = StatePaths(settings.state_dir)
     root, use_case, inputs = paths.bundles, trained.use_case, tuple(trained.contest.inputs)
     commit, importance = _commit(), importance_of(trained, seed=settings.seed)
-    registered = mlflow_registry.register(
+    registered = mlflow_registry.register_training(
         logged_training(trained, importance, commit=commit), lambda version: write_trained(trained, version, root)
     )
     bundle = load_bundle(version_folder(root, use_case, registered.version), use_case=use_case, inputs=inputs)
     previous = current_version(root, use_case) or mlflow_registry.champion_version(use_case)
     champion = None if previous is None else _champion(use_case, previous, inputs, root)
     opponents = opponents_of(trained, paths.lake, champion=champion, rolled_back=_rolled_back(root, use_case))
-    verdict = judged(trained, bundle, opponents, seed=settings.seed)
-    verdict = gate.conclude(verdict, [*verdict.checks, *_busy(root, use_case)])
+    verdict = judged_scores(trained, bundle, opponents, seed=settings.seed)
+    verdict = gate.conclude_gate(verdict, [*verdict.checks, *_busy(root, use_case)])
     card = write_card(root, card_of(trained, bundle, champion, verdict, importance, commit=commit))
     mlflow_registry.log_verdict(registered, verdict.answer, verdict.reasons, msgspec.to_builtins(verdict), card)
     then = _act(settings, verdict, trained, registered.version, previous)
@@ -209,11 +209,11 @@ def forget_what_is_old(use_case: UseCase) -> list[str]:
     return gone
 
 
-def _act(settings: Settings, verdict: gate.Verdict, trained: Trained, version: str, previous: str | None) -> str:
+def _act(settings: Settings, verdict: gate.GateDecision, trained: Trained, version: str, previous: str | None) -> str:
     """Write the gate's answer down, and let it take effect."""
     root = StatePaths(settings.state_dir).bundles
     now, use_case = trained.case.split.as_of, trained.use_case
-    decision = Decision(
+    decision = LoggedDecision(
         event_timestamp=now,
         use_case=use_case,
         kind="gate",
@@ -229,11 +229,11 @@ def _act(settings: Settings, verdict: gate.Verdict, trained: Trained, version: s
         first = msgspec.structs.replace(decision, kind="champion", reasons=verdict.reasons)
         promoting.make_champion(root, settings.port("mlflow"), use_case=use_case, version=version, decision=first)
         return "champion"
-    releases.begin(root, use_case=use_case, version=version, champion=previous, now=now, seed=settings.seed)
+    releases.begin_release(root, use_case=use_case, version=version, champion=previous, now=now, seed=settings.seed)
     return "shadow"
 
 
-def _figures(verdict: gate.Verdict) -> dict[str, float]:
+def _figures(verdict: gate.GateDecision) -> dict[str, float]:
     """The numbers that decided, by name."""
     found = {verdict.metric: verdict.challenger}
     if verdict.champion is not None:
@@ -255,29 +255,29 @@ def _champion(use_case: UseCase, version: str, inputs: tuple[str, ...], root: Pa
     return None
 
 
-def _rolled_back(root: Path, use_case: UseCase) -> list[Manifest]:
+def _rolled_back(root: Path, use_case: UseCase) -> list[BundleManifest]:
     """The manifests of versions that were rolled back; a bundle that is not here any more cannot come again."""
     found = []
     back = promoting.rolled_back(root, use_case)
     for version in sorted(one for one in back if version_folder(root, use_case, one).exists()):
         try:
-            found.append(read_manifest(version_folder(root, use_case, version)))
+            found.append(read_bundle_manifest(version_folder(root, use_case, version)))
         except BundleRefused as error:
             say(f"{use_case}: version {version}, which was rolled back, cannot be compared: {error}")
     return found
 
 
-def _busy(root: Path, use_case: UseCase) -> list[gate.Check]:
+def _busy(root: Path, use_case: UseCase) -> list[gate.GateCheck]:
     """A release or an experiment that is on: the next challenger waits for its end."""
     release, plan = releases.read_release(root, use_case), read_plan(root, use_case)
     if release is None and plan is None:
         return []
     what = f"version {release.version} is in {release.stage}" if release else f"{plan.name} is on" if plan else ""
-    return [gate.Check(name="release", answer="hold", reason=f"{what}: one at a time")]
+    return [gate.GateCheck(name="release", answer="hold", reason=f"{what}: one at a time")]
 
 
 def _complete_features(
-    use_case: UseCase, paths: StatePaths, as_of: datetime, trigger: Trigger = "asked"
+    use_case: UseCase, paths: StatePaths, as_of: datetime, trigger: TrainingTrigger = "asked"
 ) -> datetime | None:
     """Run the ETL if the feature tables end before the test window does; where they end then."""
     needed = split_of(use_case, as_of, trigger=trigger).test.end

@@ -17,7 +17,7 @@ from reference_system.paths import StatePaths
 from reference_system.registry import promotion as promoting
 from reference_system.registry.bundles.bundle import current_version, version_folder
 from reference_system.registry.model_list import gate_decision
-from reference_system.registry.promotion_log import Decision, append_decision
+from reference_system.registry.promotion_log import LoggedDecision, append_decision
 from reference_system.registry.release import releases
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import read_metrics
@@ -51,7 +51,7 @@ def require_gate(root: Path, use_case: str, version: str, *, force: bool) -> Non
         )
 
 
-def promote(settings: Settings, use_case: str, version: str) -> Moved:
+def promote_by_hand(settings: Settings, use_case: str, version: str) -> Moved:
     """Make a version champion by hand.
 
     Raises:
@@ -75,7 +75,7 @@ def roll_back(settings: Settings, use_case: str, to: str | None) -> Moved:
         StateError: if there is no other champion to go back to.
     """
     root = StatePaths(settings.state_dir).bundles
-    version, present = to or promoting.champion_before(root, use_case), current_version(root, use_case)
+    version, present = to or promoting.champion_to_restore(root, use_case), current_version(root, use_case)
     if version == present or present is None:
         raise StateError(f"{use_case} has nothing to roll back from", next_command=f"workbook models list {use_case}")
     return _move(settings, use_case, version, f"rolled back from version {present} by hand", back_from=present)
@@ -88,7 +88,7 @@ def _move(settings: Settings, use_case: str, version: str, why: str, *, back_fro
     now, previous = SimulatedClock(StatePaths(settings.state_dir).clock).now(), current_version(root, use_case)
     ended = releases.abort(root, use_case, reason=f"version {version}: {why}", now=now)
     if back_from is not None:
-        rolled = Decision(
+        rolled = LoggedDecision(
             event_timestamp=now,
             use_case=use_case,
             kind="rolled back",
@@ -97,7 +97,9 @@ def _move(settings: Settings, use_case: str, version: str, why: str, *, back_fro
             reasons=(f"rolled back by hand to version {version}",),
         )
         append_decision(root, rolled)
-    decision = Decision(event_timestamp=now, use_case=use_case, version=version, previous=previous, reasons=(why,))
+    decision = LoggedDecision(
+        event_timestamp=now, use_case=use_case, version=version, previous=previous, reasons=(why,)
+    )
     promoting.make_champion(root, settings.port("mlflow"), use_case=use_case, version=version, decision=decision)
     notes = [f"the release of version {ended.version} was ended"] if ended is not None else []
     if promoting.alias_is_owed(root, use_case):
@@ -116,7 +118,7 @@ def _verify(root: Path, use_case: str, version: str) -> None:
         raise StateError(
             f"{use_case} has no version {version} on this machine", next_command=f"workbook models list {use_case}"
         )
-    promoting.verify(root, use_case, version)
+    promoting.verify_version(root, use_case, version)
 
 
 def _until_served(settings: Settings, use_case: str, version: str, began: float) -> float | None:

@@ -16,12 +16,12 @@ from reference_system.paths import StatePaths
 from reference_system.registry import mlflow_rest
 from reference_system.registry import promotion as promoting
 from reference_system.registry.bundles.bundle import current_version
-from reference_system.registry.promotion_log import Decision
+from reference_system.registry.promotion_log import LoggedDecision
 from reference_system.registry.release import releases
 from reference_system.registry.release.duckdb_logs import open_pairs
 from reference_system.registry.release.evidence import compare_pages, compare_payments
-from reference_system.registry.release.guardrails import Comparison, Evidence, Policy
-from reference_system.registry.release.releases import Means, Release, Step
+from reference_system.registry.release.guardrails import Evidence, Policy, RequestComparison
+from reference_system.registry.release.releases import Means, Release, ReleaseStep
 from reference_system.serving.challengers.breaker import BUDGET_SECONDS
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import MetricsPage, read_metrics
@@ -63,7 +63,7 @@ def control(settings: Settings, use_case: str, *, now: datetime) -> str:
         releases.resume(root, use_case, means)
         return f"{use_case}: version {release.version}: the step to {release.pending.kind} was finished"
     evidence = gather(settings, release, now=now)
-    step = releases.judge(release, evidence, now, policy_of(settings, use_case))
+    step = releases.next_step(release, evidence, now, policy_of(settings, use_case))
     releases.advance(root, release, step, now, means)
     if step.to == "rolled back":
         _tag(settings, release, step)
@@ -74,7 +74,7 @@ def gather(settings: Settings, release: Release, *, now: datetime) -> Evidence:
     """Everything that is known of a release."""
     paths = StatePaths(settings.state_dir)
     serving = read_serving(settings, release)
-    comparison: Comparison | None
+    comparison: RequestComparison | None
     with open_pairs(paths.lake, release, as_of=now) as logs:
         pairs, answers = logs.pairs, logs.canary_answers
         if release.use_case == fraud.NAME:
@@ -120,7 +120,7 @@ def _reason(page: MetricsPage, labels: dict[str, str]) -> str | None:
     return None
 
 
-def _promote(settings: Settings, decision: Decision) -> None:
+def _promote(settings: Settings, decision: LoggedDecision) -> None:
     root = StatePaths(settings.state_dir).bundles
     promoting.make_champion(
         root,
@@ -131,7 +131,7 @@ def _promote(settings: Settings, decision: Decision) -> None:
     )
 
 
-def _tag(settings: Settings, release: Release, step: Step) -> None:
+def _tag(settings: Settings, release: Release, step: ReleaseStep) -> None:
     """Say it in MLflow as well; the promotion log has it in any case."""
     with contextlib.suppress(ServiceError):
         reason = "; ".join(step.reasons)

@@ -18,7 +18,7 @@ from reference_system.events import FUTURE_TOLERANCE, Event, Refusal, Topic, dec
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
-class Record(msgspec.Struct, frozen=True, gc=False):
+class KafkaRecord(msgspec.Struct, frozen=True, gc=False):
     """What Kafka stores for one message; `produced_ms` is the producer's wall time."""
 
     topic: str
@@ -33,13 +33,13 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 class Decoded(msgspec.Struct, frozen=True, gc=False):
     """A record with its event, or with the reason why it has none, in a sentence and in one word."""
 
-    record: Record
+    record: KafkaRecord
     event: Event | None
     reason: str = ""
     error_class: str = ""
 
 
-def decode_records(records: Iterable[Record], topics: Mapping[str, Topic], *, now: datetime) -> list[Decoded]:
+def decode_records(records: Iterable[KafkaRecord], topics: Mapping[str, Topic], *, now: datetime) -> list[Decoded]:
     """Decode a batch, in order.
 
     A record's key must be what its topic is keyed by: whoever owns a partition owns the entities whose keys lead

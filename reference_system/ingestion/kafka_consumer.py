@@ -17,7 +17,8 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from reference_system.errors import ServiceError, StateError
-from reference_system.ingestion.decode import Record
+from reference_system.events import PartitionKey
+from reference_system.ingestion.decode import KafkaRecord
 
 GROUP = "workbook-ingestion"
 _POLL_MS = 200
@@ -25,14 +26,16 @@ _BATCH = 20_000
 _FETCH_BYTES = 4 * 1024 * 1024
 _LEAVE_MS = 1_000
 
-Place = tuple[str, int]
-
 
 class EventSource:
     """A consumer of some partitions of the topics; use it as a context manager."""
 
     def __init__(
-        self, bootstrap: str, topics: Sequence[str], partitions: Collection[int], starts: Mapping[Place, int | None]
+        self,
+        bootstrap: str,
+        topics: Sequence[str],
+        partitions: Collection[int],
+        starts: Mapping[PartitionKey, int | None],
     ) -> None:
         """Assign the partitions of every topic and seek.
 
@@ -47,7 +50,7 @@ class EventSource:
             ServiceError: if the broker does not answer or lacks a topic.
             StateError: if the broker does not hold a position that we ask for.
         """
-        self._next: dict[Place, int] = {}
+        self._next: dict[PartitionKey, int] = {}
         try:
             self._consumer = KafkaConsumer(
                 bootstrap_servers=bootstrap,
@@ -85,7 +88,7 @@ class EventSource:
     def _leave(self) -> None:
         self._consumer.close(autocommit=False, timeout_ms=_LEAVE_MS)
 
-    def poll(self) -> dict[Place, list[Record]]:
+    def poll(self) -> dict[PartitionKey, list[KafkaRecord]]:
         """What arrived since the last poll, by partition; nothing if the broker is silent or away for a moment.
 
         Raises:
@@ -95,12 +98,12 @@ class EventSource:
             batches = self._consumer.poll(timeout_ms=_POLL_MS)
         except KafkaError as error:
             raise ServiceError(f"reading from Kafka failed: {error!r}", next_command="workbook logs kafka") from error
-        found: dict[Place, list[Record]] = {}
+        found: dict[PartitionKey, list[KafkaRecord]] = {}
         for at, batch in batches.items():
             place = (at.topic, at.partition)
             self._next[place] = batch[-1].offset + 1
             found[place] = [
-                Record(
+                KafkaRecord(
                     each.topic, each.partition, each.offset, each.timestamp, each.key, each.value, tuple(each.headers)
                 )
                 for each in batch
@@ -120,7 +123,7 @@ class EventSource:
             raise ServiceError(f"reading from Kafka failed: {error!r}", next_command="workbook logs kafka") from error
         return sum(ends[place] - self._next[place.topic, place.partition] for place in places)
 
-    def positions(self) -> dict[Place, int]:
+    def positions(self) -> dict[PartitionKey, int]:
         """For each partition the next offset that `poll` returns.
 
         Kept here: the client's own answer is a request to the broker after any trouble, and waits for it.
@@ -135,16 +138,18 @@ class EventSource:
             lags[topic] = lags.get(topic, 0) + (0 if end is None else end - position)
         return lags
 
-    def show_progress(self, next_offsets: Mapping[Place, int]) -> None:
+    def show_progress(self, next_offsets: Mapping[PartitionKey, int]) -> None:
         """Tell Kafka how far we are, for tools that show the lag. It may fail: nothing depends on it."""
         self._consumer.commit_async(_positions(next_offsets), callback=lambda *_: None)
 
-    def show_last_progress(self, next_offsets: Mapping[Place, int]) -> None:
+    def show_last_progress(self, next_offsets: Mapping[PartitionKey, int]) -> None:
         """The same before leaving, with a moment's patience."""
         with suppress(KafkaError):
             self._consumer.commit(_positions(next_offsets), timeout_ms=_LEAVE_MS)
 
-    def _assign(self, topics: Sequence[str], partitions: Collection[int], starts: Mapping[Place, int | None]) -> None:
+    def _assign(
+        self, topics: Sequence[str], partitions: Collection[int], starts: Mapping[PartitionKey, int | None]
+    ) -> None:
         places = [TopicPartition(topic, partition) for topic in topics for partition in sorted(partitions)]
         for topic in topics:
             self._check_partitions(topic, max(partitions))
@@ -178,7 +183,7 @@ class EventSource:
             )
 
 
-def _positions(next_offsets: Mapping[Place, int]) -> dict[TopicPartition, OffsetAndMetadata]:
+def _positions(next_offsets: Mapping[PartitionKey, int]) -> dict[TopicPartition, OffsetAndMetadata]:
     return {
         TopicPartition(topic, partition): OffsetAndMetadata(offset, "", -1)
         for (topic, partition), offset in next_offsets.items()

@@ -15,12 +15,10 @@ from kafka.errors import KafkaError
 
 from reference_system.errors import ServiceError
 from reference_system.kafka_producers import drop, durable_producer
+from reference_system.states import PostedRow
 
 _FLUSH_SECONDS = 10.0
 _MAX_REQUEST_BYTES = 8 * 1024 * 1024
-
-# The number of a record in its task's outbox, the task that it is for, its bytes.
-Post = tuple[int, int, bytes]
 
 
 class RowForwarder:
@@ -41,7 +39,7 @@ class RowForwarder:
         if self._producer is not None:
             drop(self._producer)
 
-    def send(self, outboxes: Mapping[int, Iterable[Post]]) -> None:
+    def send(self, outboxes: Mapping[int, Iterable[PostedRow]]) -> None:
         """Send the next records of each task, the first for each other task, unless earlier ones are on their way.
 
         Raises:

@@ -36,7 +36,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _VERSION = re.compile(r"v[0-9]+")
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True):
+class ImportedFile(msgspec.Struct, frozen=True, kw_only=True):
     """One file that was imported; the numbers are rows of it."""
 
     file: str
@@ -51,7 +51,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     refunds: int = 0  # left out because the reader said so
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+class DatasetManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a dataset says about itself. `events` counts by topic, `first` and `last` are event times."""
 
     use_case: str
@@ -61,7 +61,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     events: dict[str, int]
     first: datetime
     last: datetime
-    sources: tuple[Source, ...]
+    sources: tuple[ImportedFile, ...]
 
 
 def datasets_folder(settings: Settings) -> Path:
@@ -90,17 +90,17 @@ def dataset_names(settings: Settings) -> list[str]:
     return sorted(path.parent.name for path in datasets_folder(settings).glob(f"*/{_MANIFEST}"))
 
 
-def find_manifest(settings: Settings, name: str) -> Manifest | None:
+def find_manifest(settings: Settings, name: str) -> DatasetManifest | None:
     """A dataset's manifest, or `None` if there is no such dataset.
 
     Raises:
         StateError: if no dataset may have this name, or the manifest cannot be read.
     """
     path = dataset_folder(settings, name) / _MANIFEST
-    return read_record(path, Manifest, next_command=f"workbook data remove {name}")
+    return read_record(path, DatasetManifest, next_command=f"workbook data remove {name}")
 
 
-def read_manifest(settings: Settings, name: str) -> Manifest:
+def read_dataset_manifest(settings: Settings, name: str) -> DatasetManifest:
     """The manifest of a dataset that exists.
 
     Raises:
@@ -121,12 +121,12 @@ def dataset_paths(settings: Settings, name: str) -> StatePaths:
     """
     if name == LIVE:
         return StatePaths(settings.state_dir)
-    return version_paths(settings, name, read_manifest(settings, name).version)
+    return version_paths(settings, name, read_dataset_manifest(settings, name).version)
 
 
 def dataset_for(
     settings: Settings, name: str, use_case: str, *, next_command: str = LIST_COMMAND
-) -> tuple[StatePaths, Manifest | None]:
+) -> tuple[StatePaths, DatasetManifest | None]:
     """The map and the manifest of a dataset that holds events of a use case; `live` holds all and has no manifest.
 
     `next_command` is what the error advises where it holds another use case; `{held}` stands for that one.
@@ -136,7 +136,7 @@ def dataset_for(
     """
     if name == LIVE:
         return StatePaths(settings.state_dir), None
-    manifest = read_manifest(settings, name)
+    manifest = read_dataset_manifest(settings, name)
     if manifest.use_case != use_case:
         raise StateError(
             f"the dataset {name!r} holds {manifest.use_case}, not {use_case}",
@@ -167,7 +167,7 @@ def begin_version(settings: Settings, name: str, before: int | None) -> StatePat
     return paths
 
 
-def publish(settings: Settings, name: str, manifest: Manifest) -> None:
+def publish_version(settings: Settings, name: str, manifest: DatasetManifest) -> None:
     """Make the manifest's version the one that readers find."""
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
     replace_file(dataset_folder(settings, name) / _MANIFEST, content, durable=True)
@@ -196,7 +196,7 @@ def remove_dataset(settings: Settings, name: str) -> float:
     """
     folder = dataset_folder(settings, name)
     if not folder.is_dir():
-        read_manifest(settings, name)
+        read_dataset_manifest(settings, name)
     size = disk_megabytes(folder)
     # Without a manifest there is no dataset any more, whatever interrupts the rest.
     (folder / _MANIFEST).unlink(missing_ok=True)

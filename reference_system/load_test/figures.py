@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from reference_system.load_test.plan import LoadPlan
-from reference_system.load_test.samples import Flags, Samples
+from reference_system.load_test.samples import SampleFlags, Samples
 
 if TYPE_CHECKING:
     from reference_system.arrays import Floats
@@ -48,7 +48,7 @@ class ServiceCost(msgspec.Struct, frozen=True, kw_only=True):
     cpu_ms_per_request: float
 
 
-class Rates(msgspec.Struct, frozen=True, kw_only=True):
+class RequestRates(msgspec.Struct, frozen=True, kw_only=True):
     """Requests per second: what was asked for, what the Poisson process drew, what was answered well."""
 
     requested: float
@@ -68,7 +68,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a run; the warm-up is left out."""
 
     endpoints: dict[str, Latencies]
-    rates: Rates
+    rates: RequestRates
     lag: Lag
     service: ServiceCost | None
     generator_cpu_share: float | None
@@ -98,7 +98,7 @@ def figures_of(
         if name in plan.shares
     }
     endpoints[EVERYTHING] = latencies(samples, measured)
-    rates = Rates(
+    rates = RequestRates(
         requested=plan.rate,
         arrived=float(measured.sum()) / plan.seconds,
         achieved=float(_answered_between(samples, plan.warm_up_seconds, plan.whole_seconds).sum()) / plan.seconds,
@@ -115,7 +115,7 @@ def figures_of(
     )
 
 
-def latencies(samples: Samples, chosen: Flags) -> Latencies:
+def latencies(samples: Samples, chosen: SampleFlags) -> Latencies:
     """One row: the chosen requests."""
     outcome = samples.outcome[chosen]
     good = outcome == 0
@@ -165,13 +165,13 @@ def percentile(values: Floats, percent: float) -> float | None:
     return found if np.isfinite(found) else None
 
 
-def _answered_between(samples: Samples, start: float, end: float) -> Flags:
+def _answered_between(samples: Samples, start: float, end: float) -> SampleFlags:
     ended = samples.due + samples.latency
-    flags: Flags = (samples.outcome == 0) & (ended >= start) & (ended < end)
+    flags: SampleFlags = (samples.outcome == 0) & (ended >= start) & (ended < end)
     return flags
 
 
-def _doubts(row: Latencies, rates: Rates, lag: Lag) -> list[str]:
+def _doubts(row: Latencies, rates: RequestRates, lag: Lag) -> list[str]:
     """Why a reader should not take the figures at face value."""
     doubts = []
     slowest = max(LAG_BOUND_MS, LAG_SHARE_OF_P99 * (row.p99_ms or 0.0))

@@ -25,7 +25,7 @@ from reference_system.load_test.samples import (
     PLAN_VARIABLE,
     PROGRESS_VARIABLE,
     SAMPLES_VARIABLE,
-    Progress,
+    GeneratorProgress,
     Samples,
     load_samples,
     read_progress,
@@ -69,7 +69,9 @@ class _Reading:
     served: float | None
 
 
-def run_generator(settings: Settings, plan: LoadPlan, samples: Path, watch: Callable[[Progress], None]) -> Measurement:
+def run_generator(
+    settings: Settings, plan: LoadPlan, samples: Path, watch: Callable[[GeneratorProgress], None]
+) -> Measurement:
     """Run the plan to its end, calling `watch` a few times a second.
 
     Raises:
@@ -121,7 +123,11 @@ def _environment(settings: Settings, work: Path, samples: Path) -> dict[str, str
 
 
 def _watch_to_the_end(
-    process: subprocess.Popen[bytes], settings: Settings, plan: LoadPlan, path: Path, watch: Callable[[Progress], None]
+    process: subprocess.Popen[bytes],
+    settings: Settings,
+    plan: LoadPlan,
+    path: Path,
+    watch: Callable[[GeneratorProgress], None],
 ) -> tuple[_Reading | None, _Reading | None]:
     """The readings at the two ends of the measured part."""
     first = last = None

@@ -35,7 +35,7 @@ _plain = FuncFormatter(lambda value, _: f"{value:g}")
 _share = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 
 
-def draw(samples: Samples, plan: LoadPlan, figures: Figures, seconds: Sequence[Second], *, title: str) -> bytes:
+def draw_load(samples: Samples, plan: LoadPlan, figures: Figures, seconds: Sequence[Second], *, title: str) -> bytes:
     """The three panels, one above the other, as PNG."""
     figure = Figure(figsize=(10, 11), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -33,7 +33,7 @@ class RequestShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     page: int
 
 
-class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RequestProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the arrivals are shared between the endpoints."""
 
     shares: dict[str, float]
@@ -65,7 +65,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Arrival:
+class PlannedRequest:
     """One request: `due` in seconds after the start, whatever the service does by then."""
 
     due: float
@@ -85,11 +85,11 @@ class _Visit(msgspec.Struct, frozen=True, kw_only=True):
     k: int
 
 
-def read_profile(name: str) -> tuple[Profile, RequestShape]:
+def read_profile(name: str) -> tuple[RequestProfile, RequestShape]:
     """The profile with that name and the shape of every request."""
     tables = tomllib.loads(PROFILES.read_text(encoding="utf-8"))
     shape = msgspec.convert(tables.pop("requests"), RequestShape)
-    profiles = msgspec.convert(tables, dict[str, Profile])
+    profiles = msgspec.convert(tables, dict[str, RequestProfile])
     return profiles[name], shape
 
 
@@ -111,7 +111,7 @@ def require_loopback(url: str) -> None:
         )
 
 
-def arrivals(plan: LoadPlan) -> list[Arrival]:
+def arrivals(plan: LoadPlan) -> list[PlannedRequest]:
     """A Poisson process at the plan's rate: every arrival of the run, in order of its due time.
 
     Given their number, the moments of a Poisson process are uniform draws, sorted.
@@ -124,7 +124,7 @@ def arrivals(plan: LoadPlan) -> list[Arrival]:
     endpoints = picks.choice(len(names), size=count, p=weights / weights.sum())
     bodies = {name: _BODIES[name](plan, people, count) for name in names}
     return [
-        Arrival(due=moment, endpoint=names[index], body=bodies[names[index]][number])
+        PlannedRequest(due=moment, endpoint=names[index], body=bodies[names[index]][number])
         for number, (moment, index) in enumerate(zip(due.tolist(), endpoints.tolist(), strict=True))
     ]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from reference_system.load_test.figures import EVERYTHING, Figures, Latencies, Second
-from reference_system.load_test.matplotlib_plots import draw
+from reference_system.load_test.matplotlib_plots import draw_load
 from reference_system.load_test.plan import LoadPlan
 from reference_system.replaced_files import replace_file
 from reference_system.stack.run_facts import RunFacts
@@ -43,9 +43,9 @@ class RunFile(msgspec.Struct, frozen=True, kw_only=True):
         return Path(self.folder) / f"{self.plan.run}{suffix}"
 
 
-def write_run(run: RunFile, samples: Samples) -> None:
+def write_load_run(run: RunFile, samples: Samples) -> None:
     """Write the run file, the plots and the page."""
-    plots = draw(samples, run.plan, run.figures, run.seconds, title=_title(run))
+    plots = draw_load(samples, run.plan, run.figures, run.seconds, title=_title(run))
     replace_file(run.path(".png"), plots)
     replace_file(run.path(".html"), _page(run, plots).encode())
     replace_file(run.path(".json"), msgspec.json.format(msgspec.json.encode(run), indent=2))

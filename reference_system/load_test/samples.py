@@ -24,10 +24,10 @@ PROGRESS_VARIABLE = "WORKBOOK_LOAD_PROGRESS"
 SAMPLES_VARIABLE = "WORKBOOK_LOAD_SAMPLES"
 
 Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
-Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+SampleFlags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
-class Progress(msgspec.Struct, frozen=True, kw_only=True):
+class GeneratorProgress(msgspec.Struct, frozen=True, kw_only=True):
     """How far a run is. Negative `elapsed`: not begun. Counts leave the warm-up out once it is over."""
 
     elapsed: float
@@ -51,7 +51,7 @@ class Samples:
     latency: Floats
     endpoint: Indices
     outcome: Indices
-    degraded: Flags
+    degraded: SampleFlags
     endpoints: tuple[str, ...]
     outcomes: tuple[str, ...]
 
@@ -121,11 +121,11 @@ def load_samples(path: Path) -> Samples:
         )
 
 
-def write_progress(path: Path, progress: Progress) -> None:
+def write_progress(path: Path, progress: GeneratorProgress) -> None:
     """Replace the file, so that a reader never sees half of it."""
     replace_file(path, msgspec.json.encode(progress))
 
 
-def read_progress(path: Path) -> Progress | None:
+def read_progress(path: Path) -> GeneratorProgress | None:
     """The last state, or `None` before the first."""
-    return read_record(path, Progress)
+    return read_record(path, GeneratorProgress)

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICROS_PER_DAY
-from reference_system.monitoring.early_outcomes import WINDOW_DAYS
-from reference_system.monitoring.estimated_performance import Estimate, estimate
-from reference_system.monitoring.performance import MIN_POSITIVES, Change, Metric
+from reference_system.monitoring.early_outcomes import EARLY_WINDOW_DAYS
+from reference_system.monitoring.estimated_performance import ExpectedOutcomes, expected_outcomes
+from reference_system.monitoring.performance import MIN_POSITIVES, Change, ScoreMetric
 from reference_system.use_cases.fraud.labels import LABEL_DELAY_DAYS
 
 # Between one and four days old: younger payments have no reports, older ones are the next look's past.
@@ -34,7 +34,7 @@ RISKIEST = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answered:
+class AnsweredPayments:
     """Answered payments by time; shapes (n,), inputs (n, width); `scores` are as answered, NaN from a rule.
 
     A payment is a fraud from `reported` on and before `withdrawn`; `NOT_REPORTED` stands for never.
@@ -82,11 +82,16 @@ class DayOfPayments(msgspec.Struct, frozen=True, kw_only=True):
     answered: float | None = None
     average_precision: dict[str, float] = {}
     caught: dict[str, float] = {}
-    estimate: Estimate | None = None
+    estimate: ExpectedOutcomes | None = None
 
 
 def payment_days_by_version(
-    answered: Answered, versions: Mapping[str, Rescored], champion: str | None, *, as_of: int, metric: Metric
+    answered: AnsweredPayments,
+    versions: Mapping[str, Rescored],
+    champion: str | None,
+    *,
+    as_of: int,
+    metric: ScoreMetric,
 ) -> tuple[DayOfPayments, ...]:
     """Every day that has answers, the oldest first; the estimate is the champion's."""
     days = answered.times // MICROS_PER_DAY
@@ -96,13 +101,13 @@ def payment_days_by_version(
     )
 
 
-def missed(answered: Answered, champion: Rescored, *, as_of: int) -> int:
-    """The frauds reported among the payments of the last `WINDOW_DAYS` that the champion takes for harmless.
+def missed(answered: AnsweredPayments, champion: Rescored, *, as_of: int) -> int:
+    """The frauds reported among the payments of the last `EARLY_WINDOW_DAYS` that the champion takes for harmless.
 
     They are not among its riskiest tenth of those payments. Thresholds do not matter: they follow from the budget
     of reviews, and in an attack no budget is large enough for all.
     """
-    young = answered.times >= as_of - WINDOW_DAYS * MICROS_PER_DAY
+    young = answered.times >= as_of - EARLY_WINDOW_DAYS * MICROS_PER_DAY
     scores = champion.scores[young]
     known = scores[~np.isnan(scores)]
     if not len(known):
@@ -111,7 +116,7 @@ def missed(answered: Answered, champion: Rescored, *, as_of: int) -> int:
     return int((harmless & answered.frauds_at(as_of)[young]).sum())
 
 
-def early_change(answered: Answered, champion: Rescored, *, as_of: int, metric: Metric) -> Change | None:
+def early_change(answered: AnsweredPayments, champion: Rescored, *, as_of: int, metric: ScoreMetric) -> Change | None:
     """The champion on payments a few days old, against earlier ones at their age; `None` if there are too few."""
     found: list[float | None] = []
     earliest = int(answered.times[0]) if len(answered.times) else as_of
@@ -127,7 +132,7 @@ def early_change(answered: Answered, champion: Rescored, *, as_of: int, metric: 
     return Change(metric="early_average_precision", newest=newest, earlier=mean, low=mean - far, high=mean + far)
 
 
-def _at_age(answered: Answered, champion: Rescored, moment: int, metric: Metric) -> float | None:
+def _at_age(answered: AnsweredPayments, champion: Rescored, moment: int, metric: ScoreMetric) -> float | None:
     """The metric as it could have been measured at `moment`."""
     age = moment - answered.times
     rows = (age > _YOUNGEST * MICROS_PER_DAY) & (age <= _OLDEST * MICROS_PER_DAY) & ~np.isnan(champion.scores)
@@ -136,14 +141,14 @@ def _at_age(answered: Answered, champion: Rescored, moment: int, metric: Metric)
 
 
 def _day(  # noqa: PLR0913 - one argument for each thing that a day is judged by
-    answered: Answered,
+    answered: AnsweredPayments,
     versions: Mapping[str, Rescored],
     champion: str | None,
     *,
     day: int,
     rows: NDArray[np.intp],
     as_of: int,
-    metric: Metric,
+    metric: ScoreMetric,
 ) -> DayOfPayments:
     labels = answered.frauds_at(as_of)[rows].astype(np.float64)
     frauds = int(labels.sum())
@@ -155,7 +160,7 @@ def _day(  # noqa: PLR0913 - one argument for each thing that a day is judged by
         frauds=frauds,
         answered_by=tuple(np.unique(answered.versions[rows]).tolist()),
         learned_by=tuple(name for name, one in versions.items() if day * MICROS_PER_DAY < one.learned_until),
-        estimate=estimate(mine.scores[rows], review=mine.review) if mine is not None else None,
+        estimate=expected_outcomes(mine.scores[rows], review=mine.review) if mine is not None else None,
     )
     if frauds < MIN_POSITIVES:
         return known

@@ -1,7 +1,7 @@
 """Drift: has the distribution of a column changed, by more than chance and by enough to matter?
 
 In: a column in blocks of 24 hours, of the reference and of the recent days. Out: psi with a verdict.
-Invariant: without drift the columns compared together raise a false alarm with probability `FALSE_ALARM_RATE`.
+Invariant: without drift the columns compared together raise a false alarm with probability `LOOP_FALSE_ALARM_RATE`.
 
 Like is compared with like. Blocks are counted back from now: block 0 is the last 24 hours, block 7 the same hours a
 week earlier. The current window is blocks 0 and 1, and it is compared with the same two days of the reference weeks.
@@ -29,7 +29,7 @@ from reference_system.arrays import Floats
 from reference_system.monitoring.histograms import (
     Bins,
     Counts,
-    Kind,
+    HistogramKind,
     Values,
     count_blocks,
     fit_bins,
@@ -38,14 +38,14 @@ from reference_system.monitoring.histograms import (
     psi,
 )
 
-FALSE_ALARM_RATE = 0.01
+LOOP_FALSE_ALARM_RATE = 0.01
 # The quantile is taken this much further out: two moments of a few days understate the tail (measured, see above).
 _CAUTION = 3.0
 # Below it a shift is real or not, but too small to act on. Source: Siddiqi, Credit Risk Scorecards, Wiley 2006.
 MATERIAL_PSI = 0.1
 CURRENT_BLOCKS = 2
 TREND_BLOCKS = 7
-MIN_ROWS = 200
+LOOP_MIN_ROWS = 200
 MIN_REFERENCE_BLOCKS = 4
 _WEEK = 7
 
@@ -53,7 +53,7 @@ Status = Literal["steady", "drift", "not judged"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
+class ColumnSample:
     """One column of a stretch of time: `values[i]` happened in block `blocks[i]`, counted back from now.
 
     Shapes (n,). `empty` says for people why there is nothing, where there is nothing.
@@ -68,7 +68,7 @@ class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
     """What is known about one column; without a verdict `reason` says why and the figures may be absent."""
 
     column: str
-    kind: Kind | None = None
+    kind: HistogramKind | None = None
     status: Status = "not judged"
     reason: str = ""
     reference_rows: int = 0
@@ -87,12 +87,14 @@ class ColumnDrift(msgspec.Struct, frozen=True, kw_only=True):
     current_mean: float | None = None
 
 
-def compare_columns(reference: Mapping[str, Sample], recent: Mapping[str, Sample]) -> tuple[ColumnDrift, ...]:
+def compare_columns(
+    reference: Mapping[str, ColumnSample], recent: Mapping[str, ColumnSample]
+) -> tuple[ColumnDrift, ...]:
     """Compare every column that `recent` has; the false-alarm rate holds for all of them together."""
-    return tuple(compare(name, reference[name], recent[name], columns=len(recent)) for name in recent)
+    return tuple(compare_column(name, reference[name], recent[name], columns=len(recent)) for name in recent)
 
 
-def compare(name: str, reference: Sample, recent: Sample, *, columns: int = 1) -> ColumnDrift:
+def compare_column(name: str, reference: ColumnSample, recent: ColumnSample, *, columns: int = 1) -> ColumnDrift:
     """Compare one column.
 
     Args:
@@ -152,7 +154,7 @@ class Days:
     phases: NDArray[np.int64]
 
     @classmethod
-    def of(cls, bins: Bins, reference: Sample) -> Days:
+    def of(cls, bins: Bins, reference: ColumnSample) -> Days:
         """Count the reference by its days; days without rows are left out."""
         numbers, places = np.unique(reference.blocks, return_inverse=True)
         phases = numbers % _WEEK
@@ -181,10 +183,12 @@ class Days:
         return np.array(values)
 
     def bound(self, width: int, *, columns: int) -> float:
-        """The psi of `width` days that one of `columns` columns exceeds by chance with `FALSE_ALARM_RATE` in all."""
+        """The psi of `width` days that one of `columns` columns exceeds by chance (`LOOP_FALSE_ALARM_RATE` in all)."""
         # What the days tell of their spread, less what was spent on the mean of each kind of window.
         freedom = max(len(self.counts) - width * self.weekdays, self.weekdays - 1, 1)
-        return bound(self.without_drift(width), freedom=freedom, level=1.0 - FALSE_ALARM_RATE / _CAUTION / columns)
+        return bound(
+            self.without_drift(width), freedom=freedom, level=1.0 - LOOP_FALSE_ALARM_RATE / _CAUTION / columns
+        )
 
     @property
     def weekdays(self) -> int:
@@ -217,7 +221,7 @@ def student_quantile(level: float, freedom: int) -> float:
     return float(stdtrit(freedom, level))
 
 
-def _cannot_judge(reference: Sample, current: Values, empty: str) -> str:
+def _cannot_judge(reference: ColumnSample, current: Values, empty: str) -> str:
     if not len(reference.values):
         return f"reference: {reference.empty}"
     days = len(np.unique(reference.blocks))
@@ -228,7 +232,7 @@ def _cannot_judge(reference: Sample, current: Values, empty: str) -> str:
     if not len(current):
         return f"current window: {empty}"
     few = min(len(reference.values), len(current))
-    return f"{few} rows, {MIN_ROWS} are needed" if few < MIN_ROWS else ""
+    return f"{few} rows, {LOOP_MIN_ROWS} are needed" if few < LOOP_MIN_ROWS else ""
 
 
 def _lasting(trend: Sequence[float | None], threshold: float) -> int:

@@ -32,7 +32,7 @@ from reference_system.use_cases.recommendation.events import IMPRESSIONS, VIDEOS
 
 # A few thousand rows a day are enough for ten bins, and bound the memory.
 MAX_PAYMENTS = 80_000
-MAX_PAGES = 10_000
+MAX_COMPARED_PAGES = 10_000
 _ONE_DAY = timedelta(days=1)
 # A video is new for so long; its age itself grows day by day and would always drift.
 _NEW_DAYS = 3
@@ -85,12 +85,12 @@ _SOURCES = {
         asked=_BY_MODEL,
         columns=("impression_id", "policy"),
         width=len(recommendation.SIGNATURE),
-        most=MAX_PAGES,
+        most=MAX_COMPARED_PAGES,
     ),
 }
 
 
-def served(lake: Path, use_case: str, start: datetime, end: datetime) -> Answers:
+def served_answers(lake: Path, use_case: str, start: datetime, end: datetime) -> Answers:
     """The prediction log of [start, end): the inputs as they were served."""
     source = _SOURCES[use_case]
     with _answers(lake, use_case, start, end) as duck:
@@ -181,7 +181,7 @@ def fraud_features(lake: Path, feature_tables: Path, start: datetime, end: datet
     return times, np.column_stack([np.array(request).reshape(-1, 3), *stored])
 
 
-def payments(lake: Path, start: datetime, end: datetime) -> tuple[Micros, Floats]:
+def payments_between(lake: Path, start: datetime, end: datetime) -> tuple[Micros, Floats]:
     """The payments of [start, end): moments and amounts, shapes (n,)."""
     with connection(lake.parent) as duck:
         columns = ("event_timestamp", "amount")
@@ -190,7 +190,7 @@ def payments(lake: Path, start: datetime, end: datetime) -> tuple[Micros, Floats
     return _numbers(table, "t").astype(np.int64), _numbers(table, "amount")
 
 
-def watches(lake: Path, start: datetime, end: datetime) -> tuple[Micros, dict[str, NDArray[np.generic]]]:
+def watches_between(lake: Path, start: datetime, end: datetime) -> tuple[Micros, dict[str, NDArray[np.generic]]]:
     """What was watched in [start, end): moments and columns, all shapes (n,)."""
     with connection(lake.parent) as duck:
         columns = ("event_timestamp", "video_id", "category", "completion", "position")

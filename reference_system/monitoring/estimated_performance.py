@@ -14,7 +14,7 @@ import numpy as np
 from reference_system.arrays import Floats
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+class ExpectedOutcomes(msgspec.Struct, frozen=True, kw_only=True):
     """What to expect of one day's payments; `frauds` is how many of them the scores announce."""
 
     frauds: float
@@ -23,7 +23,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     recall: float | None = None
 
 
-def estimate(scores: Floats, *, review: float | None) -> Estimate | None:
+def expected_outcomes(scores: Floats, *, review: float | None) -> ExpectedOutcomes | None:
     """The expectation of each figure if every payment is a fraud with its score's probability, shape (n,).
 
     `None` without scores, or if they announce nothing.
@@ -36,7 +36,7 @@ def estimate(scores: Floats, *, review: float | None) -> Estimate | None:
     above = np.cumsum(ordered) - ordered
     at_place = (above + 1.0) / np.arange(1, len(ordered) + 1)
     flagged = ordered[ordered >= review] if review is not None else ordered[:0]
-    return Estimate(
+    return ExpectedOutcomes(
         frauds=total,
         average_precision=float((ordered * at_place).sum() / total),
         precision=float(flagged.mean()) if len(flagged) else None,

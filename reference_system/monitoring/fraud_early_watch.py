@@ -15,21 +15,25 @@ import pyarrow.compute as pc
 from reference_system.arrays import Micros
 from reference_system.event_time import micros
 from reference_system.monitoring.champion_comparison import (
-    Answered,
+    AnsweredPayments,
     Rescored,
     early_change,
     missed,
     payment_days_by_version,
 )
 from reference_system.monitoring.early_outcomes import NOT_REPORTED, early_outcomes
-from reference_system.monitoring.monitoring_window import Champion, Scene
+from reference_system.monitoring.monitoring_window import MonitoringWindow, WatchedChampion
 from reference_system.monitoring.report.record import Early
 from reference_system.monitoring.sklearn_metrics import average_precision
 from reference_system.use_cases.fraud import model
 
 
 def watch_early(
-    scene: Scene, champion: Champion | None, others: Sequence[Champion], reports: pa.Table, answers: pa.Table
+    scene: MonitoringWindow,
+    champion: WatchedChampion | None,
+    others: Sequence[WatchedChampion],
+    reports: pa.Table,
+    answers: pa.Table,
 ) -> Early:
     """Early outcomes and the models on the same days.
 
@@ -61,12 +65,12 @@ def watch_early(
     )
 
 
-def _answered(answers: pa.Table) -> Answered:
+def _answered(answers: pa.Table) -> AnsweredPayments:
     """The answers that a model gave: what a rule answered had no inputs to give to another model."""
     width = len(model.SIGNATURE)
     by_model = answers.filter(pc.equal(pc.list_value_length(answers["features"]), width))
     inputs = by_model["features"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return Answered(
+    return AnsweredPayments(
         times=by_model["time"].to_numpy(),
         reported=_moments(by_model, "reported"),
         withdrawn=_moments(by_model, "withdrawn"),
@@ -81,7 +85,7 @@ def _moments(table: pa.Table, name: str) -> Micros:
     return known
 
 
-def _rescored(one: Champion, answered: Answered) -> Rescored:
+def _rescored(one: WatchedChampion, answered: AnsweredPayments) -> Rescored:
     """What a model says of every payment; of those that it answered itself the log has it."""
     scores, others = answered.scores.copy(), answered.versions != one.version
     scores[others] = one.score(answered.inputs[others])

@@ -19,13 +19,25 @@ import numpy as np
 import pyarrow as pa
 
 from reference_system.arrays import Floats, Micros
-from reference_system.monitoring.drift import TREND_BLOCKS, ColumnDrift, Sample, compare_columns
-from reference_system.monitoring.duckdb_windows import Answers, coverage, fraud_features, payments, served
-from reference_system.monitoring.monitoring_window import MIN_COVERAGE, Champion, Scene, horizons, nothing
+from reference_system.monitoring.drift import TREND_BLOCKS, ColumnDrift, ColumnSample, compare_columns
+from reference_system.monitoring.duckdb_windows import (
+    Answers,
+    coverage,
+    fraud_features,
+    payments_between,
+    served_answers,
+)
+from reference_system.monitoring.monitoring_window import (
+    MIN_COVERAGE,
+    MonitoringWindow,
+    WatchedChampion,
+    horizons,
+    nothing,
+)
 from reference_system.monitoring.performance import (
     DayFigures,
     FraudShare,
-    Payments,
+    MaturePayments,
     change_of,
     fraud_share_change,
     payment_days,
@@ -35,16 +47,16 @@ from reference_system.monitoring.report.record import (
     Early,
     Performance,
     Quality,
+    TimeSpan,
     UseCaseReport,
-    Window,
 )
 from reference_system.monitoring.sklearn_metrics import average_precision, roc_auc
 from reference_system.use_cases.fraud import model
 from reference_system.use_cases.fraud.features import INPUTS, VIEWS
 from reference_system.use_cases.fraud.labels import LABEL_DELAY
 
-SCORE = "score"
-LEFT_OUT = (
+FRAUD_SCORE = "score"
+FRAUD_LEFT_OUT = (
     "transaction_id, customer_id, terminal_id: identifiers",
     "is_weekend: the calendar; like days are compared",
 )
@@ -59,7 +71,12 @@ _NO_TABLES = "no feature tables of these days; run `workbook etl`"
 
 
 def watch_fraud(
-    scene: Scene, champion: Champion | None, outcomes: pa.Table, shares: Sequence[FraudShare], *, early: Early | None
+    scene: MonitoringWindow,
+    champion: WatchedChampion | None,
+    outcomes: pa.Table,
+    shares: Sequence[FraudShare],
+    *,
+    early: Early | None,
 ) -> UseCaseReport:
     """Everything that is known about the fraud model at the moment of the scene.
 
@@ -73,7 +90,7 @@ def watch_fraud(
     window = scene.weeks_before(champion.learned_until if champion else scene.as_of)
     covered = coverage(scene.lake, model.NAME, scene.days_ago(2), scene.as_of)
     times, inputs = fraud_features(scene.lake, scene.feature_tables, window.start, window.end)
-    answers = served(scene.lake, model.NAME, scene.days_ago(TREND_BLOCKS), scene.as_of)
+    answers = served_answers(scene.lake, model.NAME, scene.days_ago(TREND_BLOCKS), scene.as_of)
     reference = _reference(scene, champion, times, inputs)
     recent = _recent(scene, champion, answers)
     if covered < MIN_COVERAGE:
@@ -98,13 +115,13 @@ def watch_fraud(
         champion=champion.version if champion else None,
         coverage=covered,
         groups=(happened, group),
-        left_out=LEFT_OUT,
+        left_out=FRAUD_LEFT_OUT,
         performance=msgspec.structs.replace(_performance(scene, champion, outcomes, shares), early=early),
         quality=_quality(scene, answers),
     )
 
 
-def _quality(scene: Scene, answers: Answers) -> Quality:
+def _quality(scene: MonitoringWindow, answers: Answers) -> Quality:
     """How the last day was answered, and whether the day before was served what history says."""
     newest = scene.blocks(answers.times) == 0
     count = int(newest.sum())
@@ -115,7 +132,7 @@ def _quality(scene: Scene, answers: Answers) -> Quality:
     )
 
 
-def _skew(scene: Scene, answers: Answers) -> dict[str, float]:
+def _skew(scene: MonitoringWindow, answers: Answers) -> dict[str, float]:
     """By input the share of answers whose served value is not the feature table's for the same payment.
 
     Looked at where the tables exist: the ETL runs every other day, so mostly the days before yesterday.
@@ -131,7 +148,7 @@ def _skew(scene: Scene, answers: Answers) -> dict[str, float]:
     return {name: float(apart[:, column].mean()) for column, name in enumerate(INPUTS)}
 
 
-def _which_weeks(scene: Scene, champion: Champion | None) -> str:
+def _which_weeks(scene: MonitoringWindow, champion: WatchedChampion | None) -> str:
     if champion is None:
         return "came before (no champion yet)"
     if champion.learned_until < scene.oldest_end:
@@ -139,9 +156,9 @@ def _which_weeks(scene: Scene, champion: Champion | None) -> str:
     return f"champion {champion.version} learned from"
 
 
-def _payments_as_they_happened(scene: Scene, window: Window) -> tuple[ColumnDrift, ...]:
+def _payments_as_they_happened(scene: MonitoringWindow, window: TimeSpan) -> tuple[ColumnDrift, ...]:
     reference, recent = (
-        payments(scene.lake, start, end)
+        payments_between(scene.lake, start, end)
         for start, end in ((window.start, window.end), (scene.days_ago(TREND_BLOCKS), scene.as_of))
     )
     none = "no payments"
@@ -151,7 +168,9 @@ def _payments_as_they_happened(scene: Scene, window: Window) -> tuple[ColumnDrif
     )
 
 
-def _reference(scene: Scene, champion: Champion | None, times: Micros, inputs: Floats) -> dict[str, Sample]:
+def _reference(
+    scene: MonitoringWindow, champion: WatchedChampion | None, times: Micros, inputs: Floats
+) -> dict[str, ColumnSample]:
     samples = {
         name: scene.sample(
             times,
@@ -163,14 +182,14 @@ def _reference(scene: Scene, champion: Champion | None, times: Micros, inputs: F
     }
     longest = scene.history_start + max(_HORIZONS.values())
     if champion is None:
-        samples[SCORE] = nothing("no champion yet")
+        samples[FRAUD_SCORE] = nothing("no champion yet")
     else:
         scores = champion.score(inputs) if len(inputs) else np.empty(0)
-        samples[SCORE] = scene.sample(times, scores, since=longest, empty=_NO_TABLES)
+        samples[FRAUD_SCORE] = scene.sample(times, scores, since=longest, empty=_NO_TABLES)
     return samples
 
 
-def _recent(scene: Scene, champion: Champion | None, answers: Answers) -> dict[str, Sample]:
+def _recent(scene: MonitoringWindow, champion: WatchedChampion | None, answers: Answers) -> dict[str, ColumnSample]:
     start = scene.days_ago(TREND_BLOCKS)
     moments = answers.times[answers.owners]
     samples = {
@@ -178,14 +197,14 @@ def _recent(scene: Scene, champion: Champion | None, answers: Answers) -> dict[s
         for name in _WATCHED
     }
     of_champion = answers.versions == (champion.version if champion else "")
-    samples[SCORE] = scene.sample(
+    samples[FRAUD_SCORE] = scene.sample(
         answers.times[of_champion], answers.scores[of_champion], since=start, empty="no answer of the champion"
     )
     return samples
 
 
 def _performance(
-    scene: Scene, champion: Champion | None, outcomes: pa.Table, shares: Sequence[FraudShare]
+    scene: MonitoringWindow, champion: WatchedChampion | None, outcomes: pa.Table, shares: Sequence[FraudShare]
 ) -> Performance:
     days = payment_days(_payments(outcomes), average_precision=average_precision, roc_auc=roc_auc)
     change = change_of(days, model.PRIMARY_METRIC)
@@ -200,7 +219,7 @@ def _performance(
     )
 
 
-def _statement(scene: Scene, days: tuple[DayFigures, ...], *, can_compare: bool) -> str:
+def _statement(scene: MonitoringWindow, days: tuple[DayFigures, ...], *, can_compare: bool) -> str:
     if not days:
         first = scene.live_start + LABEL_DELAY + timedelta(days=1)
         return f"No mature labels yet: the first whole day of answers has them on {first:%Y-%m-%d %H:%M}."
@@ -211,9 +230,9 @@ def _statement(scene: Scene, days: tuple[DayFigures, ...], *, can_compare: bool)
     return scope if can_compare else f"{scope} Too few days so far to say whether the newest are worse."
 
 
-def _payments(outcomes: pa.Table) -> Payments:
+def _payments(outcomes: pa.Table) -> MaturePayments:
     customers = np.unique(np.array(outcomes["customer_id"].to_pylist(), np.str_), return_inverse=True)[1]
-    return Payments(
+    return MaturePayments(
         times=outcomes["event_timestamp"].cast(pa.int64()).to_numpy(),
         versions=np.array(outcomes["model_version"].to_pylist(), np.str_),
         customers=customers.astype(np.int64),

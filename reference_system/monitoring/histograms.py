@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from reference_system.arrays import Floats
 
-Kind = Literal["number", "category"]
+HistogramKind = Literal["number", "category"]
 Values = NDArray[Any]
 Counts = NDArray[np.int64]
 # Of whole rows, or of shares of rows.
@@ -40,7 +40,7 @@ class Bins:
     numbers what lies above. Categories: `marks` are the values, sorted; one more bin holds all others.
     """
 
-    kind: Kind
+    kind: HistogramKind
     marks: Values
 
     @property

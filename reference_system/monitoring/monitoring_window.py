@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICROS_PER_DAY, micros
-from reference_system.monitoring.drift import Sample
+from reference_system.monitoring.drift import ColumnSample
 from reference_system.monitoring.histograms import Values
-from reference_system.monitoring.report.record import Window
+from reference_system.monitoring.report.record import TimeSpan
 from reference_system.windows import View, WindowedView
 
 _ONE_DAY = timedelta(days=1)
@@ -29,7 +29,7 @@ MIN_COVERAGE = 0.75
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Champion:
+class WatchedChampion:
     """A model that is judged: `learned_until` is the end of its data window, `score` gives shape (n,).
 
     `review` is the score from which a payment is reviewed; `None` where scores only order.
@@ -43,7 +43,7 @@ class Champion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class MonitoringWindow:
     """Where and when. `live_start` is the end of the generated history: from then on models chose and answered.
 
     `kept_from` is the first moment of which the lake still has everything, where that is not the whole history.
@@ -65,7 +65,7 @@ class Scene:
         blocks: NDArray[np.int64] = (micros(self.as_of) - 1 - times) // MICROS_PER_DAY
         return blocks
 
-    def weeks_before(self, moment: datetime) -> Window:
+    def weeks_before(self, moment: datetime) -> TimeSpan:
         """The last four whole weeks before `moment` and before this week, aligned so that days have like days.
 
         Where those are not kept any more it is the oldest four weeks that are.
@@ -73,7 +73,9 @@ class Scene:
         moment = max(moment, self.oldest_end)
         weeks = max(1, -((moment - self.as_of) // (_WEEK * _ONE_DAY)))
         start = self.days_ago(weeks * _WEEK + REFERENCE_DAYS)
-        return Window(start=max(start, self.history_start), end=max(self.days_ago(weeks * _WEEK), self.history_start))
+        return TimeSpan(
+            start=max(start, self.history_start), end=max(self.days_ago(weeks * _WEEK), self.history_start)
+        )
 
     @property
     def oldest_end(self) -> datetime:
@@ -82,10 +84,10 @@ class Scene:
             return self.history_start
         return self.kept_from + (REFERENCE_DAYS + _WEEK) * _ONE_DAY
 
-    def sample(self, times: Micros, values: Values, *, since: datetime, empty: str) -> Sample:
+    def sample(self, times: Micros, values: Values, *, since: datetime, empty: str) -> ColumnSample:
         """The values from `since` on, as a sample."""
         keep = times >= micros(since)
-        return Sample(values=values[keep], blocks=self.blocks(times[keep]), empty=empty)
+        return ColumnSample(values=values[keep], blocks=self.blocks(times[keep]), empty=empty)
 
 
 def horizons(views: tuple[View, ...]) -> dict[str, timedelta]:
@@ -98,6 +100,6 @@ def horizons(views: tuple[View, ...]) -> dict[str, timedelta]:
     }
 
 
-def nothing(reason: str) -> Sample:
+def nothing(reason: str) -> ColumnSample:
     """A sample without rows, and why."""
-    return Sample(values=np.empty(0), blocks=np.empty(0, np.int64), empty=reason)
+    return ColumnSample(values=np.empty(0), blocks=np.empty(0, np.int64), empty=reason)

@@ -16,7 +16,7 @@ from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.use_cases.fraud.model import card_precision_at, checked_cards
 
-Metric = Callable[[Floats, Floats], float | None]
+ScoreMetric = Callable[[Floats, Floats], float | None]
 
 # Fewer positives than this make an average precision a matter of luck.
 MIN_POSITIVES = 10
@@ -67,7 +67,7 @@ class FraudShare(msgspec.Struct, frozen=True, kw_only=True):
     frauds: int
 
 
-class Payments(msgspec.Struct, frozen=True, kw_only=True):
+class MaturePayments(msgspec.Struct, frozen=True, kw_only=True):
     """Scored payments with mature labels; all shapes (n,); a missing score is NaN."""
 
     times: Micros
@@ -89,7 +89,9 @@ class ShownVideos(msgspec.Struct, frozen=True, kw_only=True):
     labels: Floats
 
 
-def payment_days(payments: Payments, *, average_precision: Metric, roc_auc: Metric) -> tuple[DayFigures, ...]:
+def payment_days(
+    payments: MaturePayments, *, average_precision: ScoreMetric, roc_auc: ScoreMetric
+) -> tuple[DayFigures, ...]:
     """The fraud figures: average precision, ROC AUC, card precision, alerts and genuine payments that were blocked."""
     found = []
     k = checked_cards(len(np.unique(payments.customers)))

@@ -21,27 +21,27 @@ from reference_system.monitoring.drift import (
     CURRENT_BLOCKS,
     TREND_BLOCKS,
     ColumnDrift,
-    Sample,
+    ColumnSample,
     compare_columns,
 )
-from reference_system.monitoring.duckdb_windows import coverage, page_sources, served, watches
+from reference_system.monitoring.duckdb_windows import coverage, page_sources, served_answers, watches_between
 from reference_system.monitoring.histograms import Values
 from reference_system.monitoring.monitoring_window import (
     MIN_COVERAGE,
     REFERENCE_DAYS,
-    Champion,
-    Scene,
+    MonitoringWindow,
+    WatchedChampion,
     horizons,
     nothing,
 )
 from reference_system.monitoring.page_worth import seen_pages, worth_by_day, worth_of_policies
 from reference_system.monitoring.performance import ShownVideos, change_of, page_days, watch_rate_by_position
-from reference_system.monitoring.report.record import ColumnGroup, Performance, Quality, UseCaseReport, Window
+from reference_system.monitoring.report.record import ColumnGroup, Performance, Quality, TimeSpan, UseCaseReport
 from reference_system.use_cases.recommendation import model
 from reference_system.use_cases.recommendation.features import INPUTS, VIEWER_ACTIVITY, VIEWS
 
-SCORE = "best_score"
-LEFT_OUT = (
+BEST_SCORE = "best_score"
+RANKER_LEFT_OUT = (
     "viewer_id, video_id, impression_id: identifiers",
     "position: the model is always asked about the first",
     "is_weekend, hour: the calendar; like hours are compared",
@@ -59,7 +59,12 @@ Column = tuple[Micros, Values]
 
 
 def watch_recommendation(
-    scene: Scene, champion: Champion | None, outcomes: pa.Table, *, catalogue_size: int, quality: Quality
+    scene: MonitoringWindow,
+    champion: WatchedChampion | None,
+    outcomes: pa.Table,
+    *,
+    catalogue_size: int,
+    quality: Quality,
 ) -> UseCaseReport:
     """Everything that is known about the recommender at the moment of the scene.
 
@@ -71,7 +76,7 @@ def watch_recommendation(
         quality: how the last day was answered.
     """
     start = max(scene.live_start, scene.days_ago(REFERENCE_DAYS + CURRENT_BLOCKS))
-    window = Window(start=start, end=max(start, scene.days_ago(CURRENT_BLOCKS)))
+    window = TimeSpan(start=start, end=max(start, scene.days_ago(CURRENT_BLOCKS)))
     covered = coverage(scene.lake, model.NAME, scene.days_ago(CURRENT_BLOCKS), scene.as_of)
     inputs = _compared(scene, window, _served_columns(scene, champion, window), covered=covered)
     behaviour = _compared(scene, window, _behaviour_columns(scene, window), covered=1.0)
@@ -94,15 +99,17 @@ def watch_recommendation(
                 columns=inputs,
             ),
         ),
-        left_out=LEFT_OUT,
+        left_out=RANKER_LEFT_OUT,
         performance=_performance(outcomes, catalogue_size),
         quality=quality,
     )
 
 
-def _compared(scene: Scene, window: Window, columns: dict[str, Column], *, covered: float) -> tuple[ColumnDrift, ...]:
-    reference: dict[str, Sample] = {}
-    recent: dict[str, Sample] = {}
+def _compared(
+    scene: MonitoringWindow, window: TimeSpan, columns: dict[str, Column], *, covered: float
+) -> tuple[ColumnDrift, ...]:
+    reference: dict[str, ColumnSample] = {}
+    recent: dict[str, ColumnSample] = {}
     for name, (times, values) in columns.items():
         since = max(window.start, scene.live_start + max(_HORIZONS.get(name, _FIRST_DAY), _FIRST_DAY))
         blocks = scene.blocks(times)
@@ -117,8 +124,8 @@ def _compared(scene: Scene, window: Window, columns: dict[str, Column], *, cover
     return compare_columns(reference, recent)
 
 
-def _served_columns(scene: Scene, champion: Champion | None, window: Window) -> dict[str, Column]:
-    answers = served(scene.lake, model.NAME, window.start, scene.as_of)
+def _served_columns(scene: MonitoringWindow, champion: WatchedChampion | None, window: TimeSpan) -> dict[str, Column]:
+    answers = served_answers(scene.lake, model.NAME, window.start, scene.as_of)
     moments = answers.times[answers.owners]
     first = np.flatnonzero(np.diff(answers.owners, prepend=-1))
     columns: dict[str, Column] = {}
@@ -126,12 +133,12 @@ def _served_columns(scene: Scene, champion: Champion | None, window: Window) -> 
         values = answers.inputs[:, INPUTS.index(name)]
         columns[name] = (moments[first], values[first]) if name in _OF_VIEWER else (moments, values)
     mine = answers.versions == (champion.version if champion else "")
-    columns[SCORE] = (answers.times[mine], answers.scores[mine])
+    columns[BEST_SCORE] = (answers.times[mine], answers.scores[mine])
     return columns
 
 
-def _behaviour_columns(scene: Scene, window: Window) -> dict[str, Column]:
-    times, columns = watches(scene.lake, window.start, scene.as_of)
+def _behaviour_columns(scene: MonitoringWindow, window: TimeSpan) -> dict[str, Column]:
+    times, columns = watches_between(scene.lake, window.start, scene.as_of)
     pages, sources = page_sources(scene.lake, window.start, scene.as_of)
     return {name: (times, values) for name, values in columns.items()} | {"page_source": (pages, sources)}
 

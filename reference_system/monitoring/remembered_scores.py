@@ -21,7 +21,7 @@ from reference_system.replaced_files import replace_file
 Keys = NDArray[np.uint64]
 
 
-class Scored(NamedTuple):
+class ScoredRows(NamedTuple):
     """Rows by their key, ascending, and the score of each; shapes (n,)."""
 
     keys: Keys
@@ -35,7 +35,7 @@ class RememberedScores:
         """Read what the last look has left in this file."""
         self._file = file
         self._before = _read(file)
-        self._now: dict[str, list[Scored]] = {}
+        self._now: dict[str, list[ScoredRows]] = {}
 
     def of(self, model: str, inputs: Floats, score: Callable[[Floats], Floats]) -> Floats:
         """The scores of these rows.
@@ -46,7 +46,7 @@ class RememberedScores:
             score: asked for the rows that are not known, shape (m, inputs of the model); gives shape (m,).
         """
         keys = keys_of(inputs)
-        before = self._before.get(model, Scored(np.empty(0, np.uint64), np.empty(0)))
+        before = self._before.get(model, ScoredRows(np.empty(0, np.uint64), np.empty(0)))
         places = np.searchsorted(before.keys, keys)
         places[places == len(before.keys)] = 0
         known = before.keys[places] == keys if len(before.keys) else np.zeros(len(keys), bool)
@@ -54,7 +54,7 @@ class RememberedScores:
         scores[known] = before.scores[places[known]]
         if not known.all():
             scores[~known] = score(inputs[~known])
-        self._now.setdefault(model, []).append(Scored(keys, scores))
+        self._now.setdefault(model, []).append(ScoredRows(keys, scores))
         return scores
 
     def save(self) -> None:
@@ -77,11 +77,11 @@ def keys_of(inputs: Floats) -> Keys:
     return key
 
 
-def _read(file: Path) -> dict[str, Scored]:
+def _read(file: Path) -> dict[str, ScoredRows]:
     try:
         packed = msgspec.msgpack.decode(file.read_bytes(), type=dict[str, tuple[bytes, bytes]])
         found = {
-            model: Scored(np.frombuffer(keys, np.uint64), np.frombuffer(scores))
+            model: ScoredRows(np.frombuffer(keys, np.uint64), np.frombuffer(scores))
             for model, (keys, scores) in packed.items()
         }
     except (OSError, ValueError):  # MsgspecError is a ValueError, as numpy's are

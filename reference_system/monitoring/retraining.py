@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from reference_system.monitoring.report.record import Finding, Trigger
+from reference_system.monitoring.report.record import Alarm, Finding
 
 LEAST_DAYS = 2
 _MOST_DAYS = 16
@@ -24,7 +24,7 @@ _MOST_DAYS = 16
 # says and what becomes of it.
 PACE = timedelta(days=3)
 # In this order: what is known to be worse comes before what is merely different.
-_TRIGGERS: tuple[Trigger, ...] = ("performance", "drift")
+_TRIGGERS: tuple[Alarm, ...] = ("performance", "drift")
 _FAULTS = ("volume", "freshness", "schema", "quality")
 # Faults of the events concern both use cases.
 _EVENTS = "events"
@@ -46,24 +46,26 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
+class RetrainDecision:
     """Whether to train, because of what, and why or why not; `not_before` where only time is missing."""
 
     use_case: str
-    trigger: Trigger | None
+    trigger: Alarm | None
     reason: str
     not_before: datetime | None = None
 
 
-def rule(use_case: str, findings: Sequence[Finding], past: Past, *, now: datetime) -> Ruling:
+def rule(use_case: str, findings: Sequence[Finding], past: Past, *, now: datetime) -> RetrainDecision:
     """The policy's answer for one use case at a moment of event time."""
     trigger, finding = _call(use_case, findings)
     if trigger is None or finding is None:
-        return Ruling(use_case=use_case, trigger=None, reason="nothing calls for it")
+        return RetrainDecision(use_case=use_case, trigger=None, reason="nothing calls for it")
     obstacle, not_before = _obstacle(use_case, findings, past, now)
     if obstacle is not None:
-        return Ruling(use_case=use_case, trigger=None, reason=f"{obstacle} ({finding.text})", not_before=not_before)
-    return Ruling(use_case=use_case, trigger=trigger, reason=finding.text)
+        return RetrainDecision(
+            use_case=use_case, trigger=None, reason=f"{obstacle} ({finding.text})", not_before=not_before
+        )
+    return RetrainDecision(use_case=use_case, trigger=trigger, reason=finding.text)
 
 
 def skip_scheduled(past: Past, *, now: datetime) -> str | None:
@@ -89,7 +91,7 @@ def wait_of(past: Past) -> timedelta:
     return timedelta(days=min(doubled, _MOST_DAYS))
 
 
-def _call(use_case: str, findings: Sequence[Finding]) -> tuple[Trigger | None, Finding | None]:
+def _call(use_case: str, findings: Sequence[Finding]) -> tuple[Alarm | None, Finding | None]:
     for trigger in _TRIGGERS:
         for finding in findings:
             if finding.use_case == use_case and finding.trigger == trigger:

@@ -34,7 +34,7 @@ def main(settings: Settings) -> None:
     with _phase("libraries imported"):
         from reference_system.flows import prefect_train  # noqa: F401 - the import is the phase
         from reference_system.registry import mlflow_registry
-    mlflow_registry.connect(settings.url("mlflow"))
+    mlflow_registry.use_mlflow(settings.url("mlflow"))
     _make_features(paths)
     for name in USE_CASES:
         use_case = cast("UseCase", name)

@@ -17,11 +17,11 @@ from reference_system.settings import load_settings
 
 def main() -> None:
     """Fetch what the arguments name."""
-    from reference_system.registry.mlflow_registry import connect, fetch_bundle
+    from reference_system.registry.mlflow_registry import fetch_bundle, use_mlflow
 
     use_case, version = sys.argv[1:]
     settings = load_settings()
-    connect(settings.url("mlflow"))
+    use_mlflow(settings.url("mlflow"))
     try:
         fetch_bundle(use_case, version, StatePaths(settings.state_dir).bundles)
     except WorkbookError as error:

@@ -34,7 +34,7 @@ def main(settings: Settings) -> None:
     """Serve the flows until SIGTERM."""
     from prometheus_client import REGISTRY
 
-    from reference_system.flows.prefect_service import serve
+    from reference_system.flows.prefect_service import serve_flows
     from reference_system.monitoring.report.prometheus_gauges import LatestReport
     from reference_system.paths import StatePaths
     from reference_system.stack.process_metrics import beat, serve_metrics
@@ -47,7 +47,7 @@ def main(settings: Settings) -> None:
     serve_metrics(settings.port("flows_metrics"))
     # A flow may run for a minute: the heartbeat says that the process lives, the Prefect UI what it does.
     threading.Thread(target=_keep_beating, args=(stopping, beat), daemon=True).start()
-    serve(scheduled_flows(settings), wall_now=wall_now, wait=stopping.wait)
+    serve_flows(scheduled_flows(settings), wall_now=wall_now, wait=stopping.wait)
 
 
 def scheduled_flows(settings: Settings) -> list[ServedFlow]:

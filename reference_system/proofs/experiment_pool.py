@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reference_system.errors import StateError
 from reference_system.event_time import MICROS_PER_DAY
-from reference_system.experiments.definition import WINDOW, Metric
+from reference_system.experiments.definition import WINDOW, ExperimentMetric
 from reference_system.experiments.duckdb_viewers import BEFORE, REHEARSAL, rehearsal
 from reference_system.experiments.simulation import Pool
 from reference_system.experiments.viewers import expectation, outcomes
@@ -21,14 +21,14 @@ from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
 from reference_system.world.history import generate_block, read_marker
-from reference_system.world.records import arrow_columns, fields_of
+from reference_system.world.records import arrow_columns, record_fields
 from reference_system.world.simulation import make_world
 
 # Two weeks of viewers, a day after each for their outcomes, and the weeks before them.
 _DAYS = (BEFORE + 2 * (REHEARSAL + WINDOW)) // timedelta(days=1)
 
 
-def pool_of(settings: Settings, metric: Metric) -> tuple[Pool, str]:
+def pool_of(settings: Settings, metric: ExperimentMetric) -> tuple[Pool, str]:
     """The pool, and in words where it comes from."""
     paths = StatePaths(settings.state_dir)
     marker = read_marker(paths.world)
@@ -44,14 +44,14 @@ def generate_viewing(settings: Settings, lake: Path, *, days: int) -> datetime:
     """Write what viewers did in the first days of the world's history to a lake; returns where it ends."""
     world = make_world(settings)
     happened = generate_block(world, world.generated + days * MICROS_PER_DAY)
-    fields = fields_of(happened, world.viewing.catalogue)
+    fields = record_fields(happened, world.viewing.catalogue)
     for topic in (IMPRESSIONS, WATCHES):
         table = delta_lake.history_table(topic, arrow_columns(fields[topic]))
         delta_lake.append(lake, topic, table, versions={})
     return settings.history_start + timedelta(days=days)
 
 
-def _pool(lake: Path, ended: datetime, metric: Metric) -> Pool:
+def _pool(lake: Path, ended: datetime, metric: ExperimentMetric) -> Pool:
     week_before = rehearsal(lake, ended=ended - REHEARSAL - WINDOW)
     expected, viewers = expectation(metric, week_before), rehearsal(lake, ended=ended)
     if expected is None:

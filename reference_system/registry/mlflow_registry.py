@@ -71,13 +71,13 @@ class Registered:
     run_id: str
 
 
-def connect(url: str) -> None:
+def use_mlflow(url: str) -> None:
     """Which MLflow server the functions of this module speak to."""
     mlflow.set_tracking_uri(url)
     mlflow.set_registry_uri(url)
 
 
-def register(training: LoggedTraining, write_bundle: Callable[[str], Path]) -> Registered:
+def register_training(training: LoggedTraining, write_bundle: Callable[[str], Path]) -> Registered:
     """Log the training, register its model, and give it the alias challenger.
 
     Args:

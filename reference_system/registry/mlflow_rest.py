@@ -1,7 +1,7 @@
 """MLflow's registry over its REST API: aliases, tags and versions, without MLflow's client.
 
 In: the server's port. Out: records of what the registry says; aliases and tags set.
-Invariant: at most `TIMEOUT_SECONDS` of waiting for each question. Verbs that start in a moment, and the service, use
+Invariant: at most `MLFLOW_SECONDS` of waiting for each question. Verbs that start in a moment, and the service, use
 this; importing MLflow takes seconds and as much memory as everything else together.
 """
 
@@ -17,8 +17,8 @@ import msgspec
 from reference_system.errors import ServiceError
 from reference_system.settings import LOOPBACK
 
-Answer = TypeVar("Answer")
-TIMEOUT_SECONDS = 5.0
+_Decoded = TypeVar("_Decoded")
+MLFLOW_SECONDS = 5.0
 _OK, _NOT_FOUND = 200, 404
 _PAGE_VERSIONS = 200
 # What MLflow says where there is no such model, version or alias.
@@ -116,7 +116,7 @@ def _ask(
 
 
 def _request(port: int, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=TIMEOUT_SECONDS)
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=MLFLOW_SECONDS)
     try:
         connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
         response = connection.getresponse()
@@ -127,7 +127,7 @@ def _request(port: int, method: str, path: str, body: bytes | None) -> tuple[int
         connection.close()
 
 
-def _decoded(body: bytes, of: type[Answer]) -> Answer:
+def _decoded(body: bytes, of: type[_Decoded]) -> _Decoded:
     try:
         return msgspec.json.decode(body, type=of)
     except msgspec.MsgspecError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from reference_system.metrics.meanings import meanings_of
 from reference_system.registry.bundles.bundle import UseCase, version_folder
-from reference_system.registry.gate.decision import Verdict
+from reference_system.registry.gate.decision import GateDecision
 
 _FOLDER = "cards"
 _SHOWN_INPUTS = 10
@@ -62,7 +62,7 @@ class Card:
     folds: Sequence[Mapping[str, float]]
     slices: Mapping[str, Mapping[str, float]]
     importance: Sequence[tuple[str, float]]
-    verdict: Verdict
+    verdict: GateDecision
 
 
 def markdown(card: Card) -> str:

@@ -13,15 +13,15 @@ from pathlib import Path
 import msgspec
 
 from reference_system.errors import BundleRefused
-from reference_system.registry.bundles.bundle import Manifest, current_version, read_manifest
+from reference_system.registry.bundles.bundle import BundleManifest, current_version, read_bundle_manifest
 from reference_system.registry.mlflow_rest import Version
 from reference_system.registry.promotion import rolled_back
-from reference_system.registry.promotion_log import Decision, read_decisions
+from reference_system.registry.promotion_log import LoggedDecision, read_decisions
 from reference_system.registry.traffic import TrafficPlan, read_plan
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 
-PRIMARY_METRIC: Mapping[str, str] = {
+PRIMARY_METRICS: Mapping[str, str] = {
     "fraud": fraud.PRIMARY_METRIC,
     "recommendation": recommendation.PRIMARY_METRIC,
 }
@@ -72,20 +72,20 @@ def listed(root: Path, use_case: str, registered: Sequence[Version]) -> list[Mod
     return rows
 
 
-def gate_decision(root: Path, use_case: str, version: str) -> Decision | None:
+def gate_decision(root: Path, use_case: str, version: str) -> LoggedDecision | None:
     """What the gate said of a version, if it was asked."""
     about = [one for one in read_decisions(root, use_case) if one.version == version and one.kind == "gate"]
     return about[-1] if about else None
 
 
-def _gate(about: Sequence[Decision]) -> str | None:
+def _gate(about: Sequence[LoggedDecision]) -> str | None:
     """The answer is the first of the gate's reasons."""
     return next((one.reasons[0] for one in reversed(about) if one.kind == "gate" and one.reasons), None)
 
 
 def _stage(  # noqa: PLR0913 - everything that says what a version is
     version: str,
-    about: Sequence[Decision],
+    about: Sequence[LoggedDecision],
     gate: str | None,
     *,
     champion: str | None,
@@ -109,10 +109,10 @@ def _stage(  # noqa: PLR0913 - everything that says what a version is
 
 def _with_bundle(row: ModelRow, folder: Path) -> ModelRow:
     try:
-        manifest: Manifest = read_manifest(folder)
+        manifest: BundleManifest = read_bundle_manifest(folder)
     except BundleRefused as error:
         return msgspec.structs.replace(row, problem=str(error))
-    metric = PRIMARY_METRIC[row.use_case]
+    metric = PRIMARY_METRICS[row.use_case]
     return msgspec.structs.replace(
         row,
         estimator=manifest.estimator,

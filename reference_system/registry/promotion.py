@@ -3,7 +3,7 @@
 In: a version and the decision that makes it champion. Out: the pointer moved, a line in the promotion log, the alias
 in MLflow moved.
 Invariant: the pointer only ever moves to a bundle that was verified, and it alone says who is champion. The log and
-the alias follow it; where a crash or an absent MLflow kept them from following, `reconcile` mends them.
+the alias follow it; where a crash or an absent MLflow kept them from following, `reconcile_champion` mends them.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from reference_system.registry import mlflow_rest
 from reference_system.registry.bundles.bundle import (
     current_version,
     load_bundle,
-    read_manifest,
+    read_bundle_manifest,
     set_current,
     version_folder,
 )
-from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
+from reference_system.registry.promotion_log import LoggedDecision, append_decision, read_decisions
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 # Beside the pointer while MLflow's alias has not followed it.
 ALIAS_OWED = "alias-owed"
 
 
-def make_champion(root: Path, mlflow_port: int, *, use_case: str, version: str, decision: Decision) -> None:
+def make_champion(root: Path, mlflow_port: int, *, use_case: str, version: str, decision: LoggedDecision) -> None:
     """Verify the version's bundle, move the pointer, append the decision, move the alias.
 
     Called again after a crash anywhere, it ends in the same state: a decision that is in the log is not added again.
 
     Args:
         root: the folder of the bundles.
-        mlflow_port: where MLflow listens; if it does not, the alias follows at the next `reconcile`.
+        mlflow_port: where MLflow listens; if it does not, the alias follows at the next `reconcile_champion`.
         use_case: whose champion.
         version: the new champion.
         decision: what the log will say.
@@ -42,7 +42,7 @@ def make_champion(root: Path, mlflow_port: int, *, use_case: str, version: str, 
     Raises:
         BundleRefused: if the bundle is not what training wrote; then nothing has changed.
     """
-    verify(root, use_case, version)
+    verify_version(root, use_case, version)
     _owe(root, use_case)
     set_current(root, use_case, version)
     if decision not in read_decisions(root, use_case):
@@ -50,14 +50,14 @@ def make_champion(root: Path, mlflow_port: int, *, use_case: str, version: str, 
     settle_alias(root, mlflow_port, use_case)
 
 
-def verify(root: Path, use_case: str, version: str) -> None:
+def verify_version(root: Path, use_case: str, version: str) -> None:
     """Load the version's bundle as serving would.
 
     Raises:
         BundleRefused: if serving would refuse it.
     """
     folder = version_folder(root, use_case, version)
-    load_bundle(folder, use_case=use_case, inputs=read_manifest(folder).inputs)
+    load_bundle(folder, use_case=use_case, inputs=read_bundle_manifest(folder).inputs)
 
 
 def settle_alias(root: Path, mlflow_port: int, use_case: str) -> bool:
@@ -82,7 +82,7 @@ def alias_is_owed(root: Path, use_case: str) -> bool:
     return (root / use_case / ALIAS_OWED).exists()
 
 
-def reconcile(root: Path, mlflow_port: int, *, use_case: str, now: datetime) -> None:
+def reconcile_champion(root: Path, mlflow_port: int, *, use_case: str, now: datetime) -> None:
     """Let log and alias follow the pointer, where a crash, or a person in MLflow's own page, left them apart."""
     settle_alias(root, mlflow_port, use_case)
     pointer, logged = current_version(root, use_case), champion_in_log(root, use_case)
@@ -90,7 +90,9 @@ def reconcile(root: Path, mlflow_port: int, *, use_case: str, now: datetime) -> 
         reason = "the pointer names it: it was moved in MLflow's page, or a crash came between pointer and log"
         append_decision(
             root,
-            Decision(event_timestamp=now, use_case=use_case, version=pointer, previous=logged, reasons=(reason,)),
+            LoggedDecision(
+                event_timestamp=now, use_case=use_case, version=pointer, previous=logged, reasons=(reason,)
+            ),
         )
 
 
@@ -99,7 +101,7 @@ def champion_in_log(root: Path, use_case: str) -> str | None:
     return next((one.version for one in reversed(read_decisions(root, use_case)) if one.kind == "champion"), None)
 
 
-def champion_before(root: Path, use_case: str) -> str:
+def champion_to_restore(root: Path, use_case: str) -> str:
     """The version to go back to: the last champion that is neither the present one nor rolled back.
 
     Raises:

@@ -17,10 +17,12 @@ from reference_system.errors import StateError
 
 PROMOTIONS = "promotions.jsonl"
 # In the order in which a good challenger meets them.
-Kind = Literal["alarm", "retraining", "skipped", "gate", "shadow", "canary", "champion", "rolled back", "experiment"]
+DecisionKind = Literal[
+    "alarm", "retraining", "skipped", "gate", "shadow", "canary", "champion", "rolled back", "experiment"
+]
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class LoggedDecision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something was decided at a moment of event time.
 
     `version` is the model version that it is about, where it is about one; `previous` the champion at that moment.
@@ -29,14 +31,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     event_timestamp: datetime
     use_case: str
-    kind: Kind = "champion"
+    kind: DecisionKind = "champion"
     version: str | None = None
     previous: str | None = None
     reasons: tuple[str, ...] = ()
     figures: dict[str, float] = {}
 
 
-def append_decision(root: Path, decision: Decision) -> None:
+def append_decision(root: Path, decision: LoggedDecision) -> None:
     """Add a line; it is on the disk when this returns.
 
     What a writer that was killed left of its line is removed: nobody was told that it was written.
@@ -51,7 +53,7 @@ def append_decision(root: Path, decision: Decision) -> None:
         os.fsync(file.fileno())
 
 
-def read_decisions(root: Path, use_case: str | None = None) -> list[Decision]:
+def read_decisions(root: Path, use_case: str | None = None) -> list[LoggedDecision]:
     """Every decision, or those about one use case, the oldest first.
 
     Raises:
@@ -60,7 +62,7 @@ def read_decisions(root: Path, use_case: str | None = None) -> list[Decision]:
     path = root / PROMOTIONS
     whole, _, _ = path.read_bytes().rpartition(b"\n") if path.exists() else (b"", b"", b"")
     try:
-        decisions = [msgspec.json.decode(line, type=Decision) for line in whole.splitlines()]
+        decisions = [msgspec.json.decode(line, type=LoggedDecision) for line in whole.splitlines()]
     except msgspec.MsgspecError as error:
         raise StateError(f"{path} cannot be read: {error}", next_command=f"less {path}") from error
     return [each for each in decisions if use_case in (None, each.use_case)]

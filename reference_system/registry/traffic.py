@@ -19,17 +19,17 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from reference_system.assignment import ChallengerMode
 from reference_system.replaced_files import read_record, replace_file
 
 PLAN = "traffic.json"
-Mode = Literal["shadow", "canary", "experiment"]
 
 
 class TrafficPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a version beside the champion does; `name` is the release's or the experiment's."""
 
     use_case: Literal["fraud", "recommendation"]
-    mode: Mode
+    mode: ChallengerMode
     version: str
     name: Annotated[str, Meta(min_length=1, max_length=64)]
     # Of the entities (customers, viewers) that it answers: 0 in the shadow.

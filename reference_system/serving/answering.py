@@ -19,7 +19,7 @@ from reference_system.clock import Clock
 from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic
 from reference_system.serving import fraud_scoring, recommending
 from reference_system.serving.api import (
-    Evaluation,
+    AnswerIdentity,
     FraudScoreRequest,
     RecommendationAnswer,
     RecommendationRequest,
@@ -27,16 +27,16 @@ from reference_system.serving.api import (
     decode_request,
     moment_asked,
 )
-from reference_system.serving.catalogue import Catalogue
-from reference_system.serving.challengers.routing import Answered, Contest, RememberedReads, Said
+from reference_system.serving.catalogue import ServedCatalogue
+from reference_system.serving.challengers.routing import ChallengerRouting, RememberedReads, RoutedAnswer, Said
 from reference_system.serving.challengers.shadow import Shadow
 from reference_system.serving.challengers.traffic import Challenger
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.fraud_scoring import FraudModel, ScoredPayment
-from reference_system.serving.http.app import Answer, Endpoint
+from reference_system.serving.http.app import Endpoint, HttpAnswer
 from reference_system.serving.prometheus_metrics import ServingMetrics
-from reference_system.serving.recommending import Page
+from reference_system.serving.recommending import RankedPage
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
 from reference_system.use_cases.recommendation.events import EXPOSURES, ExposureLogged
 from reference_system.use_cases.recommendation.features import VIEWER_ACTIVITY
@@ -45,7 +45,7 @@ FRAUD_PATH = "/v1/fraud/score"
 RECOMMENDATIONS_PATH = "/v1/recommendations"
 # What chance does to a page follows from the prediction's id alone: told again, it is the same page.
 _EXPLORATION = "exploration"
-Found = TypeVar("Found")
+_Found = TypeVar("_Found")
 
 
 def _nobody() -> None:
@@ -57,14 +57,14 @@ class Answering:
     """The endpoints and what they need; without challengers the champions answer alone, without a shadow unseen."""
 
     fraud: Callable[[], Loaded[FraudModel] | None]
-    catalogue: Callable[[], Catalogue | None]
+    catalogue: Callable[[], ServedCatalogue | None]
     read: ReadStates
     clock: Clock
     new_id: Callable[[], str]
     log: Callable[[Topic, Event], None]
     metrics: ServingMetrics
     fraud_challenger: Callable[[], Challenger[FraudModel] | None] = _nobody
-    ranking_challenger: Callable[[], Challenger[Catalogue] | None] = _nobody
+    ranking_challenger: Callable[[], Challenger[ServedCatalogue] | None] = _nobody
     shadow: Shadow = field(default_factory=Shadow)
     explored_places: int = 0
 
@@ -77,7 +77,7 @@ class Answering:
             RECOMMENDATIONS_PATH: {"POST": lambda body: self._recommend(decode_request(recommendation, body))},
         }
 
-    def _score(self, request: FraudScoreRequest) -> Answer:
+    def _score(self, request: FraudScoreRequest) -> HttpAnswer:
         started = perf_counter()
         loaded = self.fraud()
         if loaded is None:
@@ -89,7 +89,7 @@ class Answering:
         if inputs is None:
             scored = fraud_scoring.score_by_rule(request.amount)
         else:
-            contest = Contest(
+            contest = ChallengerRouting(
                 use_case="fraud",
                 version=loaded.version,
                 champion=loaded.model,
@@ -100,18 +100,18 @@ class Answering:
             )
             answered = contest.answer(request.customer_id)
             scored, evaluation = answered.said.found, _said_by(evaluation, answered.said.version)
-        answer = fraud_scoring.answer_of(request, scored, evaluation)
+        answer = fraud_scoring.score_answer(request, scored, evaluation)
         self._count("fraud", CUSTOMER_ACTIVITY.name, answer.feature_age_seconds, degraded=answer.degraded)
-        self.log(PREDICTIONS, fraud_scoring.record_of(request, answer, scored, latency_ms=_since(started)))
+        self.log(PREDICTIONS, fraud_scoring.score_record(request, answer, scored, latency_ms=_since(started)))
 
         def record(said: Said[ScoredPayment]) -> PredictionLogged:
-            other = fraud_scoring.answer_of(request, said.found, _said_by(evaluation, said.version))
-            return fraud_scoring.record_of(request, other, said.found, latency_ms=said.seconds * 1000.0)
+            other = fraud_scoring.score_answer(request, said.found, _said_by(evaluation, said.version))
+            return fraud_scoring.score_record(request, other, said.found, latency_ms=said.seconds * 1000.0)
 
         self._shadow("fraud", answered, record)
-        return Answer(body=_encode(answer))
+        return HttpAnswer(body=_encode(answer))
 
-    def _recommend(self, request: RecommendationRequest) -> Answer:
+    def _recommend(self, request: RecommendationRequest) -> HttpAnswer:
         started = perf_counter()
         catalogue = self.catalogue()
         if catalogue is None:
@@ -121,7 +121,7 @@ class Answering:
         draw = place_of(evaluation.prediction_id, _EXPLORATION) if self.explored_places else None
         challenger = self.ranking_challenger()
         reads = RememberedReads(self.read)
-        contest = Contest(
+        contest = ChallengerRouting(
             use_case="recommendation",
             version=catalogue.model.version,
             champion=catalogue,
@@ -133,21 +133,21 @@ class Answering:
         answered = contest.answer(request.viewer_id)
         reads.seal()
         page, evaluation = answered.said.found, _said_by(evaluation, answered.said.version)
-        answer = recommending.answer_of(request, page, evaluation)
+        answer = recommending.page_answer(request, page, evaluation)
         self._count("recommendation", VIEWER_ACTIVITY.name, answer.feature_age_seconds, degraded=answer.degraded)
-        self.log(PREDICTIONS, recommending.record_of(answer, page, latency_ms=_since(started)))
+        self.log(PREDICTIONS, recommending.page_record(answer, page, latency_ms=_since(started)))
         if challenger is not None:
             self._expose(challenger, answer)
 
-        def record(said: Said[Page]) -> PredictionLogged:
-            other = recommending.answer_of(request, said.found, _said_by(evaluation, said.version))
-            return recommending.record_of(other, said.found, latency_ms=said.seconds * 1000.0)
+        def record(said: Said[RankedPage]) -> PredictionLogged:
+            other = recommending.page_answer(request, said.found, _said_by(evaluation, said.version))
+            return recommending.page_record(other, said.found, latency_ms=said.seconds * 1000.0)
 
         self._shadow("recommendation", answered, record)
-        return Answer(body=_encode(answer))
+        return HttpAnswer(body=_encode(answer))
 
     def _shadow(
-        self, use_case: str, answered: Answered[Found] | None, record: Callable[[Said[Found]], PredictionLogged]
+        self, use_case: str, answered: RoutedAnswer[_Found] | None, record: Callable[[Said[_Found]], PredictionLogged]
     ) -> None:
         """Let the other model see the request as well, later; nobody waits for it."""
         if answered is None or answered.shadow is None:
@@ -169,7 +169,7 @@ class Answering:
         if not self.shadow.add(job):
             metrics.shadow(use_case, version, "dropped")
 
-    def _expose(self, challenger: Challenger[Catalogue], answer: RecommendationAnswer) -> None:
+    def _expose(self, challenger: Challenger[ServedCatalogue], answer: RecommendationAnswer) -> None:
         """While an experiment runs, say which arm the viewer is in and who really answered."""
         arm = challenger.arm_of(answer.viewer_id)
         if arm is None:
@@ -186,9 +186,11 @@ class Answering:
         )
         self.log(EXPOSURES, exposure)
 
-    def _evaluation(self, version: str, asked: datetime | None) -> Evaluation:
+    def _evaluation(self, version: str, asked: datetime | None) -> AnswerIdentity:
         now = self.clock.now()
-        return Evaluation(prediction_id=self.new_id(), model_version=version, moment=moment_asked(asked, now), now=now)
+        return AnswerIdentity(
+            prediction_id=self.new_id(), model_version=version, moment=moment_asked(asked, now), now=now
+        )
 
     def _count(self, use_case: str, view: str, age: float | None, *, degraded: bool) -> None:
         if degraded:
@@ -197,7 +199,7 @@ class Answering:
             self.metrics.used(view, age)
 
 
-def _said_by(evaluation: Evaluation, version: str) -> Evaluation:
+def _said_by(evaluation: AnswerIdentity, version: str) -> AnswerIdentity:
     return evaluation if evaluation.model_version == version else replace(evaluation, model_version=version)
 
 

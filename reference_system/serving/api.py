@@ -32,7 +32,7 @@ _MAX_SHOWN = 64
 
 Score = Annotated[float, Meta(ge=0.0, le=1.0)]
 # What waits for a decision is paid, not refunded.
-Amount = Annotated[float, Meta(ge=0.0, le=1e12)]
+RequestAmount = Annotated[float, Meta(ge=0.0, le=1e12)]
 Source = Literal["neighbours", "factors", "newest", "popular"]
 
 
@@ -42,7 +42,7 @@ class FraudScoreRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     transaction_id: Id
     customer_id: Id
     terminal_id: Id
-    amount: Amount
+    amount: RequestAmount
     event_timestamp: Moment | None = None
 
 
@@ -109,7 +109,7 @@ class ProblemAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evaluation:
+class AnswerIdentity:
     """One answer's identity: its id, who answers, the moment asked about and the moment of answering."""
 
     prediction_id: str

@@ -34,7 +34,7 @@ from reference_system.settings import LOOPBACK, Settings, load_settings
 if TYPE_CHECKING:
     from reference_system.registry.bundles.bundle import Bundle, UseCase
     from reference_system.serving.catalogue import RankerModel
-    from reference_system.serving.challengers.traffic import Challengers, Plan
+    from reference_system.serving.challengers.traffic import ChallengerPlan, Challengers
     from reference_system.serving.champions import Champion
     from reference_system.serving.feature_reads import ReadStates
     from reference_system.serving.fraud_scoring import FraudModel
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from reference_system.serving.prediction_log.kafka_log import PredictionLog
     from reference_system.serving.prometheus_metrics import ServingMetrics
 
-Model = TypeVar("Model")
+_Model = TypeVar("_Model")
 # While it drains, the service says "not ready" and still answers: time for clients to go elsewhere.
 DRAIN_SECONDS = 0.5
 _SWITCH_SECONDS = 0.001
@@ -177,9 +177,9 @@ def new_champion(
     settings: Settings,
     use_case: UseCase,
     inputs: tuple[str, ...],
-    convert: Callable[[Bundle], Model],
+    convert: Callable[[Bundle], _Model],
     metrics: ServingMetrics,
-) -> Champion[Model]:
+) -> Champion[_Model]:
     """The champion of one use case: found by pointer and alias, fetched by MLflow, verified by the registry."""
     from reference_system.registry.bundles.bundle import (
         current_version,
@@ -188,12 +188,12 @@ def new_champion(
         version_folder,
     )
     from reference_system.registry.promotion import alias_is_owed
-    from reference_system.serving.champions import Champion, Heard, Source
+    from reference_system.serving.champions import Champion, ChampionListener, ChampionSource
     from reference_system.serving.mlflow_alias import champion_alias
 
     root = StatePaths(settings.state_dir).bundles
 
-    def load(version: str) -> Model:
+    def load(version: str) -> _Model:
         folder = version_folder(root, use_case, version)
         if not folder.is_dir():
             fetch(use_case, version)
@@ -211,36 +211,38 @@ def new_champion(
         # While it is owed, the alias names the champion of before (see `registry/promotion.py`).
         return None if alias_is_owed(root, use_case) else champion_alias(settings.port("mlflow"), use_case)
 
-    source = Source(
+    source = ChampionSource(
         pointer=lambda: current_version(root, use_case),
         alias=alias,
         load=load,
         confirm=lambda version: set_current(root, use_case, version),
     )
-    return Champion(source, Heard(loaded=loaded, refused=refused), monotonic=monotonic)
+    return Champion(source, ChampionListener(loaded=loaded, refused=refused), monotonic=monotonic)
 
 
 def new_challengers(
     settings: Settings,
     use_case: UseCase,
     inputs: tuple[str, ...],
-    convert: Callable[[Bundle], Model],
+    convert: Callable[[Bundle], _Model],
     metrics: ServingMetrics,
-) -> Challengers[Model]:
+) -> Challengers[_Model]:
     """Who stands beside the champion of one use case: by the traffic plan, from a bundle that is here, verified."""
     from reference_system.registry.bundles.bundle import load_bundle, version_folder
     from reference_system.registry.traffic import read_plan
     from reference_system.serving.challengers.breaker import BUDGET_SECONDS
     from reference_system.serving.challengers.events import News
-    from reference_system.serving.challengers.traffic import Challengers, Plan, PlanSource
+    from reference_system.serving.challengers.traffic import ChallengerPlan, Challengers, PlanSource
 
     root = StatePaths(settings.state_dir).bundles
 
-    def plan() -> Plan | None:
+    def plan() -> ChallengerPlan | None:
         found = read_plan(root, use_case)
         if found is None:
             return None
-        return Plan(mode=found.mode, version=found.version, name=found.name, share=found.share, salt=found.salt)
+        return ChallengerPlan(
+            mode=found.mode, version=found.version, name=found.name, share=found.share, salt=found.salt
+        )
 
     # Nothing is fetched: whoever planned it verified it here, and the champions' pointers are looked at meanwhile.
     source = PlanSource(

@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats, Micros
+from reference_system.arrays import Floats, Floats32, Micros
 from reference_system.event_time import micros
 from reference_system.serving.feature_reads import ReadStates
-from reference_system.serving.fraud_scoring import Scorer
+from reference_system.serving.fraud_scoring import FraudScorer
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS, VIDEO_POPULARITY, VIDEO_PROFILE
-from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, Neighbours, Vectors
+from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, Neighbours
 from reference_system.windows import EVERYONE, WindowedView, unpack_tail
 
 _WATCHES_7D = VIDEO_POPULARITY.features.index("video_watch_count_7d")
@@ -38,13 +38,13 @@ class RankerModel:
 
     version: str
     known_until: datetime  # the end of the data that it was trained on
-    scorer: Scorer
+    scorer: FraudScorer
     video_ids: tuple[str, ...]
     categories: NDArray[np.int64]
     durations: Floats
     published: NDArray[np.int64]
     neighbours: Neighbours
-    vectors: Vectors
+    vectors: Floats32
     popular: tuple[int, ...]
 
 
@@ -67,7 +67,7 @@ class StackedTails:
 
 
 @dataclass(slots=True, kw_only=True)
-class Catalogue:
+class ServedCatalogue:
     """What one refresh found. `tails` is `None` while the online store cannot be read."""
 
     model: RankerModel
@@ -99,12 +99,12 @@ class Catalogue:
         return found
 
 
-def catalogue_without_states(model: RankerModel) -> Catalogue:
+def catalogue_without_states(model: RankerModel) -> ServedCatalogue:
     """The bundle's own catalogue: enough for a degraded answer."""
     return _catalogue(model, {})
 
 
-def read_catalogue(model: RankerModel, read: ReadStates, now: datetime) -> Catalogue:
+def refresh_catalogue(model: RankerModel, read: ReadStates, now: datetime) -> ServedCatalogue:
     """The catalogue with the states that the online store has; evaluated for now and for the next tile.
 
     Raises:
@@ -167,12 +167,12 @@ def evaluate_all(view: WindowedView, tails: StackedTails, as_of: int) -> Floats:
     return out
 
 
-def _catalogue(model: RankerModel, profiles: Mapping[str, VideoProfile]) -> Catalogue:
+def _catalogue(model: RankerModel, profiles: Mapping[str, VideoProfile]) -> ServedCatalogue:
     video_ids = (*model.video_ids, *profiles)
     new = list(profiles.values())
     categories = np.append(model.categories, [CATEGORIES.index(each.category) for each in new]).astype(np.int64)
     published = np.append(model.published, [each.event_timestamp for each in new]).astype(np.int64)
-    return Catalogue(
+    return ServedCatalogue(
         model=model,
         video_ids=video_ids,
         index={video_id: i for i, video_id in enumerate(video_ids)},

@@ -19,39 +19,41 @@ from reference_system.errors import WorkbookError
 # A refused version is looked at again this much later: somebody may have mended it.
 REFUSED_SECONDS = 30.0
 
-Model = TypeVar("Model")
+_Model = TypeVar("_Model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Loaded(Generic[Model]):
+class Loaded(Generic[_Model]):
     """A version with its model."""
 
     version: str
-    model: Model
+    model: _Model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source(Generic[Model]):
+class ChampionSource(Generic[_Model]):
     """How one use case finds and loads its champion; all may raise `WorkbookError` or `OSError`."""
 
     pointer: Callable[[], str | None]
     alias: Callable[[], str | None]
-    load: Callable[[str], Model]  # fetches the bundle if it is not there, and verifies it
+    load: Callable[[str], _Model]  # fetches the bundle if it is not there, and verifies it
     confirm: Callable[[str], None]  # moves the pointer: this version was verified
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
+class ChampionListener:
     """Who is told."""
 
     loaded: Callable[[str], None]
     refused: Callable[[str, str], None]
 
 
-class Champion(Generic[Model]):
+class Champion(Generic[_Model]):
     """The model of one use case that answers now."""
 
-    def __init__(self, source: Source[Model], heard: Heard, *, monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self, source: ChampionSource[_Model], heard: ChampionListener, *, monotonic: Callable[[], float]
+    ) -> None:
         """Nothing is loaded before the first poll."""
         self._source = source
         self._heard = heard
@@ -60,7 +62,7 @@ class Champion(Generic[Model]):
         self._alias: str | None = None
         self._wanted: str | None = None
         self._refused: dict[str, float] = {}
-        self.current: Loaded[Model] | None = None
+        self.current: Loaded[_Model] | None = None
 
     def poll_pointer(self) -> None:
         """Follow the pointer if it moved; quick, and it needs nobody."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from reference_system.errors import ServiceError
+from reference_system.states import StateFound
 from reference_system.windows import View
 
 # What one read may take: for a request (usually far below a millisecond), and for the whole catalogue at once.
@@ -17,7 +18,6 @@ BULK_DEADLINE_SECONDS = 5.0
 # One late read is a busy machine, and its answer is there: it is used. So many in a row are a slow store.
 LATE_READS = 3
 
-StateFound = tuple[bytes | None, int | None]
 # The states of keys: of one view, or, with a tuple, of a view for each key, which are read as of one moment.
 ReadStates = Callable[[View | tuple[View, ...], Sequence[str]], list[StateFound]]
 

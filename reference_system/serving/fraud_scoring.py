@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from reference_system.arrays import Floats
 from reference_system.event_time import MICROS_PER_SECOND, micros
 from reference_system.events import PredictionLogged
-from reference_system.serving.api import Evaluation, FraudScoreAnswer, FraudScoreRequest
+from reference_system.serving.api import AnswerIdentity, FraudScoreAnswer, FraudScoreRequest
 from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates
 from reference_system.use_cases.fraud.features import (
     CUSTOMER_ACTIVITY,
@@ -29,7 +29,7 @@ from reference_system.use_cases.fraud.features import (
 from reference_system.use_cases.fraud.policy import Decision, Thresholds, decide, decide_degraded, reasons
 from reference_system.windows import evaluate_state, unpack_tail
 
-Scorer = Callable[[NDArray[np.float32]], Floats]
+FraudScorer = Callable[[NDArray[np.float32]], Floats]
 _VIEWS = (CUSTOMER_ACTIVITY, TERMINAL_RISK)
 _AMOUNT = CUSTOMER_ACTIVITY.columns.index("amount")
 
@@ -40,7 +40,7 @@ class FraudModel:
 
     version: str
     known_until: datetime  # the end of the data that it was trained on
-    scorer: Scorer
+    scorer: FraudScorer
     thresholds: Thresholds
     usual: Floats  # shape (15,): see `policy.reasons`
 
@@ -111,7 +111,7 @@ def payment_inputs(request: FraudScoreRequest, moment: datetime, read: ReadState
     return PaymentInputs(values=values, state_times=(customer_time, terminal_time))
 
 
-def answer_of(request: FraudScoreRequest, scored: ScoredPayment, evaluation: Evaluation) -> FraudScoreAnswer:
+def score_answer(request: FraudScoreRequest, scored: ScoredPayment, evaluation: AnswerIdentity) -> FraudScoreAnswer:
     """What the client reads."""
     return FraudScoreAnswer(
         prediction_id=evaluation.prediction_id,
@@ -127,7 +127,7 @@ def answer_of(request: FraudScoreRequest, scored: ScoredPayment, evaluation: Eva
     )
 
 
-def record_of(
+def score_record(
     request: FraudScoreRequest, answer: FraudScoreAnswer, scored: ScoredPayment, *, latency_ms: float
 ) -> PredictionLogged:
     """What the prediction log keeps."""

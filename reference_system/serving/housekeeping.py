@@ -15,16 +15,16 @@ from typing import Protocol
 
 from reference_system.clock import Clock
 from reference_system.serving.catalogue import (
-    Catalogue,
     RankerModel,
+    ServedCatalogue,
     catalogue_without_states,
-    read_catalogue,
+    refresh_catalogue,
 )
 from reference_system.serving.challengers.traffic import Challenger, Challengers
 from reference_system.serving.champions import Champion
 from reference_system.serving.feature_reads import FeaturesUnavailable, GuardedReads
 from reference_system.serving.fraud_scoring import FraudModel
-from reference_system.serving.structured_log import place_of
+from reference_system.serving.structured_log import log_place
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS
 from reference_system.windows import EVERYONE
 
@@ -33,7 +33,7 @@ _ALIAS_SECONDS = 3.0
 _REFRESH_SECONDS = 10.0
 
 
-class Report(Protocol):
+class ServiceReport(Protocol):
     """Where events are written."""
 
     def __call__(self, event: str, **fields: str | float | bool | None) -> None:
@@ -52,9 +52,9 @@ class Housekeeping:
     reads: GuardedReads  # of requests
     bulk_reads: GuardedReads  # of the catalogue, on a connection of its own: no request waits for two thousand videos
     clock: Clock
-    report: Report
-    catalogue: Catalogue | None = None
-    ranking_challenger: Challenger[Catalogue] | None = None
+    report: ServiceReport
+    catalogue: ServedCatalogue | None = None
+    ranking_challenger: Challenger[ServedCatalogue] | None = None
     _alias_at: float = 0.0
     _refresh_at: float = 0.0
     _features_up: bool | None = None
@@ -124,7 +124,7 @@ class Housekeeping:
             try:
                 step()
             except Exception as error:  # noqa: BLE001 - as said
-                self.report("housekeeping_failed", error=place_of(error))
+                self.report("housekeeping_failed", error=log_place(error))
 
     def _mend_features(self) -> None:
         self.bulk_reads.heal(NEWEST_VIDEOS, EVERYONE)
@@ -142,9 +142,9 @@ class Housekeeping:
             catalogue = self._catalogue_of(beside.model, None if before is None else before.model)
             self.ranking_challenger = Challenger(plan=beside.plan, model=catalogue, breaker=beside.breaker)
 
-    def _catalogue_of(self, model: RankerModel, before: Catalogue | None) -> Catalogue:
+    def _catalogue_of(self, model: RankerModel, before: ServedCatalogue | None) -> ServedCatalogue:
         try:
-            return read_catalogue(model, self.bulk_reads, self.clock.now())
+            return refresh_catalogue(model, self.bulk_reads, self.clock.now())
         except (FeaturesUnavailable, ValueError) as error:
             self.report("catalogue_not_refreshed", reason=str(error))
             # A catalogue of minutes ago ranks better than none; only a new model cannot use it.

@@ -17,12 +17,12 @@ from reference_system.arrays import Floats
 from reference_system.event_time import MICROS_PER_SECOND, micros
 from reference_system.events import PredictionLogged
 from reference_system.serving.api import (
-    Evaluation,
+    AnswerIdentity,
     RecommendationAnswer,
     RecommendationRequest,
     RecommendedVideo,
 )
-from reference_system.serving.catalogue import Catalogue
+from reference_system.serving.catalogue import ServedCatalogue
 from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates
 from reference_system.use_cases.recommendation.features import (
     SERVING_POSITION,
@@ -38,7 +38,7 @@ _RECENT_ITEMS = msgspec.msgpack.Decoder(list[tuple[int, str]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class RankedPage:
     """What came out for one viewer; `inputs` has one row for each item, or is `None` where a rule decided."""
 
     items: tuple[RecommendedVideo, ...]
@@ -49,8 +49,14 @@ class Page:
 
 
 def compose(  # noqa: PLR0913 - who asks, for what, when, and what answers
-    viewer_id: str, k: int, moment: datetime, catalogue: Catalogue, read: ReadStates, *, draw: float | None = None
-) -> Page:
+    viewer_id: str,
+    k: int,
+    moment: datetime,
+    catalogue: ServedCatalogue,
+    read: ReadStates,
+    *,
+    draw: float | None = None,
+) -> RankedPage:
     """The page of one viewer at `moment`.
 
     With `draw`, a number in [0, 1), the last place is left to chance; without, every place is certain.
@@ -90,7 +96,7 @@ def compose(  # noqa: PLR0913 - who asks, for what, when, and what answers
         page, propensities = explore(page, ranked, catalogue.category_list, set(watched), k=k, draw=draw)
     place = {item: row for row, item in enumerate(sources)}
     rows = [place[item] for item in page]
-    return Page(
+    return RankedPage(
         items=tuple(
             RecommendedVideo(
                 video_id=catalogue.video_ids[item],
@@ -107,12 +113,12 @@ def compose(  # noqa: PLR0913 - who asks, for what, when, and what answers
     )
 
 
-def is_page(page: Page) -> bool:
+def is_page(page: RankedPage) -> bool:
     """Whether a model's page is one: with videos, and with scores in [0, 1] where it has any."""
     return bool(page.items) and all(item.score is None or 0.0 <= item.score <= 1.0 for item in page.items)
 
 
-def answer_of(request: RecommendationRequest, page: Page, evaluation: Evaluation) -> RecommendationAnswer:
+def page_answer(request: RecommendationRequest, page: RankedPage, evaluation: AnswerIdentity) -> RecommendationAnswer:
     """What the client reads."""
     return RecommendationAnswer(
         prediction_id=evaluation.prediction_id,
@@ -126,7 +132,7 @@ def answer_of(request: RecommendationRequest, page: Page, evaluation: Evaluation
     )
 
 
-def record_of(answer: RecommendationAnswer, page: Page, *, latency_ms: float) -> PredictionLogged:
+def page_record(answer: RecommendationAnswer, page: RankedPage, *, latency_ms: float) -> PredictionLogged:
     """What the prediction log keeps: the model's inputs of the videos that are on the page."""
     return PredictionLogged(
         schema_version=1,
@@ -151,9 +157,9 @@ def record_of(answer: RecommendationAnswer, page: Page, *, latency_ms: float) ->
     )
 
 
-def _popular(k: int, catalogue: Catalogue) -> Page:
+def _popular(k: int, catalogue: ServedCatalogue) -> RankedPage:
     items = catalogue.model.popular[:k]
-    return Page(
+    return RankedPage(
         items=tuple(
             RecommendedVideo(video_id=catalogue.video_ids[item], score=None, source="popular") for item in items
         ),

@@ -23,7 +23,7 @@ def write_event(event: str, **fields: str | float | bool | None) -> None:
     sys.stdout.flush()
 
 
-def place_of(error: Exception) -> str:
+def log_place(error: Exception) -> str:
     """The error's type and the line that raised it, without its message."""
     frames = traceback.extract_tb(error.__traceback__)
     where = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""

@@ -11,7 +11,7 @@ from reference_system.settings import LOOPBACK
 TIMEOUT_SECONDS = 2.0
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class HttpReply(msgspec.Struct, frozen=True, kw_only=True):
     """What a service said."""
 
     status: int
@@ -24,7 +24,7 @@ def ask(
     *,
     body: bytes | None = None,
     timeout: float = TIMEOUT_SECONDS,
-) -> Answer:
+) -> HttpReply:
     """GET a path, or POST a JSON body to it.
 
     Raises:
@@ -35,7 +35,7 @@ def ask(
         headers = {} if body is None else {"Content-Type": "application/json"}
         connection.request("GET" if body is None else "POST", path, body=body, headers=headers)
         response = connection.getresponse()
-        return Answer(status=response.status, body=response.read())
+        return HttpReply(status=response.status, body=response.read())
     except http.client.HTTPException as error:
         raise OSError(f"port {port} does not speak HTTP: {error!r}") from error
     finally:

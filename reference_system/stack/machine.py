@@ -39,7 +39,7 @@ _LOCK_CHECK_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class MachineCheck:
     """One fact about the machine. `mend` is a command for a shell, wherever `ok` is false."""
 
     name: str
@@ -48,10 +48,10 @@ class Check:
     mend: str | None = None
 
 
-def machine_checks(settings: Settings) -> list[Check]:
+def machine_checks(settings: Settings) -> list[MachineCheck]:
     """Every check, run now."""
     running = Supervisor(settings).is_alive()
-    checks: tuple[Callable[[], Check], ...] = (
+    checks: tuple[Callable[[], MachineCheck], ...] = (
         check_python,
         check_architecture,
         lambda: check_memory(running=running),
@@ -66,10 +66,10 @@ def machine_checks(settings: Settings) -> list[Check]:
     return [check() for check in checks]
 
 
-def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Check:
+def check_python(version: tuple[int, int] = sys.version_info[:2]) -> MachineCheck:
     """The interpreter is one that the locked packages have wheels for."""
     ok = PYTHON_FROM <= version < PYTHON_BELOW
-    return Check(
+    return MachineCheck(
         name="python",
         ok=ok,
         detail=f"{version[0]}.{version[1]} at {sys.executable}; 3.11, 3.12 and 3.13 work",
@@ -77,11 +77,11 @@ def check_python(version: tuple[int, int] = sys.version_info[:2]) -> Check:
     )
 
 
-def check_architecture(machine: str = platform.machine(), system: str = platform.system()) -> Check:
+def check_architecture(machine: str = platform.machine(), system: str = platform.system()) -> MachineCheck:
     """The Java runtime and the native wheels exist for this machine."""
     musl = system == "Linux" and platform.libc_ver()[0] != "glibc"
     ok = machine.lower() in ARCHITECTURES and system in ("Linux", "Darwin") and not musl
-    return Check(
+    return MachineCheck(
         name="architecture",
         ok=ok,
         detail=f"{system} on {machine}{' (musl)' if musl else ''}; Linux (glibc) and macOS, x86-64 or ARM, work",
@@ -89,11 +89,11 @@ def check_architecture(machine: str = platform.machine(), system: str = platform
     )
 
 
-def check_memory(*, running: bool) -> Check:
+def check_memory(*, running: bool) -> MachineCheck:
     """The system fits in what is free (or runs already)."""
     free = psutil.virtual_memory().available / _GB
     ok = running or free >= NEEDED_MEMORY_GB
-    return Check(
+    return MachineCheck(
         name="memory",
         ok=ok,
         detail=f"{free:.1f} GB available; the system takes up to {NEEDED_MEMORY_GB:.0f} GB",
@@ -106,18 +106,22 @@ def _needed_disk(settings: Settings, *, running: bool) -> float:
     return settings.least_free_mb / 1_000 if running else NEEDED_DISK_GB
 
 
-def check_disk(state_dir: Path, *, needed_gb: float = NEEDED_DISK_GB) -> Check:
+def check_disk(state_dir: Path, *, needed_gb: float = NEEDED_DISK_GB) -> MachineCheck:
     """There is room for the state, or for it to go on."""
     place = next(folder for folder in (state_dir, *state_dir.parents) if folder.exists())
     free = shutil.disk_usage(place).free / _GB
     ok = free >= needed_gb
     detail = f"{free:.1f} GB free at {place}; {needed_gb:g} GB are needed"
     if ok:
-        return Check(name="disk", ok=True, detail=detail)
+        return MachineCheck(name="disk", ok=True, detail=detail)
     held = disk_use(state_dir, least_free_mb=0)
     if not held.total_mb:
-        return Check(name="disk", ok=False, detail=detail, mend="WORKBOOK_STATE_DIR=/path/on/a/larger/disk make up")
-    return Check(name="disk", ok=False, detail=f"{detail}; the state's largest: {held.largest}", mend="make clean")
+        return MachineCheck(
+            name="disk", ok=False, detail=detail, mend="WORKBOOK_STATE_DIR=/path/on/a/larger/disk make up"
+        )
+    return MachineCheck(
+        name="disk", ok=False, detail=f"{detail}; the state's largest: {held.largest}", mend="make clean"
+    )
 
 
 def require_disk(state_dir: Path) -> None:
@@ -131,10 +135,10 @@ def require_disk(state_dir: Path) -> None:
         raise SetupError(f"the disk is too small: {disk.detail}", next_command=disk.mend)
 
 
-def check_ports(settings: Settings) -> Check:
+def check_ports(settings: Settings) -> MachineCheck:
     """Every port is free, or ours."""
     taken = taken_ports(settings)
-    return Check(
+    return MachineCheck(
         name="ports",
         ok=not taken,
         detail="; ".join(taken) if taken else f"all {len(PORT_NAMES)} are free or ours",
@@ -142,11 +146,11 @@ def check_ports(settings: Settings) -> Check:
     )
 
 
-def check_lock() -> Check:
+def check_lock() -> MachineCheck:
     """`uv.lock` is what `pyproject.toml` asks for."""
     uv = PROJECT_ROOT / ".uv" / "bin" / "uv"
     if not uv.exists():
-        return Check(name="lock", ok=False, detail=f"uv is not bootstrapped at {uv}", mend="make env")
+        return MachineCheck(name="lock", ok=False, detail=f"uv is not bootstrapped at {uv}", mend="make env")
     result = subprocess.run(
         [uv, "lock", "--check", "--offline", "--python", sys.executable, "--no-python-downloads"],
         cwd=PROJECT_ROOT,
@@ -157,7 +161,7 @@ def check_lock() -> Check:
     )
     ok = result.returncode == 0
     said = result.stderr.strip().splitlines()
-    return Check(
+    return MachineCheck(
         name="lock",
         ok=ok,
         detail="uv.lock is what pyproject.toml asks for" if ok else (said[-1] if said else "uv.lock is out of date"),
@@ -165,7 +169,7 @@ def check_lock() -> Check:
     )
 
 
-def check_jars() -> Check:
+def check_jars() -> MachineCheck:
     """Kafka's jars are there and have the locked checksums."""
     from reference_system.stack.kafka.jars import read_lock, wrong_jars
 
@@ -173,24 +177,24 @@ def check_jars() -> Check:
         lock = read_lock()
         wrong = wrong_jars(lock)
     except (WorkbookError, OSError) as error:
-        return Check(name="jars", ok=False, detail=str(error), mend="git checkout infra/kafka/jars.lock")
+        return MachineCheck(name="jars", ok=False, detail=str(error), mend="git checkout infra/kafka/jars.lock")
     detail = f"{len(lock.jar)} jars of Kafka {lock.kafka}"
     if wrong:
         detail += f"; {len(wrong)} missing or damaged, {wrong[0].file} first"
-    return Check(name="jars", ok=not wrong, detail=detail, mend="make up" if wrong else None)
+    return MachineCheck(name="jars", ok=not wrong, detail=detail, mend="make up" if wrong else None)
 
 
-def check_java() -> Check:
+def check_java() -> MachineCheck:
     """The Java runtime starts."""
     from reference_system.stack.kafka.broker import java_version
 
     try:
-        return Check(name="java", ok=True, detail=f"{java_version()} starts")
+        return MachineCheck(name="java", ok=True, detail=f"{java_version()} starts")
     except WorkbookError as error:
-        return Check(name="java", ok=False, detail=str(error), mend="rm -rf .venv && make env")
+        return MachineCheck(name="java", ok=False, detail=str(error), mend="rm -rf .venv && make env")
 
 
-def check_telemetry(settings: Settings) -> Check:
+def check_telemetry(settings: Settings) -> MachineCheck:
     """Every running process of ours has the switches on, and none of what hides a leak."""
     lacking = []
     processes = marked_processes(settings.state_dir)
@@ -204,7 +208,7 @@ def check_telemetry(settings: Settings) -> Check:
         wrong += [HIDES_LEAKS] if HIDES_LEAKS in environment else []
         lacking += [f"{process}: {name}" for name in wrong]
     switches = ", ".join(f"{name}={value}" for name, value in TELEMETRY_SWITCHES.items())
-    return Check(
+    return MachineCheck(
         name="telemetry",
         ok=not lacking,
         detail=f"wrong in {'; '.join(lacking)}" if lacking else f"{switches} in {len(processes)} running processes",
@@ -212,11 +216,11 @@ def check_telemetry(settings: Settings) -> Check:
     )
 
 
-def check_stale_processes(settings: Settings, *, running: bool) -> Check:
+def check_stale_processes(settings: Settings, *, running: bool) -> MachineCheck:
     """No process is left of a system whose supervisor is gone."""
     stale = [] if running else marked_processes(settings.state_dir)
     names = ", ".join(str(process) for process in stale)
-    return Check(
+    return MachineCheck(
         name="stale processes",
         ok=not stale,
         detail=f"left without a supervisor: {names}" if stale else "none",

@@ -51,7 +51,7 @@ class EventCounts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     late: int | None = None
 
 
-class Freshness(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class FreshnessStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """From an event to the value that serving can read, in real milliseconds."""
 
     p50: float | None = None
@@ -64,7 +64,7 @@ class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
     services: list[ServiceStatus]
     clock: str | None
     events: EventCounts
-    freshness_ms: Freshness
+    freshness_ms: FreshnessStatus
     disk: DiskUse
 
     @property
@@ -152,11 +152,11 @@ def _acknowledged(settings: Settings) -> int | None:
         return None
 
 
-def _ingestion_figures(settings: Settings) -> tuple[EventCounts, Freshness]:
+def _ingestion_figures(settings: Settings) -> tuple[EventCounts, FreshnessStatus]:
     try:
         page = read_metrics(settings.port("ingestion_metrics"))
     except OSError:
-        return EventCounts(), Freshness()
+        return EventCounts(), FreshnessStatus()
 
     def count(outcome: str) -> int | None:
         value = page.total("workbook_events_total", outcome=outcome)
@@ -168,5 +168,5 @@ def _ingestion_figures(settings: Settings) -> tuple[EventCounts, Freshness]:
 
     return (
         EventCounts(counted=count("counted"), dead_lettered=count("dead_lettered"), late=count("late")),
-        Freshness(p50=milliseconds("0.5"), p99=milliseconds("0.99")),
+        FreshnessStatus(p50=milliseconds("0.5"), p99=milliseconds("0.99")),
     )

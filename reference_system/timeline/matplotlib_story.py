@@ -15,12 +15,12 @@ from matplotlib.dates import date2num
 from matplotlib.figure import Figure
 
 from reference_system.event_time import MICROS_PER_DAY, moment_of
-from reference_system.timeline.story import Happening, Story
+from reference_system.timeline.story import Story, StoryLine
 
 _MARKED = {"scenario": "tab:purple", "alarm": "tab:red", "retraining": "tab:orange", "champion": "tab:green"}
 
 
-def draw(story: Story, path: Path) -> None:
+def draw_story(story: Story, path: Path) -> None:
     """Write the picture; the suffix says in which format."""
     told = {each.use_case for each in story.happenings}
     panels = [(use_case, panel) for use_case, panel in _PANELS.items() if use_case in told or not told]
@@ -79,9 +79,9 @@ def _line(axes: Axes, name: str, points: Sequence[tuple[int, float, bool]]) -> N
         axes.plot([moment], [value], "o", color=line.get_color(), fillstyle="full" if mature else "none")
 
 
-def _mark(axes: Axes, happenings: Sequence[Happening]) -> None:
+def _mark(axes: Axes, happenings: Sequence[StoryLine]) -> None:
     """A line for each moment, named after everything that happened then."""
-    moments: dict[datetime, list[Happening]] = {}
+    moments: dict[datetime, list[StoryLine]] = {}
     for each in happenings:
         if each.kind in _MARKED:
             moments.setdefault(each.event_timestamp, []).append(each)
@@ -100,7 +100,7 @@ def _mark(axes: Axes, happenings: Sequence[Happening]) -> None:
         )
 
 
-def _name(each: Happening) -> str:
+def _name(each: StoryLine) -> str:
     return each.text if each.kind == "scenario" else f"{each.kind} {each.version or ''}".strip()
 
 

@@ -14,11 +14,11 @@ import msgspec
 from reference_system.monitoring.champion_comparison import DayOfPayments
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import DayFigures
-from reference_system.monitoring.report.record import Report
-from reference_system.registry.promotion_log import Decision
+from reference_system.monitoring.report.record import MonitoringReport
+from reference_system.registry.promotion_log import LoggedDecision
 from reference_system.world.scenarios import Run, Scenario
 
-ABOUT = {
+USE_CASE_OF_SCENARIO = {
     Scenario.FRAUD_ATTACK: "fraud",
     Scenario.AMOUNT_INFLATION: "fraud",
     Scenario.TASTE_SHIFT: "recommendation",
@@ -39,7 +39,7 @@ _ORDER = (
 )
 
 
-class Happening(msgspec.Struct, frozen=True, kw_only=True):
+class StoryLine(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the story; `text` is the main reason, `reasons` are all of them."""
 
     event_timestamp: datetime
@@ -73,7 +73,7 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     `worth` is what the pages of each policy were worth over all its days.
     """
 
-    happenings: tuple[Happening, ...]
+    happenings: tuple[StoryLine, ...]
     figures_as_of: datetime | None
     champions: dict[str, str]
     fraud_days: tuple[DayOfPayments, ...]
@@ -83,9 +83,9 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def story_of(
-    decisions: Sequence[Decision],
+    decisions: Sequence[LoggedDecision],
     runs: Sequence[Run],
-    report: Report | None,
+    report: MonitoringReport | None,
     *,
     use_case: str | None = None,
     since: datetime | None = None,
@@ -121,9 +121,9 @@ def story_of(
     )
 
 
-def _of_decisions(decisions: Sequence[Decision]) -> Iterator[Happening]:
+def _of_decisions(decisions: Sequence[LoggedDecision]) -> Iterator[StoryLine]:
     for one in decisions:
-        yield Happening(
+        yield StoryLine(
             event_timestamp=one.event_timestamp,
             use_case=one.use_case,
             kind=one.kind,
@@ -136,12 +136,15 @@ def _of_decisions(decisions: Sequence[Decision]) -> Iterator[Happening]:
         )
 
 
-def _of_scenarios(runs: Sequence[Run]) -> Iterator[Happening]:
+def _of_scenarios(runs: Sequence[Run]) -> Iterator[StoryLine]:
     for run in runs:
         for moment, state in ((run.started, "begins"), (run.stopped, "ends")):
             if moment is not None:
-                yield Happening(
-                    event_timestamp=moment, use_case=ABOUT[run.name], kind="scenario", text=f"{run.name} {state}"
+                yield StoryLine(
+                    event_timestamp=moment,
+                    use_case=USE_CASE_OF_SCENARIO[run.name],
+                    kind="scenario",
+                    text=f"{run.name} {state}",
                 )
 
 

@@ -27,7 +27,7 @@ from reference_system.use_cases.recommendation.policy import BY_CHANCE
 _TIME = "epoch_us(event_timestamp) AS time"
 
 
-def payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Table:
+def labelled_payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Table:
     """The payments of a window, with their labels.
 
     Args:
@@ -55,7 +55,7 @@ def payments(lake: Path, span: Span, *, known: datetime | None = None) -> pa.Tab
         return duck.sql(query).to_arrow_table()
 
 
-def served(lake: Path, span: Span, use_case: str) -> pa.Table:
+def served_requests(lake: Path, span: Span, use_case: str) -> pa.Table:
     """What the prediction log says of the requests of a window that a model answered.
 
     Returns:
@@ -103,7 +103,7 @@ def impressions(lake: Path, span: Span) -> pa.Table:
         return duck.sql(query).to_arrow_table()
 
 
-def watches(lake: Path, span: Span) -> pa.Table:
+def watched_videos(lake: Path, span: Span) -> pa.Table:
     """What was watched in a window: viewer_id, video_id, completion, time."""
     with connection(lake.parent) as duck:
         fields = ["watch_id", "viewer_id", "video_id", "completion", "event_timestamp"]

@@ -10,14 +10,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reference_system.arrays import Floats, Micros
+from reference_system.arrays import Floats, Floats32, Ints, Micros
 from reference_system.errors import TrainingError
 from reference_system.training.temporal_split import Span
-
-Inputs = NDArray[np.float32]
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,9 +23,9 @@ class LabelledRows:
     `groups` numbers the card or the viewer of each row: rows of one group are not independent of one another.
     """
 
-    inputs: Inputs
+    inputs: Floats32
     labels: Floats
-    groups: Ids
+    groups: Ints
     times: Micros
 
     def __len__(self) -> int:
@@ -42,7 +38,7 @@ class LabelledRows:
         return sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
 
 
-def canonical_order(times: Micros, inputs: Inputs, *labels: Floats) -> Ids:
+def canonical_order(times: Micros, inputs: Floats32, *labels: Floats) -> Ints:
     """The order of rows by their moments, those of one moment by what they hold; shape (n,).
 
     Estimators draw rows and add them up by their places: neither ids nor the order of a file may decide on those.

@@ -18,7 +18,13 @@ from reference_system.errors import TrainingError
 from reference_system.training.evaluation.calibration import Calibration, fit_calibration
 from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.sklearn_estimators import FittedModel, Setting, fit, kept_setting, settings_of
+from reference_system.training.sklearn_estimators import (
+    EstimatorSetting,
+    FittedModel,
+    fit_estimator,
+    kept_setting,
+    settings_of,
+)
 
 METRIC = "average_precision"
 # With fewer positive rows than this in all folds together, a calibration would be a guess.
@@ -32,7 +38,7 @@ class Trial:
     """An estimator with a setting."""
 
     name: str
-    setting: Setting
+    setting: EstimatorSetting
 
     def __str__(self) -> str:
         """The way a person reads it."""
@@ -40,11 +46,13 @@ class Trial:
 
     def fit(self, rows: LabelledRows, *, seed: int, negative_share: float) -> FittedModel:
         """Let it learn, for a fold."""
-        return fit(self.name, rows, seed=seed, setting=self.setting, negative_share=negative_share)
+        return fit_estimator(self.name, rows, seed=seed, setting=self.setting, negative_share=negative_share)
 
     def fit_to_keep(self, rows: LabelledRows, *, seed: int, negative_share: float) -> FittedModel:
         """Let it learn at its full size."""
-        return fit(self.name, rows, seed=seed, setting=kept_setting(self.setting), negative_share=negative_share)
+        return fit_estimator(
+            self.name, rows, seed=seed, setting=kept_setting(self.setting), negative_share=negative_share
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +148,7 @@ def try_out(
     return tuple(results)
 
 
-def conclude(trials: Sequence[Trial], folds: Sequence[tuple[FoldResult, ...]]) -> Search:
+def conclude_search(trials: Sequence[Trial], folds: Sequence[tuple[FoldResult, ...]]) -> Search:
     """Choose.
 
     Args:

@@ -50,11 +50,11 @@ class Fold:
 
     def train(self, rows: LabelledRows) -> LabelledRows:
         """The rows that the fold learns from."""
-        return rows_of(rows, (rows.times >= self.train_start) & (rows.times < self.train_end))
+        return fold_rows(rows, (rows.times >= self.train_start) & (rows.times < self.train_end))
 
     def test(self, rows: LabelledRows) -> LabelledRows:
         """The rows that it is judged on."""
-        return rows_of(rows, (rows.times >= self.test_start) & (rows.times < self.test_end))
+        return fold_rows(rows, (rows.times >= self.test_start) & (rows.times < self.test_end))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ def _fold(start: int, protocol: Protocol) -> Fold:
     return Fold(start, train_end, test_start, test_start + protocol.test_days * MICROS_PER_DAY)
 
 
-def rows_of(rows: LabelledRows, wanted: NDArray[np.bool_]) -> LabelledRows:
+def fold_rows(rows: LabelledRows, wanted: NDArray[np.bool_]) -> LabelledRows:
     """Some of the rows."""
     return LabelledRows(
         inputs=rows.inputs[wanted], labels=rows.labels[wanted], groups=rows.groups[wanted], times=rows.times[wanted]

@@ -11,21 +11,21 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY
-from reference_system.training.evaluation.evaluation import Judge, Judgement, Scorer
-from reference_system.training.labelled_rows import Inputs, LabelledRows
+from reference_system.training.evaluation.evaluation import Evaluation, Evaluator, Scorer
+from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.model_search import (
     FoldRows,
     Search,
-    conclude,
+    conclude_search,
     negative_share,
     trials_of,
     try_out,
 )
 from reference_system.training.prequential import Protocol, prequential_folds
-from reference_system.training.sklearn_estimators import FittedModel, fit
+from reference_system.training.sklearn_estimators import FittedModel, fit_estimator
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,7 @@ class Candidate:
     """A fitted model and what it is worth."""
 
     model: FittedModel
-    judgement: Judgement
+    judgement: Evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +45,13 @@ class Selection:
 
     candidates: tuple[Candidate, ...]
     best: Candidate
-    baselines: Mapping[str, Judgement]
+    baselines: Mapping[str, Evaluation]
     reason: str
     folds: tuple[Mapping[str, float], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contest:
+class SelectionSpec:
     """What a use case's `model.py` says about its candidates, the simplest first.
 
     `validation` is how folds of the training window choose. Without it the judge does: for metrics that a fold of rows
@@ -66,7 +66,7 @@ class Contest:
     most_negatives: int | None = None
 
 
-def select(contest: Contest, rows: LabelledRows, judge: Judge, *, seed: int) -> Selection:
+def select(contest: SelectionSpec, rows: LabelledRows, judge: Evaluator, *, seed: int) -> Selection:
     """Search, fit the best setting of each estimator to all rows, judge.
 
     Raises:
@@ -75,12 +75,12 @@ def select(contest: Contest, rows: LabelledRows, judge: Judge, *, seed: int) -> 
     most = contest.most_negatives
     share = 1.0 if most is None else negative_share(rows, most)
     if contest.validation is None:
-        fitted = [fit(name, rows, seed=seed, negative_share=share) for name in contest.candidates]
+        fitted = [fit_estimator(name, rows, seed=seed, negative_share=share) for name in contest.candidates]
         return _judged(contest, fitted, judge, chosen=None, reason="the best on the test window", folds=())
     found, shortened = _search(contest.candidates, contest.validation, rows, share=share, seed=seed)
     if found is None:
         simplest = contest.candidates[0]
-        model = fit(simplest, rows, seed=seed, negative_share=share)
+        model = fit_estimator(simplest, rows, seed=seed, negative_share=share)
         reason = f"{simplest}: the simplest, because no fold of the training window has both outcomes"
         return _judged(contest, [model], judge, chosen=simplest, reason=reason, folds=())
     fitted = []
@@ -112,7 +112,7 @@ def _search(
         of_fold = FoldRows(train=fold.train(rows), test=fold.test(rows))
         if of_fold.usable:
             results.append(try_out(trials, of_fold, seed=seed, negative_share=share, say=_silence))
-    return (conclude(trials, results) if results else None), folds.shortened
+    return (conclude_search(trials, results) if results else None), folds.shortened
 
 
 def _silence(_: str) -> None:
@@ -120,9 +120,9 @@ def _silence(_: str) -> None:
 
 
 def _judged(  # noqa: PLR0913 - the parts of a selection
-    contest: Contest,
+    contest: SelectionSpec,
     fitted: Sequence[FittedModel],
-    judge: Judge,
+    judge: Evaluator,
     *,
     chosen: str | None,
     reason: str,
@@ -146,13 +146,15 @@ def _judged(  # noqa: PLR0913 - the parts of a selection
 def input_as_score(column: int) -> Scorer:
     """A scorer that answers with one of the inputs."""
 
-    def score(inputs: Inputs) -> Floats:
+    def score(inputs: Floats32) -> Floats:
         return inputs[:, column].astype(float)
 
     return score
 
 
-def require_parity(model: FittedModel, served: Callable[[Inputs], Floats], inputs: Inputs, *, most: float) -> float:
+def require_parity(
+    model: FittedModel, served: Callable[[Floats32], Floats], inputs: Floats32, *, most: float
+) -> float:
     """The largest difference between a fitted model and its served form.
 
     Raises:

@@ -27,14 +27,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32
 from reference_system.errors import TrainingError
 from reference_system.training.evaluation.calibration import Calibration
-from reference_system.training.labelled_rows import Inputs, LabelledRows
+from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.onnx_export import logistic, with_calibration
 
 # Hyper-parameters by scikit-learn's names.
-Setting = Mapping[str, float | int | str]
+EstimatorSetting = Mapping[str, float | int | str]
 _CORES = 2
 # Trees of a forest in a search, and in the one that is kept: more order better, and cost as much more.
 _TREES, _KEPT_TREES = 64, 160
@@ -51,7 +51,7 @@ class FittedModel:
     parameters: Mapping[str, float | int | str]
     calibration: Calibration | None = None
 
-    def score(self, inputs: Inputs) -> Floats:
+    def score(self, inputs: Floats32) -> Floats:
         """The probability of class 1, shape (n,)."""
         # In single precision the scaler alone moves probabilities by 2e-6; trees compare, and need no more digits.
         rows = inputs.astype(np.float64) if self.name == _LOGISTIC else inputs
@@ -80,7 +80,7 @@ class FittedModel:
         return replace(self, calibration=calibration, parameters={**self.parameters, **learned})
 
 
-def settings_of(name: str) -> tuple[Setting, ...]:
+def settings_of(name: str) -> tuple[EstimatorSetting, ...]:
     """What a search tries of an estimator; the first is what it has without a search.
 
     Raises:
@@ -91,13 +91,13 @@ def settings_of(name: str) -> tuple[Setting, ...]:
     return _SETTINGS[name]
 
 
-def kept_setting(setting: Setting) -> Setting:
+def kept_setting(setting: EstimatorSetting) -> EstimatorSetting:
     """The setting for the model that is kept: a forest grows to its full size."""
     return {**setting, "n_estimators": _KEPT_TREES} if "n_estimators" in setting else setting
 
 
-def fit(
-    name: str, rows: LabelledRows, *, seed: int, setting: Setting | None = None, negative_share: float = 1.0
+def fit_estimator(
+    name: str, rows: LabelledRows, *, seed: int, setting: EstimatorSetting | None = None, negative_share: float = 1.0
 ) -> FittedModel:
     """Fit the estimator with that name.
 
@@ -170,23 +170,23 @@ def _down(thresholds: Floats) -> Floats:
     return np.where(near.astype(np.float64) > thresholds, below, near).astype(np.float64)
 
 
-def _logistic_regression(seed: int, setting: Setting) -> object:
+def _logistic_regression(seed: int, setting: EstimatorSetting) -> object:
     return make_pipeline(StandardScaler(), LogisticRegression(max_iter=300, random_state=seed, **setting))
 
 
-def _random_forest(seed: int, setting: Setting) -> object:
+def _random_forest(seed: int, setting: EstimatorSetting) -> object:
     return RandomForestClassifier(n_jobs=_CORES, random_state=seed, **setting)
 
 
-def _extra_trees(seed: int, setting: Setting) -> object:
+def _extra_trees(seed: int, setting: EstimatorSetting) -> object:
     return ExtraTreesClassifier(n_jobs=_CORES, random_state=seed, **setting)
 
 
-def _gradient_boosting(seed: int, setting: Setting) -> object:
+def _gradient_boosting(seed: int, setting: EstimatorSetting) -> object:
     return HistGradientBoostingClassifier(max_iter=150, early_stopping=False, random_state=seed, **setting)
 
 
-_ESTIMATORS: Mapping[str, Callable[[int, Setting], Any]] = {
+_ESTIMATORS: Mapping[str, Callable[[int, EstimatorSetting], Any]] = {
     _LOGISTIC: _logistic_regression,
     "random_forest": _random_forest,
     "extra_trees": _extra_trees,
@@ -194,7 +194,7 @@ _ESTIMATORS: Mapping[str, Callable[[int, Setting], Any]] = {
 }
 # Few on purpose: each is tried in every fold, within seconds. Boosting as it comes (31 leaves, a rate of 0.1) is not
 # among them: it lost to a logistic regression on the card file (docs/models-fraud.md).
-_SETTINGS: Mapping[str, tuple[Setting, ...]] = {
+_SETTINGS: Mapping[str, tuple[EstimatorSetting, ...]] = {
     _LOGISTIC: ({"C": 1.0}, {"C": 0.03}),
     "random_forest": (
         {"n_estimators": _TREES, "min_samples_leaf": 2, "max_features": "sqrt"},

@@ -9,11 +9,11 @@ from __future__ import annotations
 from reference_system.errors import ExerciseError
 from reference_system.workbook.exercise import Exercise
 from reference_system.workbook.number_checks import number_problems
-from reference_system.workbook.problems import Problem
+from reference_system.workbook.problems import BrokenRule
 from reference_system.workbook.structure_checks import structure_problems
 
 
-def check_exercise(exercise: Exercise) -> list[Problem]:
+def check_exercise(exercise: Exercise) -> list[BrokenRule]:
     """Every broken rule.
 
     Raises:

@@ -16,11 +16,11 @@ from typing import Literal
 import msgspec
 
 from reference_system.errors import ExerciseError
-from reference_system.workbook.expressions import evaluate, names_in
+from reference_system.workbook.expressions import evaluate_expression, names_in
 from reference_system.workbook.toml_tables import convert_tables, read_tables
 
 # Stated results are rounded for people; more than this and the reader was told another number.
-RELATIVE_TOLERANCE = 0.01
+ESTIMATE_TOLERANCE = 0.01
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +59,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class EstimateFile:
     """The whole of `estimate.toml`."""
 
     inputs: dict[str, Input]
@@ -77,14 +77,14 @@ class Estimate:
         return dict(self.named()).get(name)
 
 
-def load_estimate(path: Path) -> Estimate:
+def load_estimate(path: Path) -> EstimateFile:
     """Read `estimate.toml` strictly.
 
     Raises:
         ExerciseError: if it is no TOML, has unknown or missing fields, a name twice, or a value that is not finite.
     """
     tables = read_tables(path)
-    estimate = Estimate(
+    estimate = EstimateFile(
         inputs=convert_tables(f"{path.name}: inputs", tables.pop("inputs", {}), Input),
         results=convert_tables(f"{path.name}: results", tables.pop("results", {}), Result),
         targets=convert_tables(f"{path.name}: targets", tables.pop("targets", {}), Target),
@@ -95,7 +95,7 @@ def load_estimate(path: Path) -> Estimate:
     return estimate
 
 
-def compute(estimate: Estimate, overrides: Mapping[str, float] | None = None) -> dict[str, float | None]:
+def compute(estimate: EstimateFile, overrides: Mapping[str, float] | None = None) -> dict[str, float | None]:
     """Every value by name, results recomputed in the order of the file; None waits for a measurement.
 
     Raises:
@@ -117,16 +117,16 @@ def compute(estimate: Estimate, overrides: Mapping[str, float] | None = None) ->
 
 def agrees(stated: float, computed: float) -> bool:
     """Whether a stated result is the computed one, rounded."""
-    return math.isclose(stated, computed, rel_tol=RELATIVE_TOLERANCE, abs_tol=1e-12)
+    return math.isclose(stated, computed, rel_tol=ESTIMATE_TOLERANCE, abs_tol=1e-12)
 
 
 def _computed(result: Result, values: Mapping[str, float | None]) -> float | None:
     known = {name: value for name, value in values.items() if value is not None}
     waiting = {name for name in names_in(result.expression) if name in values and name not in known}
-    return None if waiting else evaluate(result.expression, known)
+    return None if waiting else evaluate_expression(result.expression, known)
 
 
-def _check_names(file: str, estimate: Estimate) -> None:
+def _check_names(file: str, estimate: EstimateFile) -> None:
     seen: set[str] = set()
     for name, entry in estimate.named():
         if name in seen:

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from reference_system.errors import ExerciseError
 from reference_system.paths import PROJECT_ROOT
-from reference_system.workbook.estimate import Estimate, load_estimate
+from reference_system.workbook.estimate import EstimateFile, load_estimate
 from reference_system.workbook.markdown_page import Page, parse_page
-from reference_system.workbook.sources import Source, load_sources
+from reference_system.workbook.sources import Publication, load_sources
 
 TEMPLATE = "_template"
 PAGES = ("README.md", "01-prompt.md", "02-clarify.md", "03-requirements.md", "04-estimate.md", "05-answer.md")
@@ -58,12 +58,12 @@ class Exercise:
         return self._pages[name]
 
     @cached_property
-    def estimate(self) -> Estimate:
+    def estimate(self) -> EstimateFile:
         """Its `estimate.toml`."""
         return load_estimate(self.folder / ESTIMATE)
 
     @cached_property
-    def sources(self) -> dict[str, Source]:
+    def sources(self) -> dict[str, Publication]:
         """Its `sources.toml`."""
         return load_sources(self.folder / SOURCES)
 

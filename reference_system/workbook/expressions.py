@@ -34,7 +34,7 @@ _FUNCTIONS: dict[str, Callable[..., float]] = {
 _ONE_ARGUMENT = frozenset({"ceil", "sqrt", "log"})
 
 
-def evaluate(expression: str, values: Mapping[str, float]) -> float:
+def evaluate_expression(expression: str, values: Mapping[str, float]) -> float:
     """The value of `expression` with its names replaced by `values`.
 
     Raises:

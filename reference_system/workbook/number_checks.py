@@ -9,24 +9,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reference_system.errors import ExerciseError
-from reference_system.workbook.estimate import Estimate, agrees, compute
+from reference_system.workbook.estimate import EstimateFile, agrees, compute
 from reference_system.workbook.exercise import ESTIMATE, PAGES, SOURCES, Exercise, repository_of
 from reference_system.workbook.markdown_page import Link, Page, Passage, parse_page
-from reference_system.workbook.problems import Problem
+from reference_system.workbook.problems import BrokenRule
 from reference_system.workbook.quantities import (
     Number,
     canonical_unit,
     is_bare_quantity,
-    numbers_in,
+    numbers_of_text,
     quantities_in,
 )
-from reference_system.workbook.sources import Source
+from reference_system.workbook.sources import Publication
 from reference_system.workbook.tables import block_of, format_number, render_estimate, without_block
 
 BOUND_PAGES = ("03-requirements.md", "04-estimate.md", "05-answer.md")
 
 
-def number_problems(exercise: Exercise) -> Iterator[Problem]:
+def number_problems(exercise: Exercise) -> Iterator[BrokenRule]:
     """Everything that is wrong with the exercise's numbers."""
     reading = SOURCES
     try:
@@ -35,7 +35,7 @@ def number_problems(exercise: Exercise) -> Iterator[Problem]:
         estimate = exercise.estimate
         values = compute(estimate)
     except ExerciseError as error:
-        yield Problem(file=reading, rule="bad-toml", message=str(error))
+        yield BrokenRule(file=reading, rule="bad-toml", message=str(error))
         return
     yield from _estimate_problems(exercise, estimate, sources)
     yield from _result_problems(estimate, values)
@@ -61,7 +61,9 @@ def _prose_page(exercise: Exercise, name: str) -> Page:
     return parse_page(without_block(page.text)) if name == "04-estimate.md" else page
 
 
-def _estimate_problems(exercise: Exercise, estimate: Estimate, sources: dict[str, Source]) -> Iterator[Problem]:
+def _estimate_problems(
+    exercise: Exercise, estimate: EstimateFile, sources: dict[str, Publication]
+) -> Iterator[BrokenRule]:
     for name, given in estimate.inputs.items():
         fault = None
         if not (given.origin or "").strip():
@@ -76,33 +78,35 @@ def _estimate_problems(exercise: Exercise, estimate: Estimate, sources: dict[str
         elif given.kind == "cited":
             fault = _citation_fault(given.value, given.unit, sources.get(str(given.source)))
         if fault:
-            yield Problem(file=ESTIMATE, rule="bad-input", message=f"inputs.{name} {fault}")
+            yield BrokenRule(file=ESTIMATE, rule="bad-input", message=f"inputs.{name} {fault}")
 
 
-def _citation_fault(value: float | None, unit: str, source: Source | None) -> str | None:
+def _citation_fault(value: float | None, unit: str, source: Publication | None) -> str | None:
     if source is None:
         return "cites a source that is not in sources.toml"
-    quoted = list(numbers_in(source.quote))
+    quoted = list(numbers_of_text(source.quote))
     if value is not None and not any(number.states(value) for number in quoted):
         return f"states {format_number(value)} {unit}, which the quotation does not; use the quotation's unit"
     return None
 
 
-def _result_problems(estimate: Estimate, values: dict[str, float | None]) -> Iterator[Problem]:
+def _result_problems(estimate: EstimateFile, values: dict[str, float | None]) -> Iterator[BrokenRule]:
     for name, result in estimate.results.items():
         computed = values[name]
         if computed is None and result.value is not None:
             message = f"results.{name} states a value, but an input it needs is not measured yet"
-            yield Problem(file=ESTIMATE, rule="wrong-result", message=message)
+            yield BrokenRule(file=ESTIMATE, rule="wrong-result", message=message)
         elif computed is not None and (result.value is None or not agrees(result.value, computed)):
             stated = "no value" if result.value is None else format_number(result.value)
             message = (
                 f"results.{name} states {stated}, `{result.expression}` is {format_number(computed, significant=4)}"
             )
-            yield Problem(file=ESTIMATE, rule="wrong-result", message=message)
+            yield BrokenRule(file=ESTIMATE, rule="wrong-result", message=message)
 
 
-def _citation_problems(exercise: Exercise, estimate: Estimate, sources: dict[str, Source]) -> Iterator[Problem]:
+def _citation_problems(
+    exercise: Exercise, estimate: EstimateFile, sources: dict[str, Publication]
+) -> Iterator[BrokenRule]:
     cited = {str(given.source) for given in estimate.inputs.values() if given.kind == "cited"}
     for name in PAGES:
         bindings = [binding_of(link) for link in exercise.page(name).links]
@@ -110,48 +114,52 @@ def _citation_problems(exercise: Exercise, estimate: Estimate, sources: dict[str
     for key, source in sources.items():
         if not source.verified and key in cited:
             message = f"`{key}` is cited, but its text was not read (verified = false)"
-            yield Problem(file=SOURCES, rule="unverified-source", message=message)
+            yield BrokenRule(file=SOURCES, rule="unverified-source", message=message)
         if key not in cited:
-            yield Problem(file=SOURCES, rule="unused-source", message=f"nobody cites `{key}`")
+            yield BrokenRule(file=SOURCES, rule="unused-source", message=f"nobody cites `{key}`")
 
 
-def _target_problems(exercise: Exercise, estimate: Estimate) -> Iterator[Problem]:
+def _target_problems(exercise: Exercise, estimate: EstimateFile) -> Iterator[BrokenRule]:
     bindings = {binding_of(link) for link in exercise.page("03-requirements.md").links}
     for name, target in estimate.targets.items():
         if (ESTIMATE, name) not in bindings:
-            yield Problem(file=ESTIMATE, rule="unused-target", message=f"03-requirements.md does not state `{name}`")
+            yield BrokenRule(
+                file=ESTIMATE, rule="unused-target", message=f"03-requirements.md does not state `{name}`"
+            )
         if not target.command.strip() or not target.why.strip():
-            yield Problem(file=ESTIMATE, rule="bad-target", message=f"targets.{name} needs `why` and `command`")
+            yield BrokenRule(file=ESTIMATE, rule="bad-target", message=f"targets.{name} needs `why` and `command`")
 
 
-def _block_problems(exercise: Exercise, estimate: Estimate) -> Iterator[Problem]:
+def _block_problems(exercise: Exercise, estimate: EstimateFile) -> Iterator[BrokenRule]:
     block = block_of(exercise.page("04-estimate.md").text)
     command = f"workbook design estimate {exercise.name} --write"
     if block is None:
         message = "the markers `estimate:begin` and `estimate:end` must stand once, in this order"
-        yield Problem(file="04-estimate.md", rule="stale-block", message=message)
+        yield BrokenRule(file="04-estimate.md", rule="stale-block", message=message)
     elif block != render_estimate(estimate):
         message = f"the table is not what estimate.toml gives; run `{command}`"
-        yield Problem(file="04-estimate.md", rule="stale-block", message=message)
+        yield BrokenRule(file="04-estimate.md", rule="stale-block", message=message)
 
 
-def _binding_problems(name: str, link: Link, estimate: Estimate, sources: dict[str, Source]) -> Iterator[Problem]:
+def _binding_problems(
+    name: str, link: Link, estimate: EstimateFile, sources: dict[str, Publication]
+) -> Iterator[BrokenRule]:
     binding = binding_of(link)
     if binding is None:
         return
     path, key = binding
-    numbers = list(numbers_in(link.text))
+    numbers = list(numbers_of_text(link.text))
     in_sources = path == SOURCES
     fault = _source_fault(key, numbers, sources) if in_sources else _estimate_fault(key, numbers, estimate)
     if fault:
         rule = "dead-fragment" if fault.startswith("there is no") else "wrong-number"
-        yield Problem(file=name, line=link.line, rule=rule, message=f"[{link.text}]({link.target}): {fault}")
+        yield BrokenRule(file=name, line=link.line, rule=rule, message=f"[{link.text}]({link.target}): {fault}")
 
 
-def _source_fault(key: str, numbers: list[Number], sources: dict[str, Source]) -> str | None:
+def _source_fault(key: str, numbers: list[Number], sources: dict[str, Publication]) -> str | None:
     if key not in sources:
         return f"there is no source `{key}`"
-    quoted = list(numbers_in(sources[key].quote))
+    quoted = list(numbers_of_text(sources[key].quote))
     for number in numbers:
         same_unit = [other for other in quoted if not (number.unit and other.unit and number.unit != other.unit)]
         if not any(other.states(number.value) for other in same_unit):
@@ -159,7 +167,7 @@ def _source_fault(key: str, numbers: list[Number], sources: dict[str, Source]) -
     return None
 
 
-def _estimate_fault(key: str, numbers: list[Number], estimate: Estimate) -> str | None:
+def _estimate_fault(key: str, numbers: list[Number], estimate: EstimateFile) -> str | None:
     entry = estimate.entry(key)
     if entry is None:
         return f"there is no `{key}` in {ESTIMATE}"
@@ -181,7 +189,7 @@ def _statement_fault(key: str, numbers: list[Number], value: float, unit: str) -
     return None
 
 
-def _unbound_problems(name: str, page: Page) -> Iterator[Problem]:
+def _unbound_problems(name: str, page: Page) -> Iterator[BrokenRule]:
     for passage in page.passages:
         for number in quantities_in(passage.text):
             yield _unbound(name, passage, number.text.strip(), "bind it: [93 requests/s](estimate.toml#mean_rate)")
@@ -193,7 +201,7 @@ def _unbound_problems(name: str, page: Page) -> Iterator[Problem]:
                 yield _unbound(name, passage, code, "code spans are for names and commands")
 
 
-def _unbound(name: str, passage: Passage, number: str, hint: str) -> Problem:
+def _unbound(name: str, passage: Passage, number: str, hint: str) -> BrokenRule:
     if passage.kind == "mermaid":
         hint = "a diagram cannot bind a number; say it in the text"
-    return Problem(file=name, line=passage.line, rule="unbound-number", message=f"“{number}” is unbound; {hint}")
+    return BrokenRule(file=name, line=passage.line, rule="unbound-number", message=f"“{number}” is unbound; {hint}")

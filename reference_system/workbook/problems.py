@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Problem:
+class BrokenRule:
     """One broken rule."""
 
     file: str

@@ -78,7 +78,7 @@ class Number:
         return abs(self.value - value) <= max(self.last_digit / 2, RELATIVE_ROUNDING * abs(value)) * (1 + 1e-9)
 
 
-def numbers_in(text: str) -> Iterator[Number]:
+def numbers_of_text(text: str) -> Iterator[Number]:
     """Every free-standing number of `text`, in order."""
     for found in _NUMBER.finditer(_NO_QUANTITY.sub(" ", text)):
         yield _number(found)
@@ -86,7 +86,7 @@ def numbers_in(text: str) -> Iterator[Number]:
 
 def quantities_in(text: str) -> list[Number]:
     """The numbers of `text` that must be bound."""
-    return [number for number in numbers_in(text) if number.is_quantity]
+    return [number for number in numbers_of_text(text) if number.is_quantity]
 
 
 def is_bare_quantity(text: str) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from reference_system.workbook.toml_tables import convert_tables, read_tables
 
 
-class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Publication(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One publication and the passage that is used."""
 
     quote: str  # the exact words or figures that the exercise uses
@@ -24,10 +24,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     verified: bool  # the first-party text was read, and says so
 
 
-def load_sources(path: Path) -> dict[str, Source]:
+def load_sources(path: Path) -> dict[str, Publication]:
     """Read `sources.toml` strictly.
 
     Raises:
         ExerciseError: if it is no TOML or a source lacks a field, or has one that is unknown.
     """
-    return convert_tables(path.name, read_tables(path), Source)
+    return convert_tables(path.name, read_tables(path), Publication)

@@ -20,7 +20,7 @@ from reference_system.workbook.exercise import (
     repository_of,
 )
 from reference_system.workbook.markdown_page import Link, Page, parse_page
-from reference_system.workbook.problems import Problem
+from reference_system.workbook.problems import BrokenRule
 
 ANSWER_HEADINGS = (
     "The decision to be made",
@@ -52,7 +52,7 @@ _GUIDANCE = "Write:"
 _SHORTEST_PAGE = 80  # characters; less is a heading and a promise
 
 
-def structure_problems(exercise: Exercise) -> Iterator[Problem]:
+def structure_problems(exercise: Exercise) -> Iterator[BrokenRule]:
     """Everything that is wrong with the folder's shape."""
     problems = list(_file_problems(exercise))
     yield from problems
@@ -69,18 +69,18 @@ def structure_problems(exercise: Exercise) -> Iterator[Problem]:
             yield from _guidance_problems(name, page)
 
 
-def _file_problems(exercise: Exercise) -> Iterator[Problem]:
+def _file_problems(exercise: Exercise) -> Iterator[BrokenRule]:
     there = {path.name: path for path in exercise.folder.iterdir() if not path.name.startswith(".")}
     for name in FILES:
         path = there.pop(name, None)
         if path is None or not path.is_file():
-            yield Problem(file=name, rule="missing-file", message="the file is missing")
+            yield BrokenRule(file=name, rule="missing-file", message="the file is missing")
         elif len(path.read_bytes().strip()) < (_SHORTEST_PAGE if name in PAGES else 1):
-            yield Problem(file=name, rule="empty-file", message="the file is empty, or as good as empty")
+            yield BrokenRule(file=name, rule="empty-file", message="the file is empty, or as good as empty")
         elif not _is_utf8(path):
-            yield Problem(file=name, rule="no-text", message="the file is not UTF-8 text")
+            yield BrokenRule(file=name, rule="no-text", message="the file is not UTF-8 text")
     for name in sorted(there):
-        yield Problem(file=name, rule="stray-file", message="no such file belongs to an exercise")
+        yield BrokenRule(file=name, rule="stray-file", message="no such file belongs to an exercise")
 
 
 def _is_utf8(path: Path) -> bool:
@@ -91,21 +91,21 @@ def _is_utf8(path: Path) -> bool:
     return True
 
 
-def _fact_problems(name: str, page: Page) -> Iterator[Problem]:
+def _fact_problems(name: str, page: Page) -> Iterator[BrokenRule]:
     if name == "README.md":
         for key in sorted(FACTS - facts_in(page).keys()):
-            yield Problem(file=name, rule="missing-fact", message=f"a line `{key}: …` is missing")
+            yield BrokenRule(file=name, rule="missing-fact", message=f"a line `{key}: …` is missing")
 
 
-def _landmark_problems(name: str, page: Page) -> Iterator[Problem]:
+def _landmark_problems(name: str, page: Page) -> Iterator[BrokenRule]:
     titles = [heading.text.lower() for heading in page.headings]
     titles += [passage.text.lower() for passage in page.passages if passage.kind == "html"]
     for landmark in _LANDMARKS.get(name, ()):
         if not any(landmark in title for title in titles):
-            yield Problem(file=name, rule="missing-heading", message=f"no heading contains “{landmark}”")
+            yield BrokenRule(file=name, rule="missing-heading", message=f"no heading contains “{landmark}”")
 
 
-def _answer_problems(name: str, page: Page) -> Iterator[Problem]:
+def _answer_problems(name: str, page: Page) -> Iterator[BrokenRule]:
     if name != "05-answer.md":
         return
     found = [(heading.text, heading.line) for heading in page.headings if heading.text in ANSWER_HEADINGS]
@@ -113,49 +113,49 @@ def _answer_problems(name: str, page: Page) -> Iterator[Problem]:
     for title in ANSWER_HEADINGS:
         if titles.count(title) != 1:
             message = f"the heading “{title}” must stand once, not {titles.count(title)} times"
-            yield Problem(file=name, rule="missing-heading", message=message)
+            yield BrokenRule(file=name, rule="missing-heading", message=message)
     places = [ANSWER_HEADINGS.index(title) for title in titles]
     for index, (title, line) in enumerate(found[1:], start=1):
         if places[index] < places[index - 1]:
             message = f"“{title}” stands after “{titles[index - 1]}”"
-            yield Problem(file=name, line=line, rule="heading-order", message=message)
+            yield BrokenRule(file=name, line=line, rule="heading-order", message=message)
 
 
-def _prompt_problems(name: str, page: Page) -> Iterator[Problem]:
+def _prompt_problems(name: str, page: Page) -> Iterator[BrokenRule]:
     if name != "01-prompt.md":
         return
     answers = {title.lower() for title in ANSWER_HEADINGS}
     for heading in page.headings:
         if heading.text.lower() in answers:
             message = f"the prompt shows a heading of the answer: “{heading.text}”"
-            yield Problem(file=name, line=heading.line, rule="answer-in-prompt", message=message)
+            yield BrokenRule(file=name, line=heading.line, rule="answer-in-prompt", message=message)
     for link in page.links:
         if link.target.partition("#")[0].removeprefix("./") in _SOLUTION:
             message = f"the prompt leads to the solution: {link.target}"
-            yield Problem(file=name, line=link.line, rule="answer-in-prompt", message=message)
+            yield BrokenRule(file=name, line=link.line, rule="answer-in-prompt", message=message)
 
 
-def _section_problems(name: str, page: Page) -> Iterator[Problem]:
+def _section_problems(name: str, page: Page) -> Iterator[BrokenRule]:
     if name not in _FULL_SECTIONS:
         return  # a worksheet has room to write
     for heading in page.headings:
         if not heading.has_body:
             message = f"nothing stands under “{heading.text}”"
-            yield Problem(file=name, line=heading.line, rule="empty-section", message=message)
+            yield BrokenRule(file=name, line=heading.line, rule="empty-section", message=message)
 
 
-def _guidance_problems(name: str, page: Page) -> Iterator[Problem]:
+def _guidance_problems(name: str, page: Page) -> Iterator[BrokenRule]:
     for passage in page.passages:
         if passage.quoted and passage.text.startswith(_GUIDANCE):
             message = "still the template's guidance; replace it by your own text"
-            yield Problem(file=name, line=passage.line, rule="guidance-left", message=message)
+            yield BrokenRule(file=name, line=passage.line, rule="guidance-left", message=message)
 
 
-def _link_problems(exercise: Exercise, name: str, page: Page) -> Iterator[Problem]:
+def _link_problems(exercise: Exercise, name: str, page: Page) -> Iterator[BrokenRule]:
     for link in page.links:
         fault = _fault_of(exercise.folder, link, page)
         if fault:
-            yield Problem(file=name, line=link.line, rule="dead-link", message=f"{link.target}: {fault}")
+            yield BrokenRule(file=name, line=link.line, rule="dead-link", message=f"{link.target}: {fault}")
 
 
 def _fault_of(folder: Path, link: Link, page: Page) -> str | None:

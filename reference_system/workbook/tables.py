@@ -10,10 +10,10 @@ import math
 from collections.abc import Mapping
 
 from reference_system.errors import ExerciseError
-from reference_system.workbook.estimate import Estimate, Input, compute
+from reference_system.workbook.estimate import EstimateFile, Input, compute
 
 BEGIN = "<!-- estimate:begin -->"
-END = "<!-- estimate:end -->"
+TABLE_END = "<!-- estimate:end -->"
 _SIGNIFICANT = 3
 _SMALLEST_PLAIN = 1e-6
 
@@ -29,7 +29,7 @@ def format_number(value: float, *, significant: int | None = None) -> str:
     return f"{value:,.12f}".rstrip("0")
 
 
-def render_estimate(estimate: Estimate) -> str:
+def render_estimate(estimate: EstimateFile) -> str:
     """The whole block, markers excluded."""
     values = compute(estimate)
     lines = ["| input | value | unit | kind | why, source or command |", "|---|---:|---|---|---|"]
@@ -47,9 +47,9 @@ def render_estimate(estimate: Estimate) -> str:
 
 def block_of(text: str) -> str | None:
     """What stands between the markers, None unless both stand there once and in order."""
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+    if text.count(BEGIN) != 1 or text.count(TABLE_END) != 1 or text.index(BEGIN) > text.index(TABLE_END):
         return None
-    return text.partition(BEGIN)[2].partition(END)[0].strip("\n")
+    return text.partition(BEGIN)[2].partition(TABLE_END)[0].strip("\n")
 
 
 def with_block(text: str, block: str) -> str:
@@ -59,9 +59,9 @@ def with_block(text: str, block: str) -> str:
         ExerciseError: if the markers are missing.
     """
     if block_of(text) is None:
-        raise ExerciseError(f"04-estimate.md needs one `{BEGIN}` and, below it, one `{END}`")
-    before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"
+        raise ExerciseError(f"04-estimate.md needs one `{BEGIN}` and, below it, one `{TABLE_END}`")
+    before, after = text.partition(BEGIN)[0], text.partition(TABLE_END)[2]
+    return f"{before}{BEGIN}\n{block}\n{TABLE_END}{after}"
 
 
 def without_block(text: str) -> str:
@@ -71,7 +71,7 @@ def without_block(text: str) -> str:
 
 
 def changed_results(
-    estimate: Estimate, overrides: Mapping[str, float]
+    estimate: EstimateFile, overrides: Mapping[str, float]
 ) -> dict[str, tuple[float | None, float | None]]:
     """Each result before and after a what-if."""
     before, after = compute(estimate), compute(estimate, overrides)

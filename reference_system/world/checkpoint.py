@@ -17,13 +17,13 @@ from reference_system.errors import StateError
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings
-from reference_system.world.columns import Chargebacks, PageRequests, Payments, Publications, Watches
+from reference_system.world.columns import Chargebacks, PageRequests, PaymentColumns, Publications, Watches
 from reference_system.world.simulation import Pending, World, make_world
 
 CHECKPOINT = "checkpoint.msgpack"
 
 
-class Identity(msgspec.Struct, frozen=True, kw_only=True):
+class WorldIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """The settings that make a world the world it is."""
 
     seed: int
@@ -35,15 +35,15 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    identity: Identity
+    identity: WorldIdentity
     released: int
     generated: int
     pending: dict[str, dict[str, list[Any]]]
 
 
-def identity_of(settings: Settings) -> Identity:
+def identity_of(settings: Settings) -> WorldIdentity:
     """The identity that the settings give."""
-    return Identity(
+    return WorldIdentity(
         seed=settings.seed,
         history_start=settings.history_start.isoformat(),
         customers=settings.customers,
@@ -77,7 +77,7 @@ def restore(folder: Path, settings: Settings) -> tuple[World, int]:
         # A checkpoint of before there were second chargebacks and reversals has none of them.
         packed["chargebacks"].setdefault("reports", [0] * len(packed["chargebacks"]["times"]))
         pending = Pending(
-            payments=Payments.unpack(packed["payments"]),
+            payments=PaymentColumns.unpack(packed["payments"]),
             chargebacks=Chargebacks.unpack(packed["chargebacks"]),
             reversals=Chargebacks.unpack(packed.get("reversals", Chargebacks.empty().pack())),
             publications=Publications.unpack(packed["publications"]),
@@ -97,7 +97,7 @@ def restore(folder: Path, settings: Settings) -> tuple[World, int]:
     return world, checkpoint.released
 
 
-def refuse_other(found: Identity, settings: Settings) -> None:
+def refuse_other(found: WorldIdentity, settings: Settings) -> None:
     """Refuse state that was made with other settings.
 
     Raises:
@@ -106,7 +106,7 @@ def refuse_other(found: Identity, settings: Settings) -> None:
     wanted = identity_of(settings)
     differing = [
         f"{name} is {getattr(wanted, name)}, was {getattr(found, name)}"
-        for name in Identity.__struct_fields__
+        for name in WorldIdentity.__struct_fields__
         if getattr(wanted, name) != getattr(found, name)
     ]
     if differing:

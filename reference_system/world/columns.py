@@ -17,19 +17,19 @@ from reference_system.arrays import Floats, Micros
 
 # Each array says its dtype itself: how numpy builds the alias `NDArray` is its own affair and changes.
 Moments = Annotated[Micros, np.int64]
-Ids = Annotated[NDArray[np.int64], np.int64]
-Numbers = Annotated[Floats, np.float64]
-Flags = Annotated[NDArray[np.bool_], np.bool_]
-Texts = Annotated[NDArray[np.str_], "U64"]  # the bound of an id in events.py
-PAGE_LENGTH = 10
+IdColumn = Annotated[NDArray[np.int64], np.int64]
+NumberColumn = Annotated[Floats, np.float64]
+FlagColumn = Annotated[NDArray[np.bool_], np.bool_]
+TextColumn = Annotated[NDArray[np.str_], "U64"]  # the bound of an id in events.py
+WORLD_PAGE_LENGTH = 10
 NO_VIDEO = -1
 # One row a page, one column a position.
-PageIds = Annotated[Ids, PAGE_LENGTH]
-PageNumbers = Annotated[Numbers, PAGE_LENGTH]
+PageIds = Annotated[IdColumn, WORLD_PAGE_LENGTH]
+PageNumbers = Annotated[NumberColumn, WORLD_PAGE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class EventColumns:
     """The columns that everything has: when it happens (or becomes known, or is due)."""
 
     times: Moments
@@ -89,67 +89,67 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Payments(Columns):
+class PaymentColumns(EventColumns):
     """Card payments."""
 
-    customers: Ids
-    terminals: Ids
-    amounts: Numbers
-    frauds: Flags  # the truth: only chargebacks tell it, days later
+    customers: IdColumn
+    terminals: IdColumn
+    amounts: NumberColumn
+    frauds: FlagColumn  # the truth: only chargebacks tell it, days later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Chargebacks(Columns):
+class Chargebacks(EventColumns):
     """Disputed payments; `times` is when the dispute becomes known, `paid` the payment's moment.
 
     `reports` is 0 for a payment's first chargeback, 1 for its second. In reversals `times` is when it is taken back.
     """
 
     paid: Moments
-    customers: Ids
-    terminals: Ids
-    reports: Ids
+    customers: IdColumn
+    terminals: IdColumn
+    reports: IdColumn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Publications(Columns):
+class Publications(EventColumns):
     """New videos."""
 
-    videos: Ids
+    videos: IdColumn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageRequests(Columns):
+class PageRequests(EventColumns):
     """Viewers who are about to open a page: the `numbers`-th (from 0) of the session that began at `sessions`."""
 
-    viewers: Ids
+    viewers: IdColumn
     sessions: Moments
-    numbers: Ids
+    numbers: IdColumn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pages(PageRequests):
-    """Pages as they were shown; a page shorter than `PAGE_LENGTH` ends with `NO_VIDEO`."""
+    """Pages as they were shown; a page shorter than `WORLD_PAGE_LENGTH` ends with `NO_VIDEO`."""
 
-    impressions: Texts
+    impressions: TextColumn
     videos: PageIds
     propensities: PageNumbers
-    policies: Texts
+    policies: TextColumn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watches(Columns):
+class Watches(EventColumns):
     """Videos that were watched, at the moment the viewer stopped."""
 
-    impressions: Texts
-    viewers: Ids
-    videos: Ids
-    positions: Ids  # 1 is first
-    seconds: Numbers
-    completions: Numbers
+    impressions: TextColumn
+    viewers: IdColumn
+    videos: IdColumn
+    positions: IdColumn  # 1 is first
+    seconds: NumberColumn
+    completions: NumberColumn
 
 
-def _layout(kind: type[Columns]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+def _layout(kind: type[EventColumns]) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
     """The dtype of each field and the shape of one of its rows, from the annotations."""
     annotations = {name: hint.__metadata__ for name, hint in get_type_hints(kind, include_extras=True).items()}
     return {name: (np.dtype(dtype), tuple(shape)) for name, (dtype, *shape) in annotations.items()}

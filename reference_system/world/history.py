@@ -23,8 +23,8 @@ from reference_system.replaced_files import read_record, replace_file
 from reference_system.settings import Settings
 from reference_system.use_cases import EVENT_TOPICS, TOPICS
 from reference_system.world import checkpoint
-from reference_system.world.columns import Chargebacks, Pages, Payments, Publications, Watches
-from reference_system.world.records import arrow_columns, fields_of
+from reference_system.world.columns import Chargebacks, Pages, PaymentColumns, Publications, Watches
+from reference_system.world.records import arrow_columns, record_fields
 from reference_system.world.simulation import HISTORY_SLICE, Happened, World, make_world
 
 MARKER = "history.json"
@@ -35,7 +35,7 @@ _BLOCK_DAYS = 10
 class Marker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a finished history says about itself."""
 
-    identity: checkpoint.Identity
+    identity: checkpoint.WorldIdentity
     days: int
     rows: dict[str, int]
 
@@ -80,7 +80,7 @@ def generate_block(world: World, until: int) -> Happened:
     while world.generated < until:
         parts.append(world.advance(world.generated + HISTORY_SLICE, HISTORY_SLICE, world.viewing.popular_pages))
     return Happened(
-        payments=Payments.joined([part.payments for part in parts]),
+        payments=PaymentColumns.joined([part.payments for part in parts]),
         chargebacks=Chargebacks.joined([part.chargebacks for part in parts]),
         reversals=Chargebacks.joined([part.reversals for part in parts]),
         publications=Publications.joined([part.publications for part in parts]),
@@ -96,7 +96,7 @@ def _generate(settings: Settings, paths: StatePaths, tell: Callable[[str], None]
     for first in range(0, settings.history_days, _BLOCK_DAYS):
         last = min(first + _BLOCK_DAYS, settings.history_days)
         happened = generate_block(world, start + last * MICROS_PER_DAY)
-        for topic, fields in fields_of(happened, world.viewing.catalogue).items():
+        for topic, fields in record_fields(happened, world.viewing.catalogue).items():
             table = delta_lake.history_table(topic, arrow_columns(fields))
             delta_lake.append(paths.lake, topic, table, versions={})
             rows[topic.name] += table.num_rows

@@ -2,7 +2,7 @@
 
 In: payments to score and viewers who open a page. Out: answers, or `None` where there was none in time; every request
 is counted by its outcome.
-Invariant: a service that is slow or gone costs a batch of requests at most `TIMEOUT_SECONDS` and loses no event:
+Invariant: a service that is slow or gone costs a batch of requests at most `REQUEST_SECONDS` and loses no event:
 after the first request of a batch that fails, those not sent yet are skipped.
 """
 
@@ -17,20 +17,20 @@ import aiohttp
 import msgspec
 
 from reference_system.event_time import moment_of
-from reference_system.world.columns import PAGE_LENGTH, PageRequests, Payments
-from reference_system.world.records import numbered, transaction_ids
+from reference_system.world.columns import WORLD_PAGE_LENGTH, PageRequests, PaymentColumns
+from reference_system.world.records import numbered_ids, transaction_ids
 
-TIMEOUT_SECONDS = 1.0
+REQUEST_SECONDS = 1.0
 CONCURRENCY = 16
 SCORE, RECOMMEND = "/v1/fraud/score", "/v1/recommendations"
 _OK = 200
 _JSON = {"Content-Type": "application/json"}
 
-Count = Callable[[str, str], None]
-Answer = TypeVar("Answer", bound="Scored | Recommended")
+CountRequest = Callable[[str, str], None]
+_Decoded = TypeVar("_Decoded", bound="ScoreAnswer | PageAnswer")
 
 
-class Scored(msgspec.Struct, frozen=True):
+class ScoreAnswer(msgspec.Struct, frozen=True):
     """What we read of the answer for a payment."""
 
     decision: str
@@ -42,7 +42,7 @@ class _Item(msgspec.Struct, frozen=True):
     propensity: float = 1.0
 
 
-class Recommended(msgspec.Struct, frozen=True):
+class PageAnswer(msgspec.Struct, frozen=True):
     """What we read of the answer for a page."""
 
     prediction_id: str
@@ -54,7 +54,7 @@ class Recommended(msgspec.Struct, frozen=True):
 class ServingClient:
     """A client that sends a batch of requests and waits for all of them; a context manager."""
 
-    def __init__(self, url: str, count: Count) -> None:
+    def __init__(self, url: str, count: CountRequest) -> None:
         """Take the service's address and who counts `(endpoint, outcome)`; nothing is opened yet."""
         self._url = url
         self._count = count
@@ -74,7 +74,7 @@ class ServingClient:
             self._runner.run(self._session.close())
         self._runner.close()
 
-    def score(self, payments: Payments) -> list[Scored | None]:
+    def score(self, payments: PaymentColumns) -> list[ScoreAnswer | None]:
         """The decisions about payments that wait for one."""
         bodies = [
             {
@@ -86,35 +86,35 @@ class ServingClient:
             }
             for transaction, customer, terminal, amount, time in zip(
                 transaction_ids(payments.times).tolist(),
-                numbered("c", payments.customers).tolist(),
-                numbered("t", payments.terminals).tolist(),
+                numbered_ids("c", payments.customers).tolist(),
+                numbered_ids("t", payments.terminals).tolist(),
                 payments.amounts.tolist(),
                 payments.times.tolist(),
                 strict=True,
             )
         ]
-        return self._runner.run(self._ask_all(SCORE, bodies, Scored))
+        return self._runner.run(self._ask_all(SCORE, bodies, ScoreAnswer))
 
-    def recommend(self, requests: PageRequests) -> list[Recommended | None]:
+    def recommend(self, requests: PageRequests) -> list[PageAnswer | None]:
         """Pages for viewers who open one."""
         bodies = [
-            {"viewer_id": viewer, "k": PAGE_LENGTH, "event_timestamp": moment_of(time)}
-            for viewer, time in zip(numbered("v", requests.viewers).tolist(), requests.times.tolist(), strict=True)
+            {"viewer_id": viewer, "k": WORLD_PAGE_LENGTH, "event_timestamp": moment_of(time)}
+            for viewer, time in zip(numbered_ids("v", requests.viewers).tolist(), requests.times.tolist(), strict=True)
         ]
-        return self._runner.run(self._ask_all(RECOMMEND, bodies, Recommended))
+        return self._runner.run(self._ask_all(RECOMMEND, bodies, PageAnswer))
 
     async def _open(self) -> None:
         self._session = aiohttp.ClientSession(
             self._url,
             headers=_JSON,
-            timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
             connector=aiohttp.TCPConnector(limit=CONCURRENCY),
         )
 
     async def _ask_all(
-        self, endpoint: str, bodies: Sequence[dict[str, object]], kind: type[Answer]
-    ) -> list[Answer | None]:
-        answers: list[Answer | None] = [None] * len(bodies)
+        self, endpoint: str, bodies: Sequence[dict[str, object]], kind: type[_Decoded]
+    ) -> list[_Decoded | None]:
+        answers: list[_Decoded | None] = [None] * len(bodies)
         waiting = iter(enumerate(bodies))
         failed = False
 
@@ -128,7 +128,7 @@ class ServingClient:
         await asyncio.gather(*(ask_on() for _ in range(min(CONCURRENCY, len(bodies)))))
         return answers
 
-    async def _ask(self, endpoint: str, body: dict[str, object], kind: type[Answer]) -> tuple[str, Answer | None]:
+    async def _ask(self, endpoint: str, body: dict[str, object], kind: type[_Decoded]) -> tuple[str, _Decoded | None]:
         """The outcome and the answer: answered, degraded, refused (a status other than 200) or failed."""
         assert self._session is not None  # noqa: S101 - the context manager opened it
         try:

@@ -24,11 +24,11 @@ from reference_system.event_time import micros, moment_of
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.world import checkpoint
-from reference_system.world.columns import NO_VIDEO, PAGE_LENGTH, PageRequests, Pages
-from reference_system.world.http_serving import Recommended, ServingClient
+from reference_system.world.columns import NO_VIDEO, WORLD_PAGE_LENGTH, PageRequests, Pages
+from reference_system.world.http_serving import PageAnswer, ServingClient
 from reference_system.world.kafka_publisher import KafkaPublisher, Message
 from reference_system.world.prometheus_metrics import WorldMetrics
-from reference_system.world.records import LONGEST_IMPRESSION_ID, fields_of, index_of, records_of
+from reference_system.world.records import LONGEST_IMPRESSION_ID, index_of, record_fields, records_of
 from reference_system.world.scenarios import SCENARIOS, active_at, read_runs
 from reference_system.world.simulation import LIVE_SLICE, Happened, World
 
@@ -118,7 +118,7 @@ class LiveWorld:
             "watches": happened.watches.times,
         }
         messages: list[tuple[int, Message]] = []
-        for topic, fields in fields_of(happened, self.world.viewing.catalogue).items():
+        for topic, fields in record_fields(happened, self.world.viewing.catalogue).items():
             records = records_of(topic, fields)
             messages += zip(due[topic.name].tolist(), [(topic, record) for record in records], strict=True)
         return [message for _, message in sorted(messages, key=lambda pair: pair[0])]
@@ -145,17 +145,17 @@ class LiveWorld:
         return Pages.joined(parts).sorted()
 
 
-def _shown(answer: Recommended | None, known: int) -> list[tuple[int, float]] | None:
+def _shown(answer: PageAnswer | None, known: int) -> list[tuple[int, float]] | None:
     """Videos and propensities of an answered page, padded; `None` if there is none or no video is of this world."""
     if answer is None or len(answer.prediction_id) > LONGEST_IMPRESSION_ID:
         return None
     places = [(index_of(item.video_id), item.propensity) for item in answer.items]
-    shown = [(video, propensity) for video, propensity in places if 0 <= video < known][:PAGE_LENGTH]
-    return shown + [(NO_VIDEO, 0.0)] * (PAGE_LENGTH - len(shown)) if shown else None
+    shown = [(video, propensity) for video, propensity in places if 0 <= video < known][:WORLD_PAGE_LENGTH]
+    return shown + [(NO_VIDEO, 0.0)] * (WORLD_PAGE_LENGTH - len(shown)) if shown else None
 
 
 def _served(
-    requests: PageRequests, rows: Sequence[Sequence[tuple[int, float]]], answers: Sequence[Recommended]
+    requests: PageRequests, rows: Sequence[Sequence[tuple[int, float]]], answers: Sequence[PageAnswer]
 ) -> Pages:
     """Pages as the service chose them, with the probabilities that it says they had."""
     return Pages(

@@ -40,7 +40,7 @@ def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed % _SEED_SPACE, int(stream), *key]))
 
 
-def drawn(rng: np.random.Generator, ladder: Floats, count: int) -> NDArray[np.int64]:
+def draw_indices(rng: np.random.Generator, ladder: Floats, count: int) -> NDArray[np.int64]:
     """`count` indices, each as likely as its step on the ladder (a cumulative sum of weights) is high."""
     found: NDArray[np.int64] = np.searchsorted(ladder, rng.random(count) * ladder[-1], side="right")
     return found.clip(max=len(ladder) - 1)

@@ -1,8 +1,8 @@
 """From columns to what others read: records for Kafka, Arrow columns for the lake.
 
 In: what happened, as columns. Out: each topic's fields, as records one by one (live) or all at once (history).
-Invariant: both ways go through `fields_of`, so they hold the same values; an id is made of moments that no two events
-share, so history, live traffic and a repeated slice agree on it.
+Invariant: both ways go through `record_fields`, so they hold the same values; an id is made of moments that no two
+events share, so history, live traffic and a repeated slice agree on it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESS
 from reference_system.world.columns import (
     NO_VIDEO,
     Chargebacks,
-    Ids,
+    IdColumn,
     Pages,
-    Payments,
+    PaymentColumns,
     Publications,
-    Texts,
+    TextColumn,
     Watches,
 )
-from reference_system.world.recommendation.catalogue import Catalogue
+from reference_system.world.recommendation.catalogue import WorldCatalogue
 from reference_system.world.simulation import Happened
 
 # A watch's id is its impression's with `w-` before and the position behind, and ids have at most 64 characters.
@@ -42,17 +42,17 @@ _MOMENTS = ("event_timestamp", "created_timestamp")
 
 
 @dataclass(frozen=True, slots=True)
-class Lists:
+class ListColumn:
     """A column of lists: list i is `values[offsets[i]:offsets[i + 1]]`."""
 
     values: NDArray[Any]
     offsets: NDArray[np.int32]
 
 
-Fields = Mapping[str, NDArray[Any] | Lists]
+Fields = Mapping[str, NDArray[Any] | ListColumn]
 
 
-def numbered(letter: str, indices: Ids) -> Texts:
+def numbered_ids(letter: str, indices: IdColumn) -> TextColumn:
     """The ids of entities: `c000001` is the customer with index 0."""
     if not len(indices):
         return np.empty(0, np.str_)  # zfill has no width for nothing
@@ -65,12 +65,12 @@ def index_of(entity_id: str) -> int:
     return int(digits) - 1 if digits.isdecimal() else -1
 
 
-def transaction_ids(times: Micros) -> Texts:
+def transaction_ids(times: Micros) -> TextColumn:
     """The ids of payments, named after their moment: they sort like time."""
     return np.strings.add("p", times.astype(np.str_))
 
 
-def fields_of(happened: Happened, catalogue: Catalogue) -> dict[Topic, Fields]:
+def record_fields(happened: Happened, catalogue: WorldCatalogue) -> dict[Topic, Fields]:
     """For each topic the fields of its records; moments in microseconds."""
     return {
         TRANSACTIONS: _transactions(happened.payments),
@@ -86,7 +86,7 @@ def arrow_columns(fields: Fields) -> dict[str, pa.Array]:
     """The fields as Arrow arrays, without an object per event."""
     arrays = {
         name: pa.ListArray.from_arrays(column.offsets, pa.array(column.values))
-        if isinstance(column, Lists)
+        if isinstance(column, ListColumn)
         else pa.array(column)
         for name, column in fields.items()
     }
@@ -98,7 +98,7 @@ def records_of(topic: Topic, fields: Fields) -> list[Event]:
     """The fields as records."""
     plain: dict[str, list[Any]] = {}
     for name, column in fields.items():
-        if isinstance(column, Lists):
+        if isinstance(column, ListColumn):
             values = column.values.tolist()
             plain[name] = [values[first:last] for first, last in pairwise(column.offsets.tolist())]
         else:
@@ -109,12 +109,12 @@ def records_of(topic: Topic, fields: Fields) -> list[Event]:
     return [topic.record(**dict(zip(plain, row, strict=True))) for row in zip(*plain.values(), strict=True)]
 
 
-def _transactions(payments: Payments) -> Fields:
+def _transactions(payments: PaymentColumns) -> Fields:
     return {
         "event_timestamp": payments.times,
         "transaction_id": transaction_ids(payments.times),
-        "customer_id": numbered("c", payments.customers),
-        "terminal_id": numbered("t", payments.terminals),
+        "customer_id": numbered_ids("c", payments.customers),
+        "terminal_id": numbered_ids("t", payments.terminals),
         "amount": payments.amounts,
     }
 
@@ -128,15 +128,15 @@ def _chargebacks(chargebacks: Chargebacks) -> Fields:
         "created_timestamp": chargebacks.times,
         "chargeback_id": np.where(chargebacks.reports == 0, first, np.strings.add(first, "-2")),
         "transaction_id": transactions,
-        "customer_id": numbered("c", chargebacks.customers),
-        "terminal_id": numbered("t", chargebacks.terminals),
+        "customer_id": numbered_ids("c", chargebacks.customers),
+        "terminal_id": numbered_ids("t", chargebacks.terminals),
     }
 
 
-def _videos(publications: Publications, catalogue: Catalogue) -> Fields:
+def _videos(publications: Publications, catalogue: WorldCatalogue) -> Fields:
     return {
         "event_timestamp": publications.times,
-        "video_id": numbered("m", publications.videos),
+        "video_id": numbered_ids("m", publications.videos),
         "category": _CATEGORY_NAMES[catalogue.categories[publications.videos]],
         "duration_seconds": catalogue.durations[publications.videos],
     }
@@ -149,21 +149,21 @@ def _impressions(pages: Pages) -> Fields:
         "event_timestamp": pages.times,
         "impression_id": pages.impressions,
         "session_id": np.strings.add("s", pages.sessions.astype(np.str_)),
-        "viewer_id": numbered("v", pages.viewers),
-        "video_ids": Lists(numbered("m", pages.videos[shown]), offsets),
-        "propensities": Lists(pages.propensities[shown], offsets),
+        "viewer_id": numbered_ids("v", pages.viewers),
+        "video_ids": ListColumn(numbered_ids("m", pages.videos[shown]), offsets),
+        "propensities": ListColumn(pages.propensities[shown], offsets),
         "policy": pages.policies,
     }
 
 
-def _watches(watches: Watches, catalogue: Catalogue) -> Fields:
+def _watches(watches: Watches, catalogue: WorldCatalogue) -> Fields:
     positions = watches.positions.astype(np.str_)
     return {
         "event_timestamp": watches.times,
         "watch_id": np.strings.add(np.strings.add("w-", watches.impressions), np.strings.add("-", positions)),
         "impression_id": watches.impressions,
-        "viewer_id": numbered("v", watches.viewers),
-        "video_id": numbered("m", watches.videos),
+        "viewer_id": numbered_ids("v", watches.viewers),
+        "video_id": numbered_ids("m", watches.videos),
         "category": _CATEGORY_NAMES[catalogue.categories[watches.videos]],
         "position": watches.positions,
         "watch_seconds": watches.seconds,

@@ -18,7 +18,7 @@ from reference_system.world.columns import (
     Chargebacks,
     PageRequests,
     Pages,
-    Payments,
+    PaymentColumns,
     Publications,
     Watches,
     distinct,
@@ -49,7 +49,7 @@ Choose = Callable[[PageRequests], Pages]
 class Pending:
     """What is decided and has not happened yet."""
 
-    payments: Payments
+    payments: PaymentColumns
     chargebacks: Chargebacks
     reversals: Chargebacks
     publications: Publications
@@ -61,7 +61,7 @@ class Pending:
 class Happened:
     """What happened in a stretch of time; each kind by time."""
 
-    payments: Payments
+    payments: PaymentColumns
     chargebacks: Chargebacks
     reversals: Chargebacks
     publications: Publications
@@ -103,7 +103,7 @@ class World:
             chargebacks, reversals = self._disputes(payments, start)
             before = self.pending
             self.pending = Pending(
-                payments=Payments.joined([before.payments, payments]),
+                payments=PaymentColumns.joined([before.payments, payments]),
                 chargebacks=Chargebacks.joined([before.chargebacks, chargebacks]).sorted(),
                 reversals=Chargebacks.joined([before.reversals, reversals]).sorted(),
                 publications=Publications.joined(
@@ -114,7 +114,7 @@ class World:
             )
             self.generated = end
 
-    def release_cards(self, until: int) -> tuple[Payments, Chargebacks, Publications, Chargebacks]:
+    def release_cards(self, until: int) -> tuple[PaymentColumns, Chargebacks, Publications, Chargebacks]:
         """The payments, chargebacks, publications and reversals that are due before `until`: no longer pending."""
         payments, later_payments = self.pending.payments.split(until)
         chargebacks, later_chargebacks = self.pending.chargebacks.split(until)
@@ -155,13 +155,13 @@ class World:
         asking = due.take(~followed)
         return Pages.joined([linked, choose(asking)]).sorted() if len(asking) else linked
 
-    def _payments(self, start: int, end: int, scenarios: dict[Scenario, int]) -> Payments:
+    def _payments(self, start: int, end: int, scenarios: dict[Scenario, int]) -> PaymentColumns:
         """All payments of a slice, genuine and not."""
         genuine = genuine_payments(self.cards, self.seed, start, end)
         parts = [genuine, self.fraud.payments(start, end)]
         if Scenario.FRAUD_ATTACK in scenarios:
             parts.append(self.fraud.attack(scenarios[Scenario.FRAUD_ATTACK], start, end))
-        payments = Payments.joined(parts).sorted()
+        payments = PaymentColumns.joined(parts).sorted()
         factor = INFLATION if Scenario.AMOUNT_INFLATION in scenarios else 1.0
         return replace(
             payments,
@@ -170,7 +170,7 @@ class World:
             frauds=payments.frauds | self.fraud.spoiled(payments, start),
         )
 
-    def _disputes(self, payments: Payments, start: int) -> tuple[Chargebacks, Chargebacks]:
+    def _disputes(self, payments: PaymentColumns, start: int) -> tuple[Chargebacks, Chargebacks]:
         """What will be reported of a slice's payments, and which of the reports will be taken back.
 
         Every victim reports, some a second time; some holders dispute a genuine payment that they do not recognise.
@@ -188,7 +188,7 @@ class World:
         return Chargebacks.joined([victims, second, mistaken]), reversals
 
 
-def _reports(payments: Payments, rng: np.random.Generator) -> Chargebacks:
+def _reports(payments: PaymentColumns, rng: np.random.Generator) -> Chargebacks:
     """The first chargeback of each payment."""
     days = _SOONEST_DAYS + (_LATEST_DAYS - _SOONEST_DAYS) * rng.beta(1.5, 2.0, len(payments))
     return Chargebacks(
@@ -210,7 +210,7 @@ def make_world(settings: Settings) -> World:
         viewing=make_viewing(settings),
         generated=micros(settings.history_start),
         pending=Pending(
-            payments=Payments.empty(),
+            payments=PaymentColumns.empty(),
             chargebacks=Chargebacks.empty(),
             reversals=Chargebacks.empty(),
             publications=Publications.empty(),

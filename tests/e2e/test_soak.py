@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.ledger import recount_and_compare
 from reference_system.proofs.soak.bounds import rules
-from reference_system.proofs.soak.soak import report, watch
+from reference_system.proofs.soak.soak import soak_report, watch
 
 if TYPE_CHECKING:
     from conftest import LiveSystem
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def test_every_figure_that_a_soak_judges_is_seen_within_a_minute(live: LiveSystem) -> None:
     live.healthy_status()
     samples = watch(live.settings, minutes=1.2, progress=lambda *_: None)
-    found = report(samples, live.settings, verify(live.settings))
+    found = soak_report(samples, live.settings, recount_and_compare(live.settings))
     assert found.problems == []
     assert [one.figure for one in found.judged if one.found is None] == []
     for rule in rules(live.settings, 48.0):

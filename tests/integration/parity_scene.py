@@ -20,8 +20,8 @@ from reference_system.features.history.states import states
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.serving import fraud_scoring, recommending
-from reference_system.serving.api import Evaluation, FraudScoreRequest, RecommendationRequest
-from reference_system.serving.catalogue import read_catalogue
+from reference_system.serving.api import AnswerIdentity, FraudScoreRequest, RecommendationRequest
+from reference_system.serving.catalogue import refresh_catalogue
 from reference_system.serving.feature_reads import FeaturesUnavailable
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.events import CATEGORIES
@@ -134,16 +134,16 @@ class Scene:
         request = FraudScoreRequest(**{name: row[name] for name in names} | changes)
         reads = self.cards(moment - lag) if read is None else read
         scored = fraud_scoring.score_payment(request, moment, FRAUD, reads)
-        answer = fraud_scoring.answer_of(request, scored, self._evaluation(moment))
-        return self._keep(fraud_scoring.record_of(request, answer, scored, latency_ms=1.0))
+        answer = fraud_scoring.score_answer(request, scored, self._evaluation(moment))
+        return self._keep(fraud_scoring.score_record(request, answer, scored, latency_ms=1.0))
 
     def recommend(self, viewer: str, moment: datetime, *, refreshed: datetime, k: int = 5) -> PredictionLogged:
         """Ask for a page, with a catalogue that was refreshed some time ago."""
         reads = self.store(moment)
-        catalogue = read_catalogue(RANKER, reads if refreshed == moment else self.store(refreshed), refreshed)
+        catalogue = refresh_catalogue(RANKER, reads if refreshed == moment else self.store(refreshed), refreshed)
         found = recommending.compose(viewer, k, moment, catalogue, reads)
-        answer = recommending.answer_of(RecommendationRequest(viewer_id=viewer), found, self._evaluation(moment))
-        return self._keep(recommending.record_of(answer, found, latency_ms=1.0))
+        answer = recommending.page_answer(RecommendationRequest(viewer_id=viewer), found, self._evaluation(moment))
+        return self._keep(recommending.page_record(answer, found, latency_ms=1.0))
 
     def write(self) -> None:
         """The log as ingestion leaves it."""
@@ -154,8 +154,8 @@ class Scene:
     def change(self, number: int, **changes) -> None:
         self.log[number] = msgspec.structs.replace(self.log[number], **changes)
 
-    def _evaluation(self, moment: datetime) -> Evaluation:
-        return Evaluation(
+    def _evaluation(self, moment: datetime) -> AnswerIdentity:
+        return AnswerIdentity(
             prediction_id=f"q{len(self.log)}",
             model_version=self.version,
             moment=moment,

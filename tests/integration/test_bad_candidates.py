@@ -12,13 +12,13 @@ from reference_system.proofs.bad_models.planted_faults import PLANTS
 @pytest.fixture
 def verdicts(monkeypatch):
     """What the gate says of each candidate that reaches it, in turn."""
-    given, judged = [], drill.judged
+    given, judged_scores = [], drill.judged_scores
 
     def told(*arguments, **more):
-        given.append(judged(*arguments, **more))
+        given.append(judged_scores(*arguments, **more))
         return given[-1]
 
-    monkeypatch.setattr(drill, "judged", told)
+    monkeypatch.setattr(drill, "judged_scores", told)
     return given
 
 

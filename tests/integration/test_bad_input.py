@@ -13,7 +13,7 @@ from reference_system.events import encode
 from reference_system.ingestion.dead_letters.kafka_reader import DeadLetter, Origin, read_shelf
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.proofs.drills.malformed import good_transaction, malformed
-from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.ledger import recount_and_compare
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS, topic_named
@@ -53,7 +53,7 @@ def test_every_malformed_message_is_kept_as_it_was_and_nothing_behind_it_waits(s
     assert sum(each.value is None for each in found) == sum(each.value is None for each in bad) == 1
     assert all(each.error.startswith(f"{each.origin.topic}: ") for each in found)
     assert {(each.schema_version, each.attempt) for each in found} == {("1", 1)}
-    report = verify(system)
+    report = recount_and_compare(system)
     assert report.problems == []
     lines = {line.topic: line for line in report.topics}
     assert sum(line.dead_lettered for line in report.topics) == len(bad)
@@ -82,4 +82,4 @@ def test_messages_without_a_key_are_refused_and_kept(system: Settings):
     found = {each.error_class: each for each in letters(system)}
     assert (found["wrong-key"].key, found["wrong-key"].value) == (None, value)
     assert (found["tombstone"].key, found["tombstone"].value) == (b"", None)
-    assert verify(system).problems == []
+    assert recount_and_compare(system).problems == []

@@ -27,7 +27,7 @@ from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import load_bundle, set_current
 from reference_system.serving.api import FraudScoreRequest
 from reference_system.serving.bentoml_service import fraud_model, open_reads, ranker_model
-from reference_system.serving.catalogue import read_catalogue
+from reference_system.serving.catalogue import refresh_catalogue
 from reference_system.serving.fraud_scoring import score_payment
 from reference_system.serving.recommending import compose
 from reference_system.stack.locks import one_at_a_time
@@ -186,7 +186,7 @@ def test_pages_are_those_of_the_real_time_service(paths, runs):
     assert 10 < len(rows) <= 100
     assert len({row["viewer_id"] for row in rows}) == len(rows)
     for row in rows[::EVERY]:
-        catalogue = read_catalogue(ranker_model(bundle), read, row["event_timestamp"])
+        catalogue = refresh_catalogue(ranker_model(bundle), read, row["event_timestamp"])
         page = compose(row["viewer_id"], 10, row["event_timestamp"], catalogue, read)
         assert [item.video_id for item in page.items] == row["video_ids"]
         assert [item.score for item in page.items] == pytest.approx(row["scores"], abs=1e-9)

@@ -8,7 +8,13 @@ import pytest
 from own_files import bring, payments, ratings, request_for, request_for_ratings, written
 
 from reference_system.errors import StateError
-from reference_system.proofs.benchmarks.features import _agreement, generated, imported, run, share_of
+from reference_system.proofs.benchmarks.features import (
+    _agreement,
+    generated_payments,
+    imported,
+    measure_features,
+    share_of,
+)
 from reference_system.use_cases.fraud.features import INPUTS
 
 
@@ -17,7 +23,7 @@ def quiet(_share, _text):
 
 
 def test_every_size_is_measured_beside_pandas_with_equal_values(settings):
-    result = run(settings, rows=4_000, laps=1, progress=quiet)
+    result = measure_features(settings, rows=4_000, laps=1, progress=quiet)
 
     assert [figure.unit for figure in result.figures] == ["s"] * 4 + ["CPU-s"] * 4 + ["MB peak"] * 4
     assert all(figure.median > 0 for figure in result.figures)
@@ -27,7 +33,7 @@ def test_every_size_is_measured_beside_pandas_with_equal_values(settings):
 
 
 def test_unequal_values_end_the_benchmark(tmp_path):
-    payments = generated(200)
+    payments = generated_payments(200)
     values = pd.DataFrame({name: np.arange(200.0) for name in INPUTS}).assign(transaction_id=payments.TRANSACTION_ID)
     payments.to_parquet(tmp_path / "size0.parquet")
     values.to_parquet(tmp_path / "size0-ours.parquet")
@@ -58,7 +64,7 @@ def test_ratings_are_no_payments(settings, tmp_path):
 
 
 def test_a_size_has_as_many_payments_for_each_customer_and_terminal():
-    frame = generated(40_000)
+    frame = generated_payments(40_000)
     small = share_of(frame, 1 / 4)
 
     for key in ("CUSTOMER_ID", "TERMINAL_ID"):

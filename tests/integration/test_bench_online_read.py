@@ -19,7 +19,9 @@ def small(monkeypatch):
 @pytest.mark.usefixtures("small")
 def test_every_contender_is_measured_in_every_lap_and_nothing_is_left(settings):
     told = []
-    result = bench_online_read.run(settings, asked=40, laps=2, progress=lambda share, text: told.append((share, text)))
+    result = bench_online_read.measure_online_read(
+        settings, asked=40, laps=2, progress=lambda share, text: told.append((share, text))
+    )
     assert [len(figure.laps) for figure in result.figures] == [2] * 8
     assert all(lap > 0 for figure in result.figures for lap in figure.laps)
     assert {goal.kind for goal in result.goals} == {"at least", "at most"}

@@ -12,7 +12,7 @@ from reference_system.errors import StateError
 from reference_system.event_time import micros
 from reference_system.features.feast.store import apply, open_store, write_states
 from reference_system.paths import StatePaths
-from reference_system.proofs.benchmarks.shadow import RATES, run
+from reference_system.proofs.benchmarks.shadow import RATES, measure_shadow
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
 from reference_system.windows import empty_tail
 
@@ -24,7 +24,7 @@ def quiet(_share, _text):
 def test_both_sides_are_measured_and_every_request_has_its_shadow(settings):
     paths = StatePaths(settings.state_dir)
     with pytest.raises(StateError, match="no champions"):
-        run(settings, progress=quiet)
+        measure_shadow(settings, progress=quiet)
     write_fraud_bundle(paths.bundles)
     write_recommendation_bundle(paths.bundles, videos=400)
     store = open_store(paths)
@@ -32,7 +32,7 @@ def test_both_sides_are_measured_and_every_request_has_its_shadow(settings):
     state = empty_tail(CUSTOMER_ACTIVITY).pack()
     write_states(store, CUSTOMER_ACTIVITY, [("c000000", micros(NOON - timedelta(days=9)), 0, state)])
 
-    result = run(settings, laps=1, seconds=0.5, progress=quiet)
+    result = measure_shadow(settings, laps=1, seconds=0.5, progress=quiet)
 
     assert [figure.unit for figure in result.figures] == ["ms", "ms", "CPU-ms"] * 2 * len(RATES)
     notes = {figure.note for figure in result.figures} - {""}

@@ -8,12 +8,14 @@ import pytest
 from reference_system.errors import StateError
 from reference_system.paths import StatePaths
 from reference_system.proofs.benchmarks import training_set as bench_training_set
-from reference_system.proofs.benchmarks.training_set import rows_differing, run
+from reference_system.proofs.benchmarks.training_set import measure_training_set, rows_differing
 
 
 def test_all_ways_return_the_same_rows_and_leave_nothing_behind(settings):
     said = []
-    result = run(settings, asked=300, facts=4_000, laps=1, progress=lambda share, text: said.append((share, text)))
+    result = measure_training_set(
+        settings, asked=300, facts=4_000, laps=1, progress=lambda share, text: said.append((share, text))
+    )
     differing = next(goal for goal in result.goals if "differ" in goal.what)
     assert (differing.found, differing.reached) == (0, True)
     assert {figure.unit: len(figure.laps) for figure in result.figures} == {"s": 1, "CPU s": 1, "MB": 1}

@@ -25,7 +25,7 @@ from local_broker import free_port_offset, small_settings
 from sample_events import NOW, example
 
 from reference_system.errors import StateError
-from reference_system.features.stream.rebuild import remove
+from reference_system.features.stream.rebuild import remove_sqlite
 from reference_system.features.stream.snapshot import task_file
 from reference_system.flows.ingestion.loop import FaultPoint
 from reference_system.ingestion import delta_sink
@@ -120,7 +120,7 @@ def test_a_task_that_is_lost_while_the_others_go_on_is_built_again(make_ingestio
                 lost.finish()
             send(mixed(60 + part, 100))
             catch_up([others])
-            remove(task_file(several.paths.stream_tasks, 3))
+            remove_sqlite(task_file(several.paths.stream_tasks, 3))
         with several.consumer([3]) as lost:
             catch_up([others, lost])
             lost.finish()
@@ -194,7 +194,7 @@ def test_after_a_loss_the_online_store_follows_events_that_are_older_than_the_ne
     send(mixed(80, 300))
     ingestion.run()
     for task in range(PARTITIONS):
-        remove(task_file(ingestion.paths.stream_tasks, task))
+        remove_sqlite(task_file(ingestion.paths.stream_tasks, task))
     earlier = example("transactions", transaction_id="x9", event_timestamp=NOW - timedelta(hours=1))
     send([message(topic, earlier)])
     ingestion.run()

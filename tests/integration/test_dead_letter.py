@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from reference_system.cli import app
 from reference_system.commands.data.dead_letter import ListedLetters, ReplayedLetters
 from reference_system.events import encode
-from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.ledger import recount_and_compare
 from reference_system.proofs.ledger.report import TopicLedger
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
@@ -59,7 +59,7 @@ def refuse(system: Settings, *values: bytes | None, topic: str = "transactions")
 
 
 def line_of(system: Settings) -> TopicLedger:
-    report = verify(system)
+    report = recount_and_compare(system)
     assert report.problems == []
     return next(line for line in report.topics if line.topic == "transactions")
 

@@ -17,7 +17,7 @@ from reference_system.commands.drift.files import open_table, sampled_rows
 from reference_system.commands.drift.tables import sparkline
 from reference_system.monitoring.table_drift.comparison import compare_tables
 from reference_system.monitoring.table_drift.report import ChunkDrift, DriftSettings
-from reference_system.proofs.benchmarks.drift import drawn, evidently_psi
+from reference_system.proofs.benchmarks.drift import evidently_psi, two_tables
 
 RUNNER = CliRunner()
 
@@ -235,7 +235,7 @@ def test_the_page_has_our_verdicts_and_loads_nothing(files, evidently):
 
 
 def test_our_pass_gives_evidentlys_own_psi(evidently):
-    before, now = drawn(2_000, 10, 0), drawn(2_000, 10, 1)
+    before, now = two_tables(2_000, 10, 0), two_tables(2_000, 10, 1)
     texts = [name for name in before if name.startswith("text")]
     frames = [pd.DataFrame({name: cells.to_pandas() for name, cells in each.items()}) for each in (before, now)]
     theirs = evidently.run_preset(*frames, texts, "psi")

@@ -30,13 +30,13 @@ from reference_system.proofs.drills import (
     state_loss as drill_state,
 )
 from reference_system.proofs.drills.report import DrillReport
-from reference_system.proofs.drills.stage import Stage, open_stage
+from reference_system.proofs.drills.stage import DrillStage, open_stage
 from reference_system.proofs.scratch_system import remove_leftovers
 from reference_system.stack.environment import STATE_MARK
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DrillStage]:
     """One stage for all drills: each adds its traffic and its faults, each report covers all before it."""
     settings = small_settings(tmp_path_factory.mktemp("drills") / "state", 0)
     with open_stage(settings, "suite", seed=11, progress=lambda *_: None) as opened:
@@ -51,21 +51,21 @@ def assert_passed(report: DrillReport) -> None:
     assert outcomes == counts.acknowledged > 0
 
 
-def test_killed_consumers_lose_nothing_and_count_nothing_twice(stage: Stage):
+def test_killed_consumers_lose_nothing_and_count_nothing_twice(stage: DrillStage):
     report = drill_kills.consumer_kill(stage, times=6)
 
     assert_passed(report)
     assert sum(report.faults.values()) >= 6
 
 
-def test_a_zombie_is_refused_by_its_epoch(stage: Stage):
+def test_a_zombie_is_refused_by_its_epoch(stage: DrillStage):
     report = drill_kills.zombie(stage, times=2)
 
     assert_passed(report)
     assert sum(report.faults.values()) == 2
 
 
-def test_duplicates_are_counted_once(stage: Stage):
+def test_duplicates_are_counted_once(stage: DrillStage):
     before = stage.book.sent()
     report = drill_input.duplicates(stage, events=150)
 
@@ -73,29 +73,29 @@ def test_duplicates_are_counted_once(stage: Stage):
     assert report.counts.duplicate >= report.faults["copies"] == stage.book.sent() - before - 150 > 0
 
 
-def test_events_out_of_order_are_late_only_beyond_a_day(stage: Stage):
+def test_events_out_of_order_are_late_only_beyond_a_day(stage: DrillStage):
     report = drill_input.out_of_order(stage, events=400)
 
     assert_passed(report)
     assert report.faults["events behind a newer one"] > report.faults["late events"] > 0
 
 
-def test_poison_ends_on_the_dead_letter_topic_with_equal_bytes(stage: Stage):
+def test_poison_ends_on_the_dead_letter_topic_with_equal_bytes(stage: DrillStage):
     report = drill_input.poison(stage, events=1)
 
     assert_passed(report)
     assert report.counts.dead_lettered >= report.faults["malformed messages"] > 50
 
 
-def test_lost_state_comes_back_from_lake_and_topics_to_the_byte(stage: Stage):
+def test_lost_state_comes_back_from_lake_and_topics_to_the_byte(stage: DrillStage):
     assert_passed(drill_state.state_loss(stage, times=2))
 
 
-def test_a_killed_broker_loses_nothing(stage: Stage):
+def test_a_killed_broker_loses_nothing(stage: DrillStage):
     assert_passed(drill_broker.broker_kill(stage, times=1))
 
 
-def test_a_paused_broker_loses_nothing(stage: Stage):
+def test_a_paused_broker_loses_nothing(stage: DrillStage):
     assert_passed(drill_broker.broker_pause(stage, times=1))
 
 

@@ -21,7 +21,7 @@ from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.experiments.definition import read_experiment
 from reference_system.paths import StatePaths
 from reference_system.registry.promotion_log import read_decisions
-from reference_system.registry.release.releases import begin
+from reference_system.registry.release.releases import begin_release
 from reference_system.registry.traffic import TrafficPlan, clear_plan, read_plan, write_plan
 from reference_system.settings import load_settings
 
@@ -175,7 +175,7 @@ def test_one_at_a_time_and_a_name_once(system):
     workbook("stop", "one")
     assert read_plan(system.paths.bundles, "recommendation") == release
     clear_plan(system.paths.bundles, "recommendation")
-    begin(system.paths.bundles, use_case="recommendation", version="2", champion="1", now=at(0), seed=1)
+    begin_release(system.paths.bundles, use_case="recommendation", version="2", champion="1", now=at(0), seed=1)
     assert "the release of version 2 is on (shadow)" in workbook("start", "four", "--treatment", "2", code=1)
 
 

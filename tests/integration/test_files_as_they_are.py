@@ -20,14 +20,14 @@ from typer.testing import CliRunner
 
 from reference_system.cli import app
 from reference_system.commands.data.features import build_inputs
-from reference_system.dataset_import.columns.readings import Reading
+from reference_system.dataset_import.columns.readings import ColumnReading
 from reference_system.dataset_import.duckdb_profile import profile
 from reference_system.dataset_import.file_shapes import rating_id
 from reference_system.dataset_import.files.csv_files import CsvOptions
 from reference_system.dataset_import.valid_rows import RowJudge
 from reference_system.errors import ImportRefused
 from reference_system.lake import delta_lake
-from reference_system.lake.datasets import dataset_paths, read_manifest, version_paths
+from reference_system.lake.datasets import dataset_paths, read_dataset_manifest, version_paths
 from reference_system.settings import load_settings
 from reference_system.use_cases import topic_named
 
@@ -69,7 +69,7 @@ def test_files_without_a_fraud_are_imported_into_new_datasets_and_old_ones(setti
 
     assert report.manifest.events == {"transactions": 50, "chargebacks": 0}
     assert again.manifest.events == {"transactions": 100, "chargebacks": 0}
-    manifest = read_manifest(settings, "cards")
+    manifest = read_dataset_manifest(settings, "cards")
     found = profile("cards", manifest, version_paths(settings, "cards", manifest.version))
     assert (found.label_share, sum(one.frauds for one in found.bins)) == (0.0, 0)
     assert build_inputs(settings, "fraud", "cards", tmp_path / "out.parquet").num_rows == 100
@@ -126,7 +126,7 @@ def spoiled(seed):
 
 def figures(settings, dataset):
     """All that `data describe` says but where the rows came from."""
-    manifest = read_manifest(settings, dataset)
+    manifest = read_dataset_manifest(settings, dataset)
     found = profile(dataset, manifest, version_paths(settings, dataset, manifest.version))
     said = msgspec.to_builtins(found)
     (source,) = said["manifest"].pop("sources")
@@ -148,7 +148,7 @@ def test_no_figure_depends_on_the_order_of_the_rows_or_the_names_of_anybody(sett
     )
     for name, one in (("plain", frame), ("mixed", frame.sample(frac=1.0, random_state=seed)), ("renamed", renamed)):
         path = written(one, tmp_path / f"{name}.csv")
-        bring(settings, request_for(path, dataset=name, skip_bad_rows=True, reading=Reading(refunds=refunds)))
+        bring(settings, request_for(path, dataset=name, skip_bad_rows=True, reading=ColumnReading(refunds=refunds)))
 
     plain = figures(settings, "plain")
     assert figures(settings, "mixed") == plain
@@ -209,7 +209,7 @@ def test_numbers_that_a_csv_reader_would_infer_are_given_back(settings, tmp_path
 
     own, found = pd.read_csv(path), pd.read_csv(tmp_path / "out.csv")
     assert len(own.merge(found, on="transaction_id")) == 2
-    assert read_manifest(settings, "cards").id_types == {
+    assert read_dataset_manifest(settings, "cards").id_types == {
         "transaction_id": "int64",
         "customer_id": "double",
         "terminal_id": "string",
@@ -223,7 +223,7 @@ def test_ids_that_were_floats_in_one_file_and_whole_numbers_in_another_are_the_s
     bring(settings, request_for(written(frame[60:], tmp_path / "two.parquet")))
 
     assert set(lake(settings, "transactions").customer_id) == set(frame.CUSTOMER_ID.astype(str))
-    assert read_manifest(settings, "cards").id_types["customer_id"] == "int64"
+    assert read_dataset_manifest(settings, "cards").id_types["customer_id"] == "int64"
 
 
 def test_ratings_of_names_with_spaces_have_ids_of_their_own_and_others_keep_theirs():
@@ -235,7 +235,7 @@ def test_ratings_of_names_with_spaces_have_ids_of_their_own_and_others_keep_thei
 def test_a_file_without_ids_of_payments_has_the_numbers_of_its_rows(settings, tmp_path):
     frame = payments(30).drop(columns="TRANSACTION_ID")
     columns = CARD_COLUMNS.split(",", maxsplit=1)[1]
-    reading = Reading(has_row_ids=True)
+    reading = ColumnReading(has_row_ids=True)
     path = written(frame, tmp_path / "cards.csv")
     bring(settings, request_for(path, columns=columns, reading=reading))
     again = bring(settings, request_for(path, columns=columns, reading=reading))
@@ -255,7 +255,7 @@ def test_hours_since_a_beginning_and_amounts_over_a_million_are_imported(setting
     path = text_file(tmp_path / "cards.csv", rows)
     with pytest.raises(ImportRefused, match=r"3 × event_timestamp counts from another beginning .*--time-unit hours"):
         brought(settings, path)
-    reading = Reading(time_unit=timedelta(hours=1), time_origin=datetime(2024, 1, 1, tzinfo=UTC))
+    reading = ColumnReading(time_unit=timedelta(hours=1), time_origin=datetime(2024, 1, 1, tzinfo=UTC))
     brought(settings, path, reading=reading)
 
     found = lake(settings, "transactions").set_index("transaction_id").sort_index()
@@ -269,10 +269,10 @@ def test_refunds_are_refused_left_out_or_kept_and_counted(settings, tmp_path):
 
     with pytest.raises(ImportRefused, match="--refunds skip leaves them out"):
         brought(settings, path)
-    left_out = brought(settings, path, dataset="skip", reading=Reading(refunds="skip"))
+    left_out = brought(settings, path, dataset="skip", reading=ColumnReading(refunds="skip"))
     assert counts_of(left_out) == (1, 0, 2, 0, 0)
     assert "refunds, left out: 2" in list(left_out.lines())
-    kept = brought(settings, path, dataset="keep", reading=Reading(refunds="keep"), skip_bad_rows=True)
+    kept = brought(settings, path, dataset="keep", reading=ColumnReading(refunds="keep"), skip_bad_rows=True)
     assert counts_of(kept) == (2, 1, 0, 0, 0)
     assert sorted(lake(settings, "transactions", "keep").amount) == [-5.0, 7.0]
     built = build_inputs(settings, "fraud", "keep", tmp_path / "out.parquet")
@@ -283,7 +283,7 @@ def test_a_file_of_refunds_alone_has_nothing_to_import(settings, tmp_path):
     path = text_file(tmp_path / "cards.csv", ["1,2024-01-01,c1,t1,-5.00,0"])
 
     with pytest.raises(ImportRefused, match="nothing but refunds"):
-        brought(settings, path, reading=Reading(refunds="skip"))
+        brought(settings, path, reading=ColumnReading(refunds="skip"))
 
 
 # Ratings
@@ -304,7 +304,7 @@ def test_ratings_without_a_header_and_with_another_separator_are_read(settings, 
 def test_interactions_without_ratings_and_times_are_read(settings, tmp_path):
     path = tmp_path / "views.csv"
     path.write_text('"User";"Item"\n"1";"a"\n"1";"b"\n"2";"a"\n', encoding="utf-8")
-    reading = Reading(is_implicit=True, time_origin=datetime(2004, 8, 1, tzinfo=UTC))
+    reading = ColumnReading(is_implicit=True, time_origin=datetime(2004, 8, 1, tzinfo=UTC))
     report = bring(settings, request_for_ratings(path, columns="user_id=User,item_id=Item", reading=reading))
 
     found = lake(settings, "ratings", "movies")
@@ -320,7 +320,7 @@ def test_ratings_from_0_to_10_are_read_as_such(settings, tmp_path):
 
     with pytest.raises(ImportRefused, match=r"1 × rating lies outside of 0 to 5 \(--rating-scale LOW:HIGH"):
         bring(settings, request_for_ratings(path))
-    bring(settings, request_for_ratings(path, reading=Reading(rating_scale=(0.0, 10.0))))
+    bring(settings, request_for_ratings(path, reading=ColumnReading(rating_scale=(0.0, 10.0))))
     assert sorted(lake(settings, "ratings", "movies").rating) == [2.0, 4.0]
 
 

@@ -13,7 +13,7 @@ from own_files import CARD_COLUMNS, NOW, bring, payments, ratings, request_for, 
 from reference_system.dataset_import import importing
 from reference_system.errors import ImportRefused, StateError
 from reference_system.lake import datasets, delta_lake
-from reference_system.lake.datasets import dataset_names, dataset_paths, read_manifest
+from reference_system.lake.datasets import dataset_names, dataset_paths, read_dataset_manifest
 from reference_system.use_cases import topic_named
 
 
@@ -115,7 +115,7 @@ def test_the_report_says_what_was_assumed_and_what_was_not_read(settings, tmp_pa
 
 def test_the_manifest_remembers_where_the_rows_came_from(settings, tmp_path, frame):
     bring(settings, request_for(written(frame, tmp_path / "cards.parquet")))
-    manifest = read_manifest(settings, "cards")
+    manifest = read_dataset_manifest(settings, "cards")
 
     assert manifest.id_types == {"transaction_id": "int64", "customer_id": "int32", "terminal_id": "int32"}
     assert (manifest.version, manifest.events["transactions"]) == (1, 300)
@@ -147,7 +147,7 @@ def test_a_second_file_adds_what_is_new(settings, tmp_path, frame):
     assert (report.source.imported, report.source.held_before) == (100, 50)
     assert len(lake_rows(settings, "transactions")) == 300
     assert len(lake_rows(settings, "chargebacks")) == frame.TX_FRAUD.sum()
-    manifest = read_manifest(settings, "cards")
+    manifest = read_dataset_manifest(settings, "cards")
     assert (manifest.version, [source.file for source in manifest.sources]) == (2, ["one.parquet", "two.parquet"])
     assert manifest.events["transactions"] == 300
     assert manifest.last == frame.TX_DATETIME.max().tz_localize("UTC")
@@ -158,7 +158,7 @@ def test_ids_of_two_kinds_become_text(settings, tmp_path, frame):
     text = frame[200:].assign(CUSTOMER_ID="c1", TERMINAL_ID=frame.TERMINAL_ID.astype("int64"))
     bring(settings, request_for(written(text, tmp_path / "two.parquet")))
 
-    types = read_manifest(settings, "cards").id_types
+    types = read_dataset_manifest(settings, "cards").id_types
     assert types == {"transaction_id": "int64", "customer_id": "string", "terminal_id": "int64"}
 
 
@@ -304,7 +304,7 @@ def test_an_import_that_breaks_off_leaves_the_dataset_as_it_was(settings, tmp_pa
     frame = payments(300)
     if held_before:
         bring(settings, request_for(written(frame[:100], tmp_path / "one.parquet")))
-    before = read_manifest(settings, "cards") if held_before else None
+    before = read_dataset_manifest(settings, "cards") if held_before else None
     request = request_for(written(frame, tmp_path / "two.parquet"))
     owner = {"append": delta_lake, "write_table": importing.pq, "publish": datasets}[step]
     with pytest.MonkeyPatch.context() as patch:

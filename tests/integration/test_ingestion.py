@@ -38,7 +38,7 @@ from sample_events import NOW, example, stream
 from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.errors import ServiceError, StateError
 from reference_system.features.feast.store import apply, open_store
-from reference_system.features.stream.rebuild import remove
+from reference_system.features.stream.rebuild import remove_sqlite
 from reference_system.features.stream.snapshot import task_file
 from reference_system.flows.ingestion.loop import FaultPoint
 from reference_system.ingestion.kafka_log import TopicLog
@@ -149,7 +149,7 @@ def test_a_kill_while_a_state_is_built_again_changes_nothing(make_ingestion, sen
 def lose(ingestion: Ingestion, *tasks: int) -> None:
     """Remove task files."""
     for task in tasks:
-        remove(task_file(ingestion.paths.stream_tasks, task))
+        remove_sqlite(task_file(ingestion.paths.stream_tasks, task))
 
 
 @pytest.mark.parametrize("lost", [(1,), (0, 1, 2, 3)])

@@ -12,9 +12,9 @@ from reference_system.event_time import MICROS_PER_DAY
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.training.evaluation.evaluation import PaymentJudge
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.model_search import FoldResult, Trial, conclude, trials_of
+from reference_system.training.model_search import FoldResult, Trial, conclude_search, trials_of
 from reference_system.training.prequential import Protocol
-from reference_system.training.selection import Contest, select
+from reference_system.training.selection import SelectionSpec, select
 
 NAMES = ("logistic_regression", "random_forest", "extra_trees", "gradient_boosting")
 SIMPLE, FOREST = Trial(name="logistic_regression", setting={}), Trial(name="random_forest", setting={})
@@ -26,7 +26,9 @@ def result(worth):
 
 
 def winner(*folds):
-    return conclude((SIMPLE, FOREST), [(result(simple), result(forest)) for simple, forest in folds]).winner.trial
+    return conclude_search(
+        (SIMPLE, FOREST), [(result(simple), result(forest)) for simple, forest in folds]
+    ).winner.trial
 
 
 def test_the_best_average_over_the_folds_wins():
@@ -46,14 +48,14 @@ def test_one_fold_knows_no_spread_so_its_best_wins():
 
 
 def test_a_tie_is_explained():
-    found = conclude((SIMPLE, FOREST), [(result(0.5), result(0.6)), (result(0.6), result(0.51))])
+    found = conclude_search((SIMPLE, FOREST), [(result(0.5), result(0.6)), (result(0.6), result(0.51))])
     assert "simpler" in found.reason
     assert "random_forest" in found.reason
 
 
 def test_without_a_fold_nothing_is_chosen():
     with pytest.raises(TrainingError, match="no fold"):
-        conclude((SIMPLE,), [])
+        conclude_search((SIMPLE,), [])
 
 
 def test_a_name_that_is_no_estimator_is_refused_before_any_work():
@@ -73,7 +75,7 @@ def payments(seed, *, days=28, count=4_000, constant=False):
 
 
 def contest(names=NAMES, most_negatives=700):
-    return Contest(
+    return SelectionSpec(
         candidates=names,
         baselines=("noise",),
         primary_metric="average_precision",

@@ -26,8 +26,8 @@ from reference_system.flows import prefect_monitor, prefect_train
 from reference_system.flows.monitored_events import freshness_of
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.lake.delta_lake import append, history_table
-from reference_system.monitoring.duckdb_windows import coverage, fraud_features, served
-from reference_system.monitoring.report.mlflow_figures import EXPERIMENT, log_report
+from reference_system.monitoring.duckdb_windows import coverage, fraud_features, served_answers
+from reference_system.monitoring.report.mlflow_figures import MONITORING_EXPERIMENT, log_report
 from reference_system.monitoring.report.record import read_latest
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import load_bundle
@@ -38,7 +38,7 @@ from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 from reference_system.world import checkpoint
 from reference_system.world.history import write_history
-from reference_system.world.records import arrow_columns, fields_of
+from reference_system.world.records import arrow_columns, record_fields
 from reference_system.world.scenarios import SCENARIOS, Run, Scenario, write_runs
 from reference_system.world.simulation import LIVE_SLICE
 
@@ -67,7 +67,7 @@ def lived(tmp_path_factory, port_offset):
     runs = (Run(name=Scenario.AMOUNT_INFLATION, started=moment_of(released + int(SCENARIO_DAY * MICROS_PER_DAY))),)
     write_runs(paths.world / SCENARIOS, runs)
     happened = world.advance(end, LIVE_SLICE, world.viewing.popular_pages, runs)
-    for topic, fields in fields_of(happened, world.viewing.catalogue).items():
+    for topic, fields in record_fields(happened, world.viewing.catalogue).items():
         append(paths.lake, topic, history_table(topic, arrow_columns(fields)), versions={})
     for view in (CUSTOMER_ACTIVITY, TERMINAL_RISK):
         table = feature_rows(view, paths.lake, settings.history_start, moment_of(end))
@@ -209,7 +209,7 @@ def test_columns_that_payments_do_not_touch_stay_steady(look):
 def test_answers_of_a_load_test_are_in_no_window(lived):
     lake = StatePaths(lived.state_dir).lake
     start, end = live_start(lived), live_start(lived) + 2 * DAY
-    answers = served(lake, "fraud", start, end)
+    answers = served_answers(lake, "fraud", start, end)
     assert coverage(lake, "fraud", start, end) == 1.0
     assert answers.inputs.max() < 1e6
     assert len(answers.times) == len(answers.inputs)
@@ -219,7 +219,7 @@ def test_served_inputs_equal_the_feature_tables(lived):
     paths = StatePaths(lived.state_dir)
     start, end = live_start(lived), live_start(lived) + DAY
     times, inputs = fraud_features(paths.lake, paths.feature_tables, start, end)
-    answers = served(paths.lake, "fraud", start, end)
+    answers = served_answers(paths.lake, "fraud", start, end)
     assert np.array_equal(times, answers.times)
     assert np.array_equal(inputs, answers.inputs)
 
@@ -290,7 +290,7 @@ def test_the_figures_and_the_page_are_a_run_in_mlflow(look, lived, tmp_path, mon
     assert run.data.metrics["fraud/psi/amount"] == pytest.approx(columns(report)["amount"].psi)
     assert run.data.tags["level"] == "alarm"
     assert {file.path for file in MlflowClient(uri).list_artifacts(run.info.run_id)} == {"latest.html", "latest.json"}
-    assert MlflowClient(uri).get_experiment_by_name(EXPERIMENT) is not None
+    assert MlflowClient(uri).get_experiment_by_name(MONITORING_EXPERIMENT) is not None
 
 
 def test_an_mlflow_that_does_not_answer_is_a_service_error(look, lived, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ from reference_system.flows.retention.old_days import drop_old_days, first_kept
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.ledger import recount_and_compare
 from reference_system.proofs.ledger.report import LedgerReport
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
@@ -81,14 +81,14 @@ def days_of(settings: Settings, topic: str) -> list[str]:
 
 def test_topics_keep_a_month_less_than_the_lake_and_the_ledger_adds_up(system: Settings):
     fill(system, 1, 3_000)
-    before = verify(system)
+    before = recount_and_compare(system)
     assert_holds(before)
     rows = drop_old_days(system, NOW)
     assert rows > 500
     first = first_kept(system, NOW)
     assert days_of(system, "transactions")[0] == f"{first:%Y-%m-%d}"
     assert days_of(system, "videos")[0] < f"{first:%Y-%m-%d}"
-    after = verify(system)
+    after = recount_and_compare(system)
     assert_holds(after)
     assert counts(after) == counts(before)
     lines = {line.topic: line for line in after.topics}
@@ -103,9 +103,9 @@ def test_another_day_of_events_and_of_dropping_changes_nothing_of_that(system: S
     fill(system, 1, 2_000)
     drop_old_days(system, NOW - 2 * DAY)
     fill(system, 2, 300)  # most of it is late by now, and some of it of days that were dropped
-    assert_holds(verify(system))
+    assert_holds(recount_and_compare(system))
     drop_old_days(system, NOW)
-    assert_holds(verify(system))
+    assert_holds(recount_and_compare(system))
 
 
 def test_days_that_the_lake_drops_while_the_broker_still_has_them_are_explained(
@@ -113,9 +113,9 @@ def test_days_that_the_lake_drops_while_the_broker_still_has_them_are_explained(
 ):
     monkeypatch.setattr("reference_system.flows.retention.old_days.delete_before", lambda *_: None)
     fill(system, 3, 2_000)
-    before = verify(system)
+    before = recount_and_compare(system)
     drop_old_days(system, NOW)
-    after = verify(system)
+    after = recount_and_compare(system)
     assert_holds(after)
     assert counts(after) == counts(before)
     assert all(line.removed == 0 for line in after.topics)
@@ -128,26 +128,26 @@ def test_a_row_that_was_lost_before_its_day_was_dropped_is_missed(system: Settin
     table = delta_lake.read(paths.lake, topic_named("watches"), end=NOW - 80 * DAY).read_all().to_pylist()
     table_of(system, "watches").delete(where(table[0]))
     drop_old_days(system, NOW)
-    assert ("watches", "totals that differ from the recount") in kinds(verify(system))
+    assert ("watches", "totals that differ from the recount") in kinds(recount_and_compare(system))
 
 
 def test_a_row_that_is_lost_of_the_days_that_are_kept_is_missed(system: Settings):
     fill(system, 5, 1_000)
     drop_old_days(system, NOW)
     table_of(system, "watches").delete(where(row_of(system, "watches")))
-    assert ("watches", "accepted by the recount and not in the lake") in kinds(verify(system))
+    assert ("watches", "accepted by the recount and not in the lake") in kinds(recount_and_compare(system))
 
 
 def test_a_state_that_is_rebuilt_from_what_is_left_keeps_the_totals(system: Settings):
     fill(system, 6, 2_000)
     drop_old_days(system, NOW)
-    before = verify(system)
+    before = recount_and_compare(system)
     for path in task_files(StatePaths(system.state_dir).stream_tasks).values():
         path.unlink()
         for suffix in ("-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
     ingest(system)
-    after = verify(system)
+    after = recount_and_compare(system)
     assert_holds(after)
     assert counts(after) == counts(before)
 
@@ -172,7 +172,7 @@ def test_what_was_removed_further_than_asked_stays_removed(system: Settings):
     drop_old_days(system, NOW)
     with TopicLog(system.kafka_bootstrap) as log:
         assert log.extent("transactions")[0] == (end, end)
-    assert_holds(verify(system))
+    assert_holds(recount_and_compare(system))
 
 
 def test_files_of_old_days_go_and_others_stay(system: Settings):

@@ -9,7 +9,7 @@ import mlflow
 import pytest
 from local_broker import small_settings
 from mlflow_server import running_mlflow
-from tiny_models import INPUTS, ROWS, tiny_bundle
+from tiny_models import ROWS, TINY_INPUTS, tiny_bundle
 
 from reference_system.errors import ServiceError
 from reference_system.flows.retention import old_versions
@@ -19,7 +19,7 @@ from reference_system.proofs.bad_models.onnx_tiny_bundle import tiny_model
 from reference_system.registry import mlflow_registry, mlflow_rest
 from reference_system.registry.bundles.bundle import set_current
 from reference_system.registry.mlflow_registry import LoggedCandidate, LoggedTraining, Registered
-from reference_system.registry.promotion_log import Decision, append_decision
+from reference_system.registry.promotion_log import LoggedDecision, append_decision
 from reference_system.registry.traffic import TrafficPlan, write_plan
 from reference_system.settings import Settings
 
@@ -37,10 +37,10 @@ def register(root: Path) -> Registered:
         plots={"ndcg.png": b"\x89PNG"},
         folds=[],
         model=tiny_model(),
-        inputs=INPUTS,
+        inputs=TINY_INPUTS,
         example=ROWS[:2],
     )
-    return mlflow_registry.register(training, lambda version: tiny_bundle(root, version=version))
+    return mlflow_registry.register_training(training, lambda version: tiny_bundle(root, version=version))
 
 
 def files_of(settings: Settings) -> int:
@@ -54,7 +54,7 @@ def test_the_newest_and_those_with_a_part_to_play_keep_everything_and_all_else_i
     monkeypatch.setattr(old_versions, "KEPT_VERSIONS", 2)
     monkeypatch.setattr(old_versions, "_KEPT_REPORTS", 3)
     with running_mlflow(small_settings(tmp_path / "state", port_offset)) as settings:
-        mlflow_registry.connect(settings.url("mlflow"))
+        mlflow_registry.use_mlflow(settings.url("mlflow"))
         root, client = StatePaths(settings.state_dir).bundles, mlflow.MlflowClient()
         first = register(root)
         files_of_one = files_of(settings)
@@ -78,8 +78,8 @@ def test_the_newest_and_those_with_a_part_to_play_keep_everything_and_all_else_i
 
 def test_champions_of_before_and_whoever_stands_beside_the_champion_have_a_part_to_play(tmp_path):
     for version in ("2", "4", "6", "8", "6"):
-        append_decision(tmp_path, Decision(event_timestamp=NOON, use_case="fraud", version=version))
-    append_decision(tmp_path, Decision(event_timestamp=NOON, use_case="recommendation", version="9"))
+        append_decision(tmp_path, LoggedDecision(event_timestamp=NOON, use_case="fraud", version=version))
+    append_decision(tmp_path, LoggedDecision(event_timestamp=NOON, use_case="recommendation", version="9"))
     plan = TrafficPlan(
         use_case="fraud", mode="experiment", version="10", name="a-b", share=0.5, salt="salt", since=NOON
     )

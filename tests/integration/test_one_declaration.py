@@ -13,10 +13,10 @@ from reference_system.event_time import micros
 from reference_system.features.feast import objects as feast_objects
 from reference_system.features.feast import store as feast_store
 from reference_system.features.history.values import feature_rows
-from reference_system.features.stream.deduplication import Batch
+from reference_system.features.stream.deduplication import PolledBatch
 from reference_system.features.stream.forwarding import decode_forwarded
 from reference_system.features.stream.kafka_keys import partition_of
-from reference_system.features.stream.rebuild import rebuild
+from reference_system.features.stream.rebuild import rebuild_tasks
 from reference_system.features.stream.snapshot import task_file
 from reference_system.features.stream.state import StreamState
 from reference_system.lake import delta_lake
@@ -77,7 +77,9 @@ def test_history_stream_and_online_store_have_it_and_agree(payments, history, tm
     feast_store.apply(store)
     offsets = dict.fromkeys(range(TASKS), 0)
     nothing = {"count_dead_letters": lambda _: {}, "report": lambda _: None}
-    rebuild(tmp_path / "tasks", tmp_path / "lake", TOPICS, [DECLARED], build=range(TASKS), tasks=TASKS, **nothing)
+    rebuild_tasks(
+        tmp_path / "tasks", tmp_path / "lake", TOPICS, [DECLARED], build=range(TASKS), tasks=TASKS, **nothing
+    )
     with ExitStack() as opened:
         tasks = [
             opened.enter_context(
@@ -87,7 +89,7 @@ def test_history_stream_and_online_store_have_it_and_agree(payments, history, tm
         ]
         for payment in payments:
             source = partition_of(payment.customer_id, TASKS)
-            tasks[source].apply([Batch(PAYMENTS, [offsets[source]], [payment])])
+            tasks[source].apply([PolledBatch(PAYMENTS, [offsets[source]], [payment])])
             offsets[source] += 1
             for number, target, record in tasks[source].outbox():
                 tasks[target].apply([], forwarded=[decode_forwarded(record)])

@@ -28,7 +28,7 @@ from reference_system.lake.delta_lake import read
 from reference_system.paths import StatePaths
 from reference_system.proofs.kafka_raw_producer import DrillProducer, RawMessage
 from reference_system.proofs.parity.comparison import FeatureParity, ParityReport
-from reference_system.proofs.parity.duckdb_parity import parity
+from reference_system.proofs.parity.duckdb_parity import check_parity
 from reference_system.serving import fraud_scoring
 from reference_system.serving.answering import FRAUD_PATH, Answering
 from reference_system.serving.champions import Loaded
@@ -82,7 +82,7 @@ class Live:
             happen(producer, loop, self.payment(95 * DAY, customer=0, terminal=0))
         with self.consumer() as loop:
             catch_up(loop)
-        return parity(self.paths, "fraud", start=self.start, end=self.start + 94 * DAY)
+        return check_parity(self.paths, "fraud", start=self.start, end=self.start + 94 * DAY)
 
     @contextmanager
     def consumer(self) -> Iterator[IngestionLoop]:

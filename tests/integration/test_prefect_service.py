@@ -21,8 +21,8 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling, Running, Scheduled
 from prefect.testing.utilities import prefect_test_harness
 
-from reference_system.flows.prefect_process import ServedFlow, register
-from reference_system.flows.prefect_service import reconcile, run_due
+from reference_system.flows.prefect_process import ServedFlow, register_deployments
+from reference_system.flows.prefect_service import mark_crashed_runs, run_due
 from reference_system.processes.flows import scheduled_flows
 from reference_system.stack.environment import child_environment
 
@@ -89,7 +89,7 @@ def served(one, name):
 @pytest.fixture
 def hanging(client, tmp_path):
     """A due run that works until its process is ended: its deployments, itself, and its process once it works."""
-    deployments = register([served(hang, "hangs")])
+    deployments = register_deployments([served(hang, "hangs")])
     (deployment,) = deployments
     note = tmp_path / "pid"
     asked = client.create_flow_run_from_deployment(deployment, parameters={"note": str(note)})
@@ -103,7 +103,7 @@ def hanging(client, tmp_path):
 
 
 def test_a_run_asked_for_on_the_server_is_run_here_with_its_parameters(client):
-    deployments = register([served(double, "asked")])
+    deployments = register_deployments([served(double, "asked")])
     (deployment,) = deployments
     asked = client.create_flow_run_from_deployment(deployment, parameters={"number": 21})
     ran = run_due(client, deployments, now=datetime.now(UTC))
@@ -115,7 +115,7 @@ def test_a_run_asked_for_on_the_server_is_run_here_with_its_parameters(client):
 
 
 def test_nothing_is_run_before_it_is_due(client):
-    deployments = register([served(double, "not due")])
+    deployments = register_deployments([served(double, "not due")])
     (deployment,) = deployments
     tomorrow = Scheduled(scheduled_time=datetime.now(UTC) + timedelta(days=1))
     client.create_flow_run_from_deployment(deployment, state=tomorrow)
@@ -123,7 +123,7 @@ def test_nothing_is_run_before_it_is_due(client):
 
 
 def test_a_flow_that_fails_is_a_failed_run_and_the_next_one_still_runs(client):
-    deployments = register([served(fail, "fails")])
+    deployments = register_deployments([served(fail, "fails")])
     (deployment,) = deployments
     asked = client.create_flow_run_from_deployment(deployment)
     run_due(client, deployments, now=datetime.now(UTC))
@@ -135,18 +135,18 @@ def test_a_flow_that_fails_is_a_failed_run_and_the_next_one_still_runs(client):
 
 
 def test_a_run_that_a_killed_process_left_running_is_marked_as_crashed(client):
-    deployments = register([served(double, "killed")])
+    deployments = register_deployments([served(double, "killed")])
     (deployment,) = deployments
     left = client.create_flow_run_from_deployment(deployment)
     client.set_flow_run_state(left.id, Running(), force=True)
-    assert reconcile(client, deployments) == 1
+    assert mark_crashed_runs(client, deployments) == 1
     assert client.read_flow_run(left.id).state_type == StateType.CRASHED
-    assert reconcile(client, deployments) == 0
+    assert mark_crashed_runs(client, deployments) == 0
 
 
 def test_an_urgent_flow_does_not_queue_behind_one_that_was_due_before(client):
     usual, urgent = served(double, "usual"), replace(served(double, "urgent"), urgent=True)
-    deployments = register([usual, urgent])
+    deployments = register_deployments([usual, urgent])
     of = {one.name: deployment for deployment, one in deployments.items()}
     earlier = Scheduled(scheduled_time=datetime.now(UTC) - timedelta(minutes=5))
     asked = {
@@ -173,7 +173,7 @@ def test_after_a_run_that_was_killed_the_next_one_runs(client, hanging):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(lambda: working().kill())
         run_due(client, deployments, now=datetime.now(UTC))
-    others = register([served(double, "after a kill")])
+    others = register_deployments([served(double, "after a kill")])
     (deployment,) = others
     asked = client.create_flow_run_from_deployment(deployment)
     run_due(client, others, now=datetime.now(UTC))
@@ -206,7 +206,7 @@ def test_a_run_that_somebody_cancels_on_the_server_ends_with_its_process(client,
 
 
 def test_looking_for_due_runs_writes_nothing(client):
-    deployments = register([served(double, "only looked at")])
+    deployments = register_deployments([served(double, "only looked at")])
     (deployment,) = deployments
     run_due(client, deployments, now=datetime.now(UTC))
     assert client.read_deployment(deployment).last_polled is None
@@ -228,7 +228,7 @@ def test_what_the_flows_import_starts_no_thread_that_a_fork_would_not_have(setti
 
 def test_only_runs_of_the_schedule_get_its_parameters(client):
     one = replace(served(double, "by schedule"), parameters={"number": 4}, scheduled={"number": 5})
-    (deployment,) = register([one])
+    (deployment,) = register_deployments([one])
     known = client.read_deployment(deployment)
     assert [schedule.parameters for schedule in known.schedules] == [{"number": 5}]
     asked = client.create_flow_run_from_deployment(deployment)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from local_broker import small_settings
 from mlflow_server import running_mlflow
-from tiny_models import INPUTS, ROWS, tiny_bundle, tiny_scores
+from tiny_models import ROWS, TINY_INPUTS, tiny_bundle, tiny_scores
 
 from reference_system.errors import BundleRefused, ServiceError
 from reference_system.proofs.bad_models.onnx_tiny_bundle import tiny_model
@@ -18,7 +18,7 @@ from reference_system.registry import mlflow_registry, mlflow_rest
 from reference_system.registry import promotion as promoting
 from reference_system.registry.bundles.bundle import load_bundle
 from reference_system.registry.mlflow_registry import LoggedCandidate, LoggedTraining
-from reference_system.registry.promotion_log import Decision
+from reference_system.registry.promotion_log import LoggedDecision
 
 pytestmark = pytest.mark.integration
 NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)
@@ -33,7 +33,7 @@ def server(tmp_path_factory, port_offset):
     ):
         patch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        mlflow_registry.connect(settings.url("mlflow"))
+        mlflow_registry.use_mlflow(settings.url("mlflow"))
         yield settings
 
 
@@ -48,10 +48,10 @@ def register(root, use_case):
         plots={"ndcg.png": b"\x89PNG"},
         folds=[{"ndcg@10": 0.2}, {"ndcg@10": 0.3}],
         model=tiny_model(),
-        inputs=INPUTS,
+        inputs=TINY_INPUTS,
         example=ROWS[:2],
     )
-    return mlflow_registry.register(training, lambda version: tiny_bundle(root, version=version))
+    return mlflow_registry.register_training(training, lambda version: tiny_bundle(root, version=version))
 
 
 @pytest.fixture(scope="module")
@@ -90,15 +90,15 @@ def test_each_candidate_has_a_nested_run(registered):
 
 def test_the_logged_model_has_a_signature_and_scores_like_the_bundle(registered):
     model = mlflow.pyfunc.load_model(f"models:/fraud/{registered.version}")
-    assert tuple(model.metadata.metadata["inputs"]) == INPUTS
-    assert model.metadata.get_input_schema().inputs[0].shape == (-1, len(INPUTS))
+    assert tuple(model.metadata.metadata["inputs"]) == TINY_INPUTS
+    assert model.metadata.get_input_schema().inputs[0].shape == (-1, len(TINY_INPUTS))
     answers = model.predict(ROWS)
     np.testing.assert_allclose(answers["probabilities"][:, 1], tiny_scores(), atol=1e-6)
 
 
 def test_a_bundle_comes_back_from_the_registry_as_it_was_written(registered, tmp_path):
     folder = mlflow_registry.fetch_bundle("fraud", registered.version, tmp_path)
-    bundle = load_bundle(folder, use_case="fraud", inputs=INPUTS)
+    bundle = load_bundle(folder, use_case="fraud", inputs=TINY_INPUTS)
     assert bundle.manifest.model_version == registered.version
     assert [path.name for path in (tmp_path / "fraud").iterdir()] == [registered.version]
 
@@ -107,13 +107,13 @@ def test_fetching_mends_a_damaged_bundle(registered, tmp_path):
     folder = mlflow_registry.fetch_bundle("fraud", registered.version, tmp_path)
     (folder / "model.onnx").write_bytes(b"damaged")
     mlflow_registry.fetch_bundle("fraud", registered.version, tmp_path)
-    load_bundle(folder, use_case="fraud", inputs=INPUTS)
+    load_bundle(folder, use_case="fraud", inputs=TINY_INPUTS)
 
 
 def test_promotion_moves_pointer_log_and_alias(server, fresh, tmp_path):
     port, client = server.port("mlflow"), mlflow.MlflowClient()
     tiny_bundle(tmp_path, fresh.use_case, version=fresh.version)
-    decision = Decision(event_timestamp=NOON, use_case=fresh.use_case, version=fresh.version)
+    decision = LoggedDecision(event_timestamp=NOON, use_case=fresh.use_case, version=fresh.version)
     promoting.make_champion(tmp_path, port, use_case=fresh.use_case, version=fresh.version, decision=decision)
     assert not promoting.alias_is_owed(tmp_path, fresh.use_case)
     assert client.get_registered_model(fresh.use_case).aliases == {"champion": fresh.version}
@@ -127,10 +127,10 @@ def test_promotion_moves_pointer_log_and_alias(server, fresh, tmp_path):
 def test_what_was_promoted_while_the_registry_was_away_is_mended_when_it_is_back(server, fresh, tmp_path):
     port, client = server.port("mlflow"), mlflow.MlflowClient()
     tiny_bundle(tmp_path, fresh.use_case, version=fresh.version)
-    decision = Decision(event_timestamp=NOON, use_case=fresh.use_case, version=fresh.version)
+    decision = LoggedDecision(event_timestamp=NOON, use_case=fresh.use_case, version=fresh.version)
     promoting.make_champion(tmp_path, NOBODY, use_case=fresh.use_case, version=fresh.version, decision=decision)
     assert promoting.alias_is_owed(tmp_path, fresh.use_case)
-    promoting.reconcile(tmp_path, port, use_case=fresh.use_case, now=NOON)
+    promoting.reconcile_champion(tmp_path, port, use_case=fresh.use_case, now=NOON)
     assert not promoting.alias_is_owed(tmp_path, fresh.use_case)
     assert client.get_model_version_by_alias(fresh.use_case, "champion").version == fresh.version
 
@@ -172,7 +172,7 @@ def test_a_version_that_would_be_a_path_is_never_asked_for(tmp_path):
 def test_if_writing_the_bundle_fails_the_aliases_stay(fresh):
     before = mlflow_registry.champion_version(fresh.use_case)
     with pytest.raises(OSError, match="disk full"):
-        mlflow_registry.register(
+        mlflow_registry.register_training(
             LoggedTraining(
                 use_case=fresh.use_case,
                 name="fails",
@@ -183,7 +183,7 @@ def test_if_writing_the_bundle_fails_the_aliases_stay(fresh):
                 plots={},
                 folds=[],
                 model=tiny_model(),
-                inputs=INPUTS,
+                inputs=TINY_INPUTS,
                 example=ROWS[:1],
             ),
             _disk_full,

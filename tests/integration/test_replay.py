@@ -16,7 +16,7 @@ from reference_system.errors import StateError
 from reference_system.features.history.model_inputs import fraud_inputs
 from reference_system.paths import StatePaths
 from reference_system.proofs.replay import cases as replay_cases
-from reference_system.proofs.replay.replay import ReplayRequest, replay
+from reference_system.proofs.replay.replay import ReplayRequest, replay_period
 from reference_system.use_cases.fraud.features import INPUTS
 
 HOURS = 24 * 50
@@ -60,7 +60,7 @@ def request_of(use_case, first, last):
 def test_a_replayed_period_equals_history_and_ties_explain_the_rest(system):
     paths = StatePaths(system.state_dir)
     payments(paths.lake)
-    table, report = replay(system, request_of("fraud", HOURS - 24 * 5, HOURS), silent)
+    table, report = replay_period(system, request_of("fraud", HOURS - 24 * 5, HOURS), silent)
     assert report.rows == table.num_rows > 100
     assert (report.explained_by_ties, report.unexplained) == (report.rows - report.equal, 0)
     assert 1 <= report.explained_by_ties <= 4
@@ -108,7 +108,7 @@ def test_ratings_are_replayed_through_both_views(system):
             for n, hour in enumerate(hours)
         ),
     )
-    table, report = replay(system, request_of("recommendation", 24 * 30, 24 * 40), silent)
+    table, report = replay_period(system, request_of("recommendation", 24 * 30, 24 * 40), silent)
     assert report.rows == table.num_rows == sum(hour >= 24 * 30 for hour in hours)
     assert (report.equal, report.unexplained) == (report.rows, 0)
     assert max(table["video_rating_count_30d"].to_pylist()) > 3
@@ -116,7 +116,7 @@ def test_ratings_are_replayed_through_both_views(system):
 
 def test_what_cannot_be_replayed_says_so_at_once(system, monkeypatch, tmp_path):
     with pytest.raises(StateError, match="live has no transactions from 2025-02-01 to 2025-02-02"):
-        replay(system, request_of("fraud", 0, 24), silent)
+        replay_period(system, request_of("fraud", 0, 24), silent)
     monkeypatch.setenv("WORKBOOK_STATE_DIR", str(system.state_dir))
     period = ["--from", "2025-02-02", "--to", "2025-02-01", "--out", str(tmp_path / "x.parquet")]
     shown = CliRunner().invoke(cli.app, ["features", "replay", "fraud", *period])

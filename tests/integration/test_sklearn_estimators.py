@@ -9,7 +9,7 @@ from reference_system.errors import TrainingError
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.selection import require_parity
-from reference_system.training.sklearn_estimators import fit
+from reference_system.training.sklearn_estimators import fit_estimator
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 
@@ -27,7 +27,7 @@ def rows(count=3_000, seed=6):
 
 @pytest.fixture(scope="module", params=NAMES)
 def model(request):
-    return fit(request.param, rows(), seed=1)
+    return fit_estimator(request.param, rows(), seed=1)
 
 
 def test_the_served_form_scores_as_the_fitted_one_on_rows_it_never_saw(model):
@@ -44,13 +44,13 @@ def test_scores_are_probabilities_that_order_the_classes(model):
 
 
 def test_the_same_rows_and_seed_give_the_same_model(model):
-    again = fit(model.name, rows(), seed=1)
+    again = fit_estimator(model.name, rows(), seed=1)
     assert again.to_onnx(5) == model.to_onnx(5)
 
 
 def test_a_name_that_is_no_estimator_is_refused_with_those_that_are():
     with pytest.raises(TrainingError, match="random_forest"):
-        fit("oracle", rows(), seed=1)
+        fit_estimator("oracle", rows(), seed=1)
 
 
 def test_a_served_form_that_is_another_model_is_refused(model):

@@ -28,17 +28,17 @@ from stream_harness import (
     to_lake,
 )
 
-from reference_system.events import Event
-from reference_system.features.stream.deduplication import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome, Place
-from reference_system.features.stream.rebuild import rebuild
+from reference_system.events import Event, PartitionKey
+from reference_system.features.stream.deduplication import DEDUPLICATION_HORIZON, LATE_AFTER, Outcome
+from reference_system.features.stream.rebuild import rebuild_tasks
 from reference_system.features.stream.snapshot import TaskSnapshot, digest, snapshot, task_file
 from reference_system.lake import delta_lake
 from reference_system.reported_rows import memory_in, rows_of
 from reference_system.use_cases import TOPICS, VIEWS, topic_named
 
 
-def refused_in(arrivals: Sequence[Arrival]) -> dict[Place, list[int]]:
-    found: dict[Place, list[int]] = {}
+def refused_in(arrivals: Sequence[Arrival]) -> dict[PartitionKey, list[int]]:
+    found: dict[PartitionKey, list[int]] = {}
     for each in arrivals:
         if each.event is None:
             found.setdefault((each.topic.name, each.partition), []).append(each.offset)
@@ -110,14 +110,14 @@ def test_the_outcomes_of_before_are_found_again_for_each_task(tmp_path: Path):
         with closing(open_state(new_file(tmp_path / "live", task=task, tasks=2), task=task, tasks=2)) as state:
             to_lake(tmp_path / "lake", arrivals, apply(state, arrivals))
             before.append(outcomes(state))
-    asked: list[Mapping[Place, int]] = []
+    asked: list[Mapping[PartitionKey, int]] = []
 
-    def count(below: Mapping[Place, int]) -> dict[str, int]:
+    def count(below: Mapping[PartitionKey, int]) -> dict[str, int]:
         asked.append(below)
         return {"transactions": 1}
 
     folder, lake = tmp_path / "rebuilt", tmp_path / "lake"
-    rebuild(folder, lake, TOPICS, VIEWS, build=[0, 1], tasks=2, count_dead_letters=count, report=lambda _: None)
+    rebuild_tasks(folder, lake, TOPICS, VIEWS, build=[0, 1], tasks=2, count_dead_letters=count, report=lambda _: None)
     for task in range(2):
         with closing(open_state(task_file(folder, task), task=task, tasks=2)) as state:
             assert outcomes(state) == before[task]
@@ -293,7 +293,7 @@ def test_a_rebuild_that_fails_leaves_the_old_file_alone(tmp_path: Path):
 
     lake = tmp_path / "lake"
     with pytest.raises(KeyboardInterrupt):
-        rebuild(tmp_path, lake, TOPICS, VIEWS, build=[0], tasks=1, count_dead_letters=lambda _: {}, report=fail)
+        rebuild_tasks(tmp_path, lake, TOPICS, VIEWS, build=[0], tasks=1, count_dead_letters=lambda _: {}, report=fail)
     assert stored(path) == before
     build(tmp_path, lake)
     assert stored(path) == {}
@@ -312,7 +312,7 @@ def test_only_the_files_that_are_asked_for_are_replaced(tmp_path: Path):
 def test_the_report_has_a_line_for_each_view(tmp_path: Path):
     lines: list[str] = []
     nobody = lambda _: {}  # noqa: E731 - there are no dead letters
-    rebuild(
+    rebuild_tasks(
         tmp_path, tmp_path / "lake", TOPICS, VIEWS, build=[0], tasks=1, count_dead_letters=nobody, report=lines.append
     )
     assert Counter(line.split(":")[0] for line in lines)[VIEWS[0].name] == 1

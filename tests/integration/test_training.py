@@ -19,7 +19,7 @@ from reference_system.features.feast import store as feast_store
 from reference_system.flows import prefect_train
 from reference_system.flows.prefect_etl import Mark
 from reference_system.flows.prefect_train import train
-from reference_system.flows.training.trained_model import contest_of, prepare, split_of
+from reference_system.flows.training.trained_model import contest_of, prepare_case, split_of
 from reference_system.lake import delta_lake
 from reference_system.monitoring.retraining import PACE
 from reference_system.paths import StatePaths
@@ -27,7 +27,7 @@ from reference_system.processes import bootstrap as run_bootstrap
 from reference_system.registry.bundles.bundle import (
     current_version,
     load_bundle,
-    read_manifest,
+    read_bundle_manifest,
     set_current,
     version_folder,
 )
@@ -114,7 +114,9 @@ def test_a_fraud_row_has_the_features_that_a_naive_recount_of_the_lake_gives(sys
     as_of = system.history_start + timedelta(days=system.history_days)
     store = feast_store.open_store(paths)
     split = split_of("fraud", as_of)
-    case = prepare("fraud", paths.lake, split, lambda rows, views: feast_store.historical(store, rows, views), seed=1)
+    case = prepare_case(
+        "fraud", paths.lake, split, lambda rows, views: feast_store.historical(store, rows, views), seed=1
+    )
     table = delta_lake.read(paths.lake, TRANSACTIONS, end=case.split.test.end).read_all().to_pandas()
     table["time"] = table["event_timestamp"].map(micros)
     columns = [INPUTS.index(name) for name in CUSTOMER_ACTIVITY.features]
@@ -149,7 +151,7 @@ def test_after_an_alarm_with_too_few_reports_the_run_says_so_and_leaves_the_cham
 
 def test_after_an_alarm_a_ranker_is_trained_on_what_is_new_and_released_or_held(paths):
     summary = train.fn("recommendation", trigger="drift")
-    manifest = read_manifest(version_folder(paths.bundles, "recommendation", summary["version"]))
+    manifest = read_bundle_manifest(version_folder(paths.bundles, "recommendation", summary["version"]))
     assert manifest.trigger == "drift"
     assert manifest.created_timestamp - manifest.data_window.end == timedelta(days=2)
     assert current_version(paths.bundles, "recommendation") == "1", "a release begins in the shadow"

@@ -37,7 +37,7 @@ from reference_system.errors import ServiceError, StateError
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.ledger import recount_and_compare
 from reference_system.proofs.ledger.report import LedgerReport
 from reference_system.proofs.scratch_system import Scratch
 from reference_system.settings import Settings
@@ -92,7 +92,7 @@ def lay_history(scratch: Scratch) -> None:
 
 
 def test_the_ledger_of_a_whole_system_holds(system: Settings):
-    report = verify(system)
+    report = recount_and_compare(system)
     assert report.problems == []
     for line in report.topics:
         assert line.acknowledged == line.counted + line.late + line.dead_lettered + line.duplicates
@@ -112,7 +112,7 @@ def test_nothing_of_the_system_is_changed_and_nothing_is_left_behind(system: Set
         return {path: path.read_bytes() for path in found if not path.name.endswith(("-wal", "-shm"))}
 
     before = files()
-    verify(system)
+    recount_and_compare(system)
     assert files() == before
 
 
@@ -324,7 +324,7 @@ def test_damage_is_found_and_named(system: Settings, group: tuple[str, ...], mon
     # Nobody pushes here, so there is nothing to wait for.
     monkeypatch.setattr("reference_system.proofs.ledger.states._PUSH_SECONDS", 0.0)
     named = {damage: DAMAGE[damage][0](system) for damage in group}
-    report = verify(system, lake_seconds=0.0)
+    report = recount_and_compare(system, lake_seconds=0.0)
     assert kinds(report) == set().union(*(DAMAGE[damage][1] for damage in group))
     for damage, name in named.items():
         found = [each for each in report.problems if (each.where, each.kind) in DAMAGE[damage][1]]
@@ -336,7 +336,7 @@ def test_a_task_without_a_file_is_named(system: Settings, monkeypatch: pytest.Mo
     monkeypatch.setattr("reference_system.proofs.ledger.states._PUSH_SECONDS", 0.0)
     for path in (system.state_dir / "ingestion").glob("task-2.sqlite*"):
         path.unlink()
-    report = verify(system, lake_seconds=0.0)
+    report = recount_and_compare(system, lake_seconds=0.0)
     assert ("ingestion", "no state") in kinds(report)
     assert next(each for each in report.problems if each.kind == "no state").examples == ["task 2"]
 
@@ -353,7 +353,7 @@ def test_a_state_that_was_not_pushed_yet_is_in_flight_and_no_difference(
     with change:
         change.execute(f'DELETE FROM "{table}"')
     change.close()
-    report = verify(system)
+    report = recount_and_compare(system)
     assert report.states.online_in_flight > 0
     assert {each.where for each in report.problems} <= {"customer_activity"}
 
@@ -364,13 +364,13 @@ def test_a_dead_letter_that_is_missing_forged_or_of_no_record_is_named(fresh: Se
     topic = topic_named("transactions")
     produce(bootstrap, [message(topic, good), (topic.name, b"c000001", b"nonsense"), (topic.name, b"c000001", b"{}")])
     ingest(settings)
-    assert verify(settings).problems == []
+    assert recount_and_compare(settings).problems == []
     part = next(int(span) for span in range(settings.kafka_partitions) if end_of(bootstrap, topic.name, span) == 3)
 
     origin = {"topic": topic.name, "partition": str(part), "offset": "0", "error": "forged"}
     headers = [(name, value.encode()) for name, value in origin.items()]
     produce(bootstrap, [(topic.dead_letter, b"c000001", b"forged")], headers=headers)
-    forged = {(each.kind, *each.examples) for each in verify(settings).problems}
+    forged = {(each.kind, *each.examples) for each in recount_and_compare(settings).problems}
     assert (
         "on the dead-letter topic with other bytes or another key than its record",
         f"transactions/{part}/0",
@@ -381,7 +381,7 @@ def test_a_dead_letter_that_is_missing_forged_or_of_no_record_is_named(fresh: Se
     ) in forged
 
     remove_until(bootstrap, {(topic.dead_letter, part): end_of(bootstrap, topic.dead_letter, part)})
-    missing = {(each.kind, *each.examples) for each in verify(settings).problems}
+    missing = {(each.kind, *each.examples) for each in recount_and_compare(settings).problems}
     assert (
         "no event, and not on the dead-letter topic",
         f"transactions/{part}/1",
@@ -391,7 +391,7 @@ def test_a_dead_letter_that_is_missing_forged_or_of_no_record_is_named(fresh: Se
 
     headers = [("topic", b"videos"), ("partition", b"0"), ("offset", b"5"), ("error", b"invented")]
     produce(bootstrap, [("videos.dead-letter", b"k", b"v")], headers=headers)
-    assert ("videos", "a dead letter of a record that does not exist") in kinds(verify(settings))
+    assert ("videos", "a dead letter of a record that does not exist") in kinds(recount_and_compare(settings))
 
 
 def test_what_retention_removed_is_judged_by_the_lake(fresh: Settings):
@@ -406,7 +406,7 @@ def test_what_retention_removed_is_judged_by_the_lake(fresh: Settings):
     # Duplicates of what is gone, and new events.
     produce(bootstrap, [*first[-40:], *mixed(4, 300)])
     ingest(settings)
-    report = verify(settings)
+    report = recount_and_compare(settings)
     assert report.problems == []
     assert sum(line.removed for line in report.topics) > 300
     for line in report.topics:
@@ -429,11 +429,11 @@ def test_the_ledger_holds_beside_running_ingestion(fresh: Settings):
     running.start()
     try:
         for _ in range(3):
-            assert verify(settings).problems == []
+            assert recount_and_compare(settings).problems == []
     finally:
         stop.set()
         running.join()
-    assert verify(settings).problems == []
+    assert recount_and_compare(settings).problems == []
 
 
 def test_the_command_prints_the_ledger_and_fails_on_a_difference(system: Settings, monkeypatch: pytest.MonkeyPatch):
@@ -458,15 +458,15 @@ def test_the_command_prints_the_ledger_and_fails_on_a_difference(system: Setting
 def test_without_a_broker_or_a_state_the_next_command_is_named(settings: Settings, whole: Settings, tmp_path: Path):
     alone = settings.model_copy(update={"port_offset": free_port_offset()})  # the test run's own broker may be up
     with pytest.raises(ServiceError, match="no Kafka broker answers") as error:
-        verify(alone)
+        recount_and_compare(alone)
     assert error.value.next_command == "make up"
     with pytest.raises(StateError, match="no stream state"):
-        verify(whole.model_copy(update={"state_dir": tmp_path}))
+        recount_and_compare(whole.model_copy(update={"state_dir": tmp_path}))
 
 
 def test_the_examples_of_many_differences_are_bounded_and_their_number_is_told(system: Settings):
     table_of(system, "watches").delete("kafka_offset >= 0")
-    report = verify(system)
+    report = recount_and_compare(system)
     (found,) = (each for each in report.problems if each.where == "watches")
     assert found.count == report.lost > len(found.examples) == 20
     assert f"({found.count:,} in all)" in found.for_person()

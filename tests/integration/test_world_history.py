@@ -25,7 +25,7 @@ from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.world import simulation
 from reference_system.world.checkpoint import restore
 from reference_system.world.history import MARKER, generate_block, read_marker, write_history
-from reference_system.world.records import arrow_columns, fields_of, index_of, records_of
+from reference_system.world.records import arrow_columns, index_of, record_fields, records_of
 from reference_system.world.simulation import make_world
 
 
@@ -39,7 +39,7 @@ def digest(settings: Settings, days: int = 3) -> str:
     world = make_world(settings)
     happened = generate_block(world, world.generated + days * MICROS_PER_DAY)
     found = hashlib.sha256()
-    for topic, fields in fields_of(happened, world.viewing.catalogue).items():
+    for topic, fields in record_fields(happened, world.viewing.catalogue).items():
         sink = pa.BufferOutputStream()
         table = delta_lake.history_table(topic, arrow_columns(fields))
         with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -105,7 +105,7 @@ def test_a_day_does_not_depend_on_how_many_days_are_generated_at_once(settings: 
 
 
 def test_ids_are_unique_and_transactions_are_ordered(weeks: Weeks):
-    fields = fields_of(weeks.happened, weeks.world.viewing.catalogue)
+    fields = record_fields(weeks.happened, weeks.world.viewing.catalogue)
     for topic, of_topic in fields.items():
         ids = of_topic[topic.event_id]
         assert isinstance(ids, np.ndarray)
@@ -116,7 +116,7 @@ def test_ids_are_unique_and_transactions_are_ordered(weeks: Weeks):
 
 
 def test_entities_have_the_agreed_ids(weeks: Weeks):
-    record = records_of(TRANSACTIONS, fields_of(weeks.happened, weeks.world.viewing.catalogue)[TRANSACTIONS])[0]
+    record = records_of(TRANSACTIONS, record_fields(weeks.happened, weeks.world.viewing.catalogue)[TRANSACTIONS])[0]
     customer = int(weeks.happened.payments.customers[0])
     assert record.customer_id == f"c{customer + 1:06d}"
     assert index_of(record.customer_id) == customer
@@ -128,7 +128,7 @@ def test_every_event_survives_the_strict_decoder(settings: Settings, monkeypatch
     world = make_world(settings)
     happened = generate_block(world, world.generated + 14 * MICROS_PER_DAY)
     now = moment_of(world.generated)
-    for topic, fields in fields_of(happened, world.viewing.catalogue).items():
+    for topic, fields in record_fields(happened, world.viewing.catalogue).items():
         records = records_of(topic, fields)
         assert records, topic.name
         assert all(decode(topic, encode(record), now=now) == record for record in records)
@@ -137,7 +137,7 @@ def test_every_event_survives_the_strict_decoder(settings: Settings, monkeypatch
 def test_the_lake_holds_the_same_values_as_the_records(settings: Settings):
     world = make_world(settings)
     happened = generate_block(world, world.generated + 2 * MICROS_PER_DAY)
-    for topic, fields in fields_of(happened, world.viewing.catalogue).items():
+    for topic, fields in record_fields(happened, world.viewing.catalogue).items():
         records = records_of(topic, fields)
         expected = delta_lake.to_table(topic, records, [-1] * len(records), [-1] * len(records))
         assert delta_lake.history_table(topic, arrow_columns(fields)).equals(expected), topic.name
@@ -192,7 +192,7 @@ def test_a_lake_with_live_events_is_not_touched(settings: Settings):
     paths = StatePaths(settings.state_dir)
     world = make_world(settings)
     happened = generate_block(world, world.generated + MICROS_PER_DAY)
-    records = records_of(TRANSACTIONS, fields_of(happened, world.viewing.catalogue)[TRANSACTIONS])[:3]
+    records = records_of(TRANSACTIONS, record_fields(happened, world.viewing.catalogue)[TRANSACTIONS])[:3]
     live = delta_lake.to_table(TRANSACTIONS, records, [0, 0, 0], [0, 1, 2])
     delta_lake.append(paths.lake, TRANSACTIONS, live, versions={0: 2})
     with pytest.raises(StateError, match="live events \\(transactions\\)"):

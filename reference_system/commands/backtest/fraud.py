@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from reference_system.commands.backtest.fraud_report import FoldReport, LeftOutFold
     from reference_system.settings import Settings
-    from reference_system.training.fraud.backtest import Payments, Plan
+    from reference_system.training.fraud.backtest import BacktestPlan, DatasetPayments
 
 app = typer.Typer()
 
@@ -54,16 +54,16 @@ def fraud(  # noqa: PLR0913, PLR0917 - the protocol
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """ROC AUC, average precision and card precision@100 of each fold, with the model that was chosen before it."""
-    from reference_system.commands.backtest.fraud_report import BacktestReport, show, summary
+    from reference_system.commands.backtest.fraud_report import BacktestReport, show_backtest, summary
     from reference_system.event_time import micros
     from reference_system.settings import load_settings
-    from reference_system.training.fraud.backtest import Plan
+    from reference_system.training.fraud.backtest import BacktestPlan
     from reference_system.training.prequential import Protocol
     from reference_system.use_cases.fraud.model import CANDIDATES
 
     begun, cpu_begun = monotonic(), process_time()
     _require_names(model, predictions)
-    plan = Plan(
+    plan = BacktestPlan(
         train_start=micros(train_start.replace(tzinfo=UTC)),
         protocol=Protocol(train_days=train_days, delay_days=delay_days, test_days=test_days, folds=folds),
         drop_known=drop_known_compromised,
@@ -85,11 +85,11 @@ def fraud(  # noqa: PLR0913, PLR0917 - the protocol
     if as_json:
         typer.echo(msgspec.json.encode(done))
     else:
-        show(done)
+        show_backtest(done)
 
 
 def _run(
-    settings: Settings, dataset: str, plan: Plan, predictions: Path | None
+    settings: Settings, dataset: str, plan: BacktestPlan, predictions: Path | None
 ) -> tuple[list[FoldReport], list[LeftOutFold]]:
     """Backtest every fold, and write the scores if they are asked for."""
     import numpy as np
@@ -98,7 +98,7 @@ def _run(
     from reference_system.commands.backtest.fraud_report import left_out_fold, timed
     from reference_system.commands.terminal.progress import progress_bar
     from reference_system.commands.terminal.table_files import write_table
-    from reference_system.training.fraud.backtest import Backtest, LeftOut
+    from reference_system.training.fraud.backtest import Backtest, LeftOutPayments
 
     reports: list[FoldReport] = []
     left_out: list[LeftOutFold] = []
@@ -113,7 +113,7 @@ def _run(
             progress(_READING + (1.0 - _READING) * done / folds, f"fold {done + 1} of {folds}: {text}")
 
         for outcome, report in timed(Backtest(payments=payments, plan=plan, seed=settings.seed, say=say).run()):
-            if isinstance(outcome, LeftOut):
+            if isinstance(outcome, LeftOutPayments):
                 left_out.append(left_out_fold(outcome))
                 continue
             reports.append(report(outcome))
@@ -126,7 +126,7 @@ def _run(
     return reports, left_out
 
 
-def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]:
+def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, DatasetPayments]:
     """The payments of a dataset with their fifteen inputs, and their ids as they were in the file.
 
     Raises:
@@ -141,7 +141,7 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]
     from reference_system.features.history.model_inputs import events_in_order, fraud_inputs
     from reference_system.feedback.duckdb_labels import dispute_times
     from reference_system.lake.datasets import dataset_for, order_folder
-    from reference_system.training.fraud.backtest import NEVER, Payments
+    from reference_system.training.fraud.backtest import NEVER_REPORTED, DatasetPayments
     from reference_system.use_cases.fraud.events import TRANSACTIONS
     from reference_system.use_cases.fraud.features import INPUTS
 
@@ -154,11 +154,11 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, Payments]
     disputes = dispute_times(paths.lake).combine_chunks()
     found = pc.index_in(inputs["transaction_id"].combine_chunks(), disputes["transaction_id"].combine_chunks())
     reported, withdrawn = (
-        pc.take(disputes[name].combine_chunks(), found).fill_null(NEVER).to_numpy(zero_copy_only=False)
+        pc.take(disputes[name].combine_chunks(), found).fill_null(NEVER_REPORTED).to_numpy(zero_copy_only=False)
         for name in ("reported", "withdrawn")
     )
     cards = events["customer_id"].combine_chunks().dictionary_encode().indices
-    payments, places = Payments.in_order(
+    payments, places = DatasetPayments.in_order(
         inputs=np.column_stack([inputs[name].to_numpy() for name in INPUTS]).astype(np.float32),
         reported=reported,
         withdrawn=withdrawn,

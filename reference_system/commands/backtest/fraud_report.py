@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 if TYPE_CHECKING:
-    from reference_system.training.fraud.backtest import LeftOut, Outcome
+    from reference_system.training.fraud.backtest import BacktestFold, LeftOutPayments
     from reference_system.training.prequential import Fold
 
 # Heads of columns: the names of the metrics are too long for a terminal.
@@ -82,8 +82,8 @@ class BacktestReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def timed(
-    outcomes: Iterator[Outcome | LeftOut],
-) -> Iterator[tuple[Outcome | LeftOut, Callable[[Outcome], FoldReport]]]:
+    outcomes: Iterator[BacktestFold | LeftOutPayments],
+) -> Iterator[tuple[BacktestFold | LeftOutPayments, Callable[[BacktestFold], FoldReport]]]:
     """Each outcome with what makes a report of it, with the time that it took."""
     begun, cpu_begun = monotonic(), process_time()
     for outcome in outcomes:
@@ -91,7 +91,7 @@ def timed(
         begun, cpu_begun = monotonic(), process_time()
 
 
-def left_out_fold(left_out: LeftOut) -> LeftOutFold:
+def left_out_fold(left_out: LeftOutPayments) -> LeftOutFold:
     """What is reported of a fold that could not be tested."""
     return LeftOutFold(**_days(left_out.fold), reason=left_out.reason)
 
@@ -104,7 +104,7 @@ def _days(fold: Fold) -> dict[str, date]:
     }
 
 
-def _report(outcome: Outcome, *, seconds: float, cpu_seconds: float) -> FoldReport:
+def _report(outcome: BacktestFold, *, seconds: float, cpu_seconds: float) -> FoldReport:
     search = outcome.search
     return FoldReport(
         **_days(outcome.fold),
@@ -141,7 +141,7 @@ def summary(metrics: list[dict[str, float]]) -> tuple[dict[str, float], dict[str
     )
 
 
-def show(report: BacktestReport) -> None:
+def show_backtest(report: BacktestReport) -> None:
     """Print the table, and below it why each model was chosen."""
     from rich.table import Table
 

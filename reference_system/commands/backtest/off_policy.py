@@ -36,13 +36,13 @@ def off_policy(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Judge a ranker by pages that it did not choose: inverse propensity, self-normalised, doubly robust."""
-    from reference_system.commands.terminal.on_demand import prepare
+    from reference_system.commands.terminal.on_demand import flow_settings
 
-    settings = prepare()
+    settings = flow_settings()
     from reference_system.features.feast import store as feast_store
     from reference_system.paths import StatePaths
     from reference_system.training.recommendation.logged_pages import logged_pages
-    from reference_system.training.recommendation.off_policy import OffPolicyReport, evaluate
+    from reference_system.training.recommendation.off_policy import OffPolicyReport, estimate_off_policy
     from reference_system.training.recommendation.video_tables import read_videos
 
     paths = StatePaths(settings.state_dir)
@@ -63,7 +63,7 @@ def off_policy(
         version=bundle.manifest.model_version,
         start=span.start.isoformat(),
         end=span.end.isoformat(),
-        result=evaluate(logged.beside(bundle.scorer.score), seed=settings.seed),
+        result=estimate_off_policy(logged.beside(bundle.scorer.score), seed=settings.seed),
     )
     if as_json:
         typer.echo(msgspec.json.encode(report))

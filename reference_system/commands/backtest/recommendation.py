@@ -42,13 +42,13 @@ def backtest_recommendation(  # noqa: PLR0913 - the options of the verb
     from reference_system.settings import load_settings
 
     paths, _ = dataset_for(load_settings(), dataset, "recommendation")
-    from reference_system.training.recommenders.backtest import backtest
+    from reference_system.training.recommenders.backtest import backtest_recommenders
     from reference_system.training.recommenders.interactions import read_interactions
 
     rows = read_interactions(paths.lake, live=dataset == LIVE)
 
     with progress_bar() as progress:
-        report = backtest(
+        report = backtest_recommenders(
             rows, dataset=dataset, split=split.value, test_share=test_share, k=k, seed=seed, progress=progress
         )
     if as_json:

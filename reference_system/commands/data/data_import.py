@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reference_system.commands.terminal.options import AsJson
+
 if TYPE_CHECKING:
     from reference_system.dataset_import.importing import ImportRequest
     from reference_system.settings import Settings
@@ -38,7 +40,7 @@ class RefundChoice(StrEnum):
     KEEP = "keep"
 
 
-Columns = Annotated[
+ColumnOptions = Annotated[
     list[str] | None,
     typer.Option(
         "--columns",
@@ -49,7 +51,6 @@ Columns = Annotated[
 ]
 Dataset = Annotated[str, typer.Option("--dataset", help="Its name: a-z, 0-9, _ and -.")]
 SkipBadRows = Annotated[bool, typer.Option("--skip-bad-rows", help="Leave bad rows out instead of refusing the file.")]
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 Separator = Annotated[
     str | None,
     typer.Option("--separator", help="Between the columns of CSV: ';', '|', '::', tab.", show_default="guessed"),
@@ -71,7 +72,7 @@ def import_fraud(  # noqa: PLR0913 - the options of the verb
         Path, typer.Option("--transactions", help="Parquet, CSV or a folder of parts; a row for each payment.")
     ],
     dataset: Dataset,
-    columns: Columns = None,
+    columns: ColumnOptions = None,
     label_delay: Annotated[
         str, typer.Option("--label-delay", help="After how long a fraud is known: 7d, 36h, 90m, 0s.")
     ] = "7d",
@@ -89,10 +90,10 @@ def import_fraud(  # noqa: PLR0913 - the options of the verb
     ] = False,
     no_header: NoHeader = False,
     skip_bad_rows: SkipBadRows = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Payments with labels: transaction_id, event_timestamp, customer_id, terminal_id, amount, is_fraud."""
-    from reference_system.dataset_import.columns.readings import Reading
+    from reference_system.dataset_import.columns.readings import ColumnReading
     from reference_system.dataset_import.files.csv_files import CsvOptions
     from reference_system.dataset_import.importing import ImportRequest
 
@@ -104,7 +105,7 @@ def import_fraud(  # noqa: PLR0913 - the options of the verb
         label_delay=duration_of("--label-delay", label_delay),
         skip_bad_rows=skip_bad_rows,
         csv=CsvOptions(separator=separator, has_header=not no_header, encoding=encoding),
-        reading=Reading(
+        reading=ColumnReading(
             time_unit=unit_of(time_unit),
             time_origin=moment_of_day(time_origin),
             refunds=None if refunds is None else refunds.value,
@@ -120,7 +121,7 @@ def import_recommendation(  # noqa: PLR0913 - the options of the verb
         Path, typer.Option("--interactions", help="Parquet, CSV or a folder of parts; a row for each rating.")
     ],
     dataset: Dataset,
-    columns: Columns = None,
+    columns: ColumnOptions = None,
     rating_scale: Annotated[
         str, typer.Option("--rating-scale", metavar="LOW:HIGH", help="The worst rating and the best.")
     ] = "0:5",
@@ -134,10 +135,10 @@ def import_recommendation(  # noqa: PLR0913 - the options of the verb
     ] = False,
     no_header: NoHeader = False,
     skip_bad_rows: SkipBadRows = False,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Ratings or interactions: user_id, item_id, event_timestamp, rating."""
-    from reference_system.dataset_import.columns.readings import Reading
+    from reference_system.dataset_import.columns.readings import ColumnReading
     from reference_system.dataset_import.files.csv_files import CsvOptions
     from reference_system.dataset_import.importing import ImportRequest
 
@@ -149,7 +150,7 @@ def import_recommendation(  # noqa: PLR0913 - the options of the verb
         label_delay=None,
         skip_bad_rows=skip_bad_rows,
         csv=CsvOptions(separator=separator, has_header=not no_header, encoding=encoding),
-        reading=Reading(
+        reading=ColumnReading(
             time_unit=unit_of(time_unit),
             time_origin=moment_of_day(time_origin),
             rating_scale=scale_of(rating_scale),

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from reference_system.commands.terminal.options import AsJson
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
@@ -33,7 +35,6 @@ TopicOption = Annotated[str | None, typer.Option("--topic", help="Only this topi
 ReasonOption = Annotated[
     str | None, typer.Option("--reason", help="Only with this error class, or with this text in the error.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 class ListedLetter(msgspec.Struct, frozen=True, kw_only=True):

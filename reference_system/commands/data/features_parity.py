@@ -16,7 +16,7 @@ from reference_system.commands.terminal.on_demand import UseCaseName
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reference_system.proofs.parity.comparison import Difference, ParityReport
+    from reference_system.proofs.parity.comparison import FeatureDifference, ParityReport
 
 app = typer.Typer()
 
@@ -44,7 +44,7 @@ def parity(
     import msgspec
 
     from reference_system.paths import StatePaths
-    from reference_system.proofs.parity.duckdb_parity import parity as compare
+    from reference_system.proofs.parity.duckdb_parity import check_parity as compare
     from reference_system.settings import load_settings
 
     paths = StatePaths(load_settings().state_dir)
@@ -99,7 +99,7 @@ def _features(report: ParityReport) -> Table:
     return table
 
 
-def _print_differences(differences: list[Difference]) -> None:
+def _print_differences(differences: list[FeatureDifference]) -> None:
     """Every unexplained one, and for each feature the largest that lag explains; ids are whole, to look them up."""
     shown: set[str] = set()
     for each in differences:

@@ -37,22 +37,22 @@ def replay(  # noqa: PLR0913 - the options of the verb
     """Ask about every event as a request would, then let it happen; exit code 1 if a vector differs without a tie."""
     import msgspec
 
-    from reference_system.commands.terminal.progress import begin, progress_bar
+    from reference_system.commands.terminal.progress import begin_proof, progress_bar
     from reference_system.commands.terminal.table_files import require_table, with_own_types, write_table
     from reference_system.errors import StateError
-    from reference_system.lake.datasets import LIVE, read_manifest
+    from reference_system.lake.datasets import LIVE, read_dataset_manifest
 
     first, last = utc(start), utc(end)
     if first is None or last is None or first >= last:
         raise StateError(f"the period from {start} to {end} is empty")
     require_table(out)
-    settings = begin(
+    settings = begin_proof(
         f"replays {dataset} from {first:%Y-%m-%d} to {last:%Y-%m-%d} in a system of its own, with a broker; a week of"
         " ten thousand payments a day takes about a minute"
     )
-    manifest = None if dataset == LIVE else read_manifest(settings, dataset)
+    manifest = None if dataset == LIVE else read_dataset_manifest(settings, dataset)
     from reference_system.proofs.replay.replay import ReplayRequest
-    from reference_system.proofs.replay.replay import replay as play
+    from reference_system.proofs.replay.replay import replay_period as play
 
     request = ReplayRequest(use_case=use_case.value, dataset=dataset, start=first, end=last, file=str(out))
     with progress_bar() as progress:

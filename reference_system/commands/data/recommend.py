@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 
-class Recommended(msgspec.Struct, frozen=True, kw_only=True):
+class WrittenLists(msgspec.Struct, frozen=True, kw_only=True):
     """What was written; `parameters` are the model's, `validation` what each kind reached where items were hidden."""
 
     dataset: str
@@ -72,7 +72,7 @@ def recommend(  # noqa: PLR0913 - the options of the verb
 
 def _recommended(  # noqa: PLR0913 - what the verb was asked for
     dataset: str, out: Path, *, k: int, exclude_seen: bool, model: str | None, seed: int
-) -> tuple[pa.Table, Recommended]:
+) -> tuple[pa.Table, WrittenLists]:
     from reference_system.commands.terminal.progress import progress_bar
     from reference_system.errors import TrainingError
     from reference_system.lake.datasets import LIVE, dataset_for
@@ -81,7 +81,7 @@ def _recommended(  # noqa: PLR0913 - what the verb was asked for
     paths, _ = dataset_for(load_settings(), dataset, "recommendation")
     from reference_system.training.recommenders.interactions import history_of, read_interactions
     from reference_system.training.recommenders.ranked_lists import NO_ITEM, all_lists
-    from reference_system.training.recommenders.search import KINDS, choose, fit, limits_of
+    from reference_system.training.recommenders.search import KINDS, choose, fit_recommender, limits_of
 
     rows = read_interactions(paths.lake, live=dataset == LIVE)
     if model is not None and model not in KINDS:
@@ -93,13 +93,13 @@ def _recommended(  # noqa: PLR0913 - what the verb was asked for
         kind = model or choice.best
         progress(0.8, f"learning {kind} from {len(rows):,} interactions")
         history = history_of(rows)
-        fitted = fit(kind, history, choice)
+        fitted = fit_recommender(kind, history, choice)
         lists = all_lists(
             fitted, history, k=k, exclude_seen=exclude_seen, tell=lambda share: progress(0.9 + 0.1 * share, "ranking")
         )
     table = table_of(lists, rows.user_ids, rows.item_ids, dataset)
     fewer = int((lists.items == NO_ITEM).any(axis=1).sum()) if lists.items.shape[1] == k else len(lists.users)
-    return table, Recommended(
+    return table, WrittenLists(
         dataset=dataset,
         file=str(out),
         model=kind,
@@ -121,7 +121,7 @@ def table_of(lists: Lists, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_
     import pyarrow as pa
 
     from reference_system.commands.terminal.table_files import with_own_types
-    from reference_system.lake.datasets import LIVE, read_manifest
+    from reference_system.lake.datasets import LIVE, read_dataset_manifest
     from reference_system.settings import load_settings
     from reference_system.training.recommenders.ranked_lists import NO_ITEM
 
@@ -138,7 +138,7 @@ def table_of(lists: Lists, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_
             "score": lists.scores[real].astype(np.float64),
         }
     )
-    table = with_own_types(table, None if dataset == LIVE else read_manifest(load_settings(), dataset))
+    table = with_own_types(table, None if dataset == LIVE else read_dataset_manifest(load_settings(), dataset))
     return table.sort_by([("user_id", "ascending"), ("rank", "ascending")])
 
 

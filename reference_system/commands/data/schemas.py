@@ -26,9 +26,9 @@ def schemas(
     folder: Annotated[Path, typer.Option(help="Where the files are.", show_default="docs/schemas")] = SCHEMAS,
 ) -> None:
     """Write the events' JSON Schemas (generated from their declarations)."""
-    wanted = generated()
+    wanted = schema_texts()
     if check:
-        compare(folder, wanted)
+        check_schemas(folder, wanted)
         typer.echo(f"{len(wanted)} schemas in {folder} equal the declarations")
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def schemas(
     typer.echo(f"{len(wanted)} schemas written to {folder}")
 
 
-def generated() -> dict[str, str]:
+def schema_texts() -> dict[str, str]:
     """The text of each schema file by its name."""
     import msgspec
 
@@ -53,7 +53,7 @@ def generated() -> dict[str, str]:
     }
 
 
-def compare(folder: Path, wanted: dict[str, str]) -> None:
+def check_schemas(folder: Path, wanted: dict[str, str]) -> None:
     """Do nothing if the folder holds exactly these files.
 
     Raises:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from reference_system.commands.terminal.options import AsJson
+
 if TYPE_CHECKING:
     from reference_system.settings import Settings
 
@@ -29,8 +31,6 @@ class TaskFigures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 app = typer.Typer(help="The stream's state: show it, prove it, build it anew.", no_args_is_help=True)
-
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("show")
@@ -72,9 +72,9 @@ def rebuild(
     as_json: AsJson = False,
 ) -> None:
     """Consume every record of the topics again, compare digests, and put the new state in place of the old."""
-    from reference_system.commands.terminal.progress import begin, progress_bar
+    from reference_system.commands.terminal.progress import begin_proof, progress_bar
 
-    settings = begin("consuming every topic again from its beginning: about half a minute for a million records")
+    settings = begin_proof("consuming every topic again from its beginning: about half a minute for a million records")
     from reference_system.errors import StateError
     from reference_system.flows.ingestion.state_replay import replay_topics
 

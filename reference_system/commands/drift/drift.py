@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reference_system.commands.terminal.options import AsJson
+
 if TYPE_CHECKING:
     from reference_system.commands.drift.files import TableFile
     from reference_system.monitoring.table_drift.columns import TableView
@@ -26,7 +28,6 @@ app = typer.Typer(no_args_is_help=True, help="Drift of any table, and how well i
 _MOST_DRAWN = 20_000
 _QUIET_SECONDS = 3.0
 _PASS = 0.25
-Json = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 @app.command("report")
@@ -47,7 +48,7 @@ def report(  # noqa: PLR0913, PLR0917 - the options of the verb
         float, typer.Option("--false-alarm-rate", help="Chunks without drift in which any column may raise an alert.")
     ] = 0.01,
     *,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare each column of two tables, chunk by chunk, with thresholds calibrated on the reference."""
     from msgspec import json
@@ -78,22 +79,22 @@ def power(
     seed: Annotated[int, typer.Option(help="Of all that is drawn.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="The power curve, a PNG.")] = None,
     *,
-    as_json: Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """How often windows without drift raise an alarm, and planted shifts do; 4 minutes."""
     from msgspec import json
 
-    from reference_system.commands.terminal.progress import begin, progress_bar
+    from reference_system.commands.terminal.progress import begin_proof, progress_bar
 
-    begin("draws tables and days and compares them; the live system is not touched")
-    from reference_system.proofs.power.drift_power import run
+    begin_proof("draws tables and days and compares them; the live system is not touched")
+    from reference_system.proofs.power.drift_power import measure_power
 
     with progress_bar() as progress:
-        found = run(windows=windows, seed=seed, progress=progress)
+        found = measure_power(windows=windows, seed=seed, progress=progress)
     if out is not None:
-        from reference_system.proofs.power.matplotlib_power import draw
+        from reference_system.proofs.power.matplotlib_power import draw_power
 
-        _write(out, draw(found, title=f"workbook drift power --windows {windows} --seed {seed}"))
+        _write(out, draw_power(found, title=f"workbook drift power --windows {windows} --seed {seed}"))
     if as_json:
         typer.echo(json.encode(found))
     else:
@@ -149,11 +150,11 @@ def _broken(files: list[TableFile]) -> list[str]:
 
 def _write_page(out: Path, tables: list[TableView], found: TableDrift) -> None:
     from reference_system.commands.drift.files import sampled_rows
-    from reference_system.monitoring.table_drift.evidently_report import render
+    from reference_system.monitoring.table_drift.evidently_report import render_evidently
 
     rows = (found.rows["reference"], found.rows["current"])
     frames = [sampled_rows(table, found, count, _MOST_DRAWN) for table, count in zip(tables, rows, strict=True)]
-    _write(out, render(frames[0], frames[1], found).encode())
+    _write(out, render_evidently(frames[0], frames[1], found).encode())
 
 
 def _write(out: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from reference_system.dataset_import.files.source_files import SourceFile, open_source
 from reference_system.errors import TableRefused
-from reference_system.monitoring.table_drift.columns import Batch, TableView, held
+from reference_system.monitoring.table_drift.columns import ColumnBatch, TableView, held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +43,7 @@ class TableFile:
         table = TableView(name=name, types=types, batches=self._batches)
         return held(table) if self.source.size <= _KEPT_BYTES else table
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[ColumnBatch]:
         for chunk in self.source.chunks(self.source.columns):
             self.broken.update(number for number, _, _ in chunk.broken)
             self.shown(self.passes, chunk.share)

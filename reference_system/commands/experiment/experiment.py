@@ -12,17 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reference_system.commands.experiment import simulate as experiment_simulate
-from reference_system.commands.experiment.simulate import AsJson, Metric
+from reference_system.commands.experiment.simulate import SimulatedMetric
+from reference_system.commands.terminal.options import AsJson
 
 if TYPE_CHECKING:
     from reference_system.experiments.definition import Experiment
-    from reference_system.experiments.report import Report
+    from reference_system.experiments.report import ExperimentReport
     from reference_system.paths import StatePaths
 
 app = typer.Typer(help="A/B tests of the recommender, to be looked at at any time.", no_args_is_help=True)
 app.add_typer(experiment_simulate.app)
 
-Name = Annotated[str, typer.Argument(help="An experiment's name, see `workbook experiment list`.")]
+ExperimentName = Annotated[str, typer.Argument(help="An experiment's name, see `workbook experiment list`.")]
 USE_CASE = "recommendation"
 
 
@@ -31,7 +32,9 @@ def start(
     name: Annotated[str, typer.Argument(help="A new name: a-z, 0-9, _ and -.")],
     treatment: Annotated[str, typer.Option("--treatment", metavar="VERSION", help="The version to try.")],
     share: Annotated[float, typer.Option("--share", min=0.01, max=0.99, help="Of the viewers who get it.")] = 0.5,
-    metric: Annotated[Metric, typer.Option("--metric", help="What is compared.")] = Metric.WATCHES_PER_PAGE,
+    metric: Annotated[
+        SimulatedMetric, typer.Option("--metric", help="What is compared.")
+    ] = SimulatedMetric.WATCHES_PER_PAGE,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +42,7 @@ def start(
     import msgspec
 
     from reference_system.clock import SimulatedClock
-    from reference_system.commands.experiment.traffic import begin, require_free
+    from reference_system.commands.experiment.traffic import begin_traffic, require_free
     from reference_system.experiments.definition import Experiment, salt_of
     from reference_system.paths import StatePaths
     from reference_system.settings import load_settings
@@ -57,7 +60,7 @@ def start(
         salt=salt_of(name, now),
         started=now,
     )
-    begin(paths, experiment)
+    begin_traffic(paths, experiment)
     if as_json:
         typer.echo(msgspec.json.encode(experiment))
         return
@@ -100,7 +103,7 @@ def status(
 
 
 @app.command("stop")
-def stop(name: Name, *, as_json: AsJson = False) -> None:
+def stop(name: ExperimentName, *, as_json: AsJson = False) -> None:
     """Let the champion answer everybody again, and keep the result."""
     import msgspec
 
@@ -166,7 +169,7 @@ def _newest(paths: StatePaths) -> Experiment:
     return found[-1]
 
 
-def _report(paths: StatePaths, experiment: Experiment) -> Report:
+def _report(paths: StatePaths, experiment: Experiment) -> ExperimentReport:
     """The frozen result, or what the lake says by now; viewers whose day goes on at the stop are left out."""
     from reference_system.experiments import duckdb_viewers
     from reference_system.experiments.analysis import analyse

@@ -13,14 +13,14 @@ from rich.table import Table
 from reference_system.commands.terminal.tables import print_table, reader_console
 from reference_system.errors import StateError
 from reference_system.experiments.definition import Experiment
-from reference_system.experiments.report import Point, Report
+from reference_system.experiments.report import EffectPoint, ExperimentReport
 from reference_system.experiments.wording import UNITS
 
 _COLUMNS, _ROWS = 66, 13
 _PNG, _SVG = ".png", ".svg"
 
 
-def print_report(experiment: Experiment, report: Report) -> None:
+def print_report(experiment: Experiment, report: ExperimentReport) -> None:
     """Everything that a person decides on; the verdict comes last."""
     console = reader_console()
     state = "on" if experiment.stopped is None else f"stopped {experiment.stopped:%Y-%m-%d %H:%M}"
@@ -48,7 +48,7 @@ def print_report(experiment: Experiment, report: Report) -> None:
     console.print(report.verdict, style=None if report.usable else "red", markup=False)
 
 
-def _arms(experiment: Experiment, report: Report) -> Table:
+def _arms(experiment: Experiment, report: ExperimentReport) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("arm")
     for heading in ("version", "viewers", "exposures", "other version", "analysed", experiment.metric):
@@ -60,7 +60,7 @@ def _arms(experiment: Experiment, report: Report) -> Table:
     return table
 
 
-def text_plot(points: Sequence[Point]) -> list[str]:
+def text_plot(points: Sequence[EffectPoint]) -> list[str]:
     """The effect and its band as lines of text: `░` the band, `●` the effect, `─` zero.
 
     The early band, which is many times wider than the last, is cut off.
@@ -70,7 +70,7 @@ def text_plot(points: Sequence[Point]) -> list[str]:
     top, bottom = max(last.effect + half, 0.1 * half), min(last.effect - half, -0.1 * half)
     step = (top - bottom) / (_ROWS - 1)
     begun, span = points[0].event_timestamp, last.event_timestamp - points[0].event_timestamp
-    columns: list[Point] = []
+    columns: list[EffectPoint] = []
     for column in range(_COLUMNS):
         moment = begun + span * (column / (_COLUMNS - 1))
         columns.append([point for point in points if point.event_timestamp <= moment][-1])
@@ -83,7 +83,7 @@ def text_plot(points: Sequence[Point]) -> list[str]:
     return [*rows, f"{'':>9} └{'─' * _COLUMNS}", f"{'':>11}{days[0]}{days[1]:>{_COLUMNS - len(days[0])}}"]
 
 
-def _mark(point: Point, height: float, half: float) -> str:
+def _mark(point: EffectPoint, height: float, half: float) -> str:
     if abs(point.effect - height) <= half:
         return "●"
     if abs(height) <= half:
@@ -91,7 +91,7 @@ def _mark(point: Point, height: float, half: float) -> str:
     return "░" if point.low <= height <= point.high else " "
 
 
-def write_plot(experiment: Experiment, report: Report, path: Path) -> None:
+def write_plot(experiment: Experiment, report: ExperimentReport, path: Path) -> None:
     """Draw the effect over time.
 
     Raises:
@@ -103,7 +103,7 @@ def write_plot(experiment: Experiment, report: Report, path: Path) -> None:
         raise StateError(f"{path} is neither {_PNG} nor {_SVG}")
     if not report.course:
         raise StateError(f"there is no effect to draw yet: {report.verdict}")
-    content = matplotlib_effect.draw(experiment, report, "png" if path.suffix == _PNG else "svg")
+    content = matplotlib_effect.draw_effect(experiment, report, "png" if path.suffix == _PNG else "svg")
     try:
         path.write_bytes(content)
     except OSError as error:

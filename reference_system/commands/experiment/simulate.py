@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reference_system.commands.terminal.options import AsJson
+
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from reference_system.experiments.simulation import Rates, Simulated
+    from reference_system.experiments.simulation import Simulated, TestRates
 
 app = typer.Typer()
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-
-class Metric(StrEnum):
+class SimulatedMetric(StrEnum):
     """What can be compared."""
 
     WATCHES_PER_PAGE = "watches-per-page"
@@ -29,7 +29,7 @@ class Metric(StrEnum):
     WATCH_MINUTES = "watch-minutes"
 
 
-class Peeks(StrEnum):
+class PeekOption(StrEnum):
     """How often somebody looks: each simulated day, or after every viewer."""
 
     DAILY = "daily"
@@ -40,12 +40,14 @@ class Peeks(StrEnum):
 def simulate(  # noqa: PLR0913 - the options of the verb
     runs: Annotated[int, typer.Option("--runs", min=20, max=100_000, help="Experiments.")] = 1_000,
     viewers: Annotated[int, typer.Option("--viewers", min=250, max=50_000, help="In each of them.")] = 4_000,
-    peeks: Annotated[Peeks, typer.Option("--peeks", help="When somebody looks.")] = Peeks.EVERY,
+    peeks: Annotated[PeekOption, typer.Option("--peeks", help="When somebody looks.")] = PeekOption.EVERY,
     effect: Annotated[
         list[float] | None,
         typer.Option("--effect", min=-0.9, max=10.0, help="A planted effect, as a share; may be repeated (0: A/A)."),
     ] = None,
-    metric: Annotated[Metric, typer.Option("--metric", help="What is compared.")] = Metric.WATCHES_PER_PAGE,
+    metric: Annotated[
+        SimulatedMetric, typer.Option("--metric", help="What is compared.")
+    ] = SimulatedMetric.WATCHES_PER_PAGE,
     *,
     as_json: AsJson = False,
 ) -> None:
@@ -54,8 +56,8 @@ def simulate(  # noqa: PLR0913 - the options of the verb
     import numpy as np
 
     from reference_system.commands.terminal.progress import progress_bar
-    from reference_system.experiments.simulation import Plan
-    from reference_system.experiments.simulation import simulate as run
+    from reference_system.experiments.simulation import SimulationPlan
+    from reference_system.experiments.simulation import simulate_experiments as run
     from reference_system.proofs.experiment_pool import pool_of
     from reference_system.settings import load_settings
 
@@ -66,7 +68,7 @@ def simulate(  # noqa: PLR0913 - the options of the verb
         pool, where = pool_of(settings, metric.value)
         found = []
         for place, planted in enumerate(effects):
-            plan = Plan(runs=runs, viewers=viewers, peeks=peeks.value, effect=planted)
+            plan = SimulationPlan(runs=runs, viewers=viewers, peeks=peeks.value, effect=planted)
             found.append(
                 run(
                     pool,
@@ -87,7 +89,7 @@ def simulate(  # noqa: PLR0913 - the options of the verb
         _print(each, peeks)
 
 
-def _print(found: Simulated, peeks: Peeks) -> None:
+def _print(found: Simulated, peeks: PeekOption) -> None:
     from reference_system.commands.terminal.tables import print_table, reader_console
 
     console = reader_console()
@@ -109,7 +111,7 @@ def _print(found: Simulated, peeks: Peeks) -> None:
     )
 
 
-def _table(tests: tuple[Rates, ...]) -> Table:
+def _table(tests: tuple[TestRates, ...]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)

@@ -11,10 +11,10 @@ from typing import Final
 
 from reference_system.errors import BundleRefused, ServiceError, StateError
 from reference_system.experiments.definition import Experiment, path_of, write_experiment
-from reference_system.experiments.report import Report
+from reference_system.experiments.report import ExperimentReport
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import current_version, load_bundle, version_folder
-from reference_system.registry.promotion_log import Decision, append_decision
+from reference_system.registry.promotion_log import LoggedDecision, append_decision
 from reference_system.registry.release.releases import read_release
 from reference_system.registry.traffic import TrafficPlan, clear_plan, read_plan, write_plan
 from reference_system.settings import Settings
@@ -75,7 +75,7 @@ def _require_verified(paths: StatePaths, version: str) -> None:
         ) from error
 
 
-def begin(paths: StatePaths, experiment: Experiment) -> None:
+def begin_traffic(paths: StatePaths, experiment: Experiment) -> None:
     """Let the experiment take effect."""
     write_experiment(paths.experiments, experiment)
     reason = (
@@ -95,7 +95,7 @@ def begin(paths: StatePaths, experiment: Experiment) -> None:
     write_plan(paths.bundles, plan)
 
 
-def end(paths: StatePaths, experiment: Experiment, report: Report) -> None:
+def end(paths: StatePaths, experiment: Experiment, report: ExperimentReport) -> None:
     """Let the champion answer alone, and keep the result; a plan that is not this experiment's stays."""
     plan = read_plan(paths.bundles, _USE_CASE)
     if plan is not None and plan.mode == "experiment" and plan.name == experiment.name:
@@ -110,7 +110,7 @@ def end(paths: StatePaths, experiment: Experiment, report: Report) -> None:
 
 
 def _decided(paths: StatePaths, experiment: Experiment, reason: str, figures: dict[str, float]) -> None:
-    decision = Decision(
+    decision = LoggedDecision(
         event_timestamp=experiment.stopped or experiment.started,
         use_case=_USE_CASE,
         kind="experiment",

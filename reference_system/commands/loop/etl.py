@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from reference_system.commands.terminal.on_demand import prepare, run_now
+from reference_system.commands.terminal.on_demand import flow_settings, run_now
 
 app = typer.Typer()
 _DAY = ["%Y-%m-%d"]
@@ -30,7 +30,7 @@ def etl(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Compute the feature tables and the online states (a range of days: a backfill)."""
-    settings = prepare()
+    settings = flow_settings()
     from reference_system.flows import prefect_etl
 
     summary = run_now(

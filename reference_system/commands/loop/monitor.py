@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from reference_system.commands.terminal.on_demand import prepare, run_now
+from reference_system.commands.terminal.on_demand import flow_settings, run_now
 
 app = typer.Typer(help="Drift, performance and freshness.", no_args_is_help=True)
 
@@ -24,7 +24,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Look at the system now and write a report."""
-    settings = prepare()
+    settings = flow_settings()
     from reference_system.flows import prefect_monitor
 
     summary = run_now(settings, prefect_monitor.monitor, act=act)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reference_system.commands.terminal.options import AsJson
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
@@ -22,8 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Changes of the world that you start and stop.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(help="A scenario's name, see `workbook scenario list`.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+ScenarioName = Annotated[str, typer.Argument(help="A scenario's name, see `workbook scenario list`.")]
 
 
 @app.command("list")
@@ -57,7 +58,7 @@ def list_scenarios(*, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def start(name: Name, *, as_json: AsJson = False) -> None:
+def start(name: ScenarioName, *, as_json: AsJson = False) -> None:
     """Start a scenario; it takes effect within five minutes of event time."""
     from reference_system.world import scenarios
 
@@ -65,7 +66,7 @@ def start(name: Name, *, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def stop(name: Name, *, as_json: AsJson = False) -> None:
+def stop(name: ScenarioName, *, as_json: AsJson = False) -> None:
     """Stop a scenario that is on."""
     from reference_system.world import scenarios
 

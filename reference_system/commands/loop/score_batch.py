@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reference_system.commands.terminal.on_demand import UseCaseName, prepare, run_now, runner
+from reference_system.commands.terminal.on_demand import UseCaseName, flow_settings, run_now, runner
 
 if TYPE_CHECKING:
     from reference_system.settings import Settings
@@ -47,7 +47,7 @@ def score_batch(  # noqa: PLR0913 - the options of the verb
     if start is not None and (day is not None or use_case is not UseCaseName.FRAUD):
         why = "a range is a range of payments" if day is None else "name one day or a range"
         raise typer.BadParameter(why, param_hint="--from")
-    settings = prepare()
+    settings = flow_settings()
     if start is not None:
         _backfill(settings, start, end, force=force, as_json=as_json)
         return

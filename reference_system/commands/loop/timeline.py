@@ -30,7 +30,7 @@ UseCaseArgument = Annotated[UseCaseName | None, typer.Argument(help="Only this u
 Since = Annotated[datetime | None, typer.Option("--since", formats=list(_FORMATS), help="From this event time on.")]
 Follow = Annotated[bool, typer.Option("--follow", help="Go on, and print what happens until Ctrl-C.")]
 Plot = Annotated[Path | None, typer.Option("--plot", help="Write a picture (.png, .svg, .pdf) instead.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, all reasons and figures included.")]
+AllAsJson = Annotated[bool, typer.Option("--json", help="Print JSON, all reasons and figures included.")]
 
 
 @app.command("timeline")
@@ -40,7 +40,7 @@ def timeline(
     since: Since = None,
     follow: Follow = False,
     plot: Plot = None,
-    as_json: AsJson = False,
+    as_json: AllAsJson = False,
 ) -> None:
     """Tell what happened to the models: scenarios, alarms, trainings, gate, shadow, canary, champions, recovery."""
     from reference_system.paths import StatePaths
@@ -87,9 +87,9 @@ def _draw(story: Story, path: Path) -> None:
         raise StateError(f"{path} is no picture's name: it should end in {', '.join(_PICTURES)}")
     if not path.parent.is_dir():
         raise StateError(f"there is no folder {path.parent}", next_command=f"mkdir -p {path.parent}")
-    from reference_system.timeline.matplotlib_story import draw
+    from reference_system.timeline.matplotlib_story import draw_story
 
-    draw(story, path)
+    draw_story(story, path)
     typer.echo(f"picture: {path}")
 
 

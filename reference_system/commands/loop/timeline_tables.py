@@ -11,12 +11,12 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from reference_system.commands.terminal.page_worth_table import ABOUT, interval, per_page, worth_table
+from reference_system.commands.terminal.page_worth_table import PAGE_WORTH_NOTE, interval_text, per_page, worth_table
 from reference_system.commands.terminal.tables import Fitted
 from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.metrics.meanings import meanings_of
 from reference_system.monitoring.champion_comparison import DayOfPayments
-from reference_system.timeline.story import Happening, PageDay, Story
+from reference_system.timeline.story import PageDay, Story, StoryLine
 
 _BAR = 8
 _LEGEND = "v1, v2: each version on the same payments; * champion, (…) it learned from the day; so far: labels of now"
@@ -57,13 +57,13 @@ def as_text(story: Story) -> RenderableType:
         parts += [
             Text(f"\nrecommendation: what a page is worth, as of {_minute(story)}"),
             Fitted(worth_table(story.worth, story.champions.get("recommendation"))),
-            Text(ABOUT, style="dim"),
+            Text(PAGE_WORTH_NOTE, style="dim"),
         ]
     parts += [Text(f"{name}: {text}", style="dim") for name, text in story.rulings.items()]
     return Group(*parts)
 
 
-def happenings_table(happenings: tuple[Happening, ...]) -> Table:
+def happenings_table(happenings: tuple[StoryLine, ...]) -> Table:
     """What happened, in the order of event time."""
     table = Table(
         Column("event time", no_wrap=True),
@@ -78,14 +78,14 @@ def happenings_table(happenings: tuple[Happening, ...]) -> Table:
     return table
 
 
-def news_of(each: Happening) -> RenderableType:
+def news_of(each: StoryLine) -> RenderableType:
     """One happening as it is told while it is followed: what and when, and below it why."""
     moment, use_case, what, versions, why = line_of(each)
     version = f", version {versions}" if versions else ""
     return Group(Text.assemble(f"{moment}  {use_case}: ", what, version), Padding(Text(why), (0, 0, 0, 4)))
 
 
-def line_of(each: Happening) -> tuple[str, str, Text, str, str]:
+def line_of(each: StoryLine) -> tuple[str, str, Text, str, str]:
     """One line of the story."""
     versions = each.version or ""
     if each.previous and each.previous != each.version:
@@ -153,7 +153,7 @@ def _of_version(day: DayOfPayments, version: str) -> str:
 def _page_row(day: PageDay, highest: float) -> list[str]:
     watches = day.watches
     shown = "–" if watches is None else f"{watches.value:.2f} {_bar(watches.value, highest)}"
-    bounds = "–" if watches is None else interval(watches)
+    bounds = "–" if watches is None else interval_text(watches)
     return [_day(day.day), day.version, str(day.pages), shown, bounds, per_page(day.by_chance), _figure(day.ndcg)]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reference_system.commands.terminal.on_demand import UseCaseName, prepare, run_now
+from reference_system.commands.terminal.on_demand import UseCaseName, flow_settings, run_now
 
 if TYPE_CHECKING:
     from reference_system.flows.prefect_train import TrainSummary
@@ -43,7 +43,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Train a challenger; the gate decides whether its release begins."""
-    settings = prepare()
+    settings = flow_settings()
     from reference_system.flows import prefect_train
 
     summary = run_now(settings, prefect_train.train, use_case=use_case.value, trigger=trigger.value)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reference_system.commands.terminal.on_demand import UseCaseName
+from reference_system.commands.terminal.options import AsJson, UseCaseArgument
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,15 +28,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Registered models: list, look, promote, roll back.", no_args_is_help=True)
 
-UseCase = Annotated[UseCaseName, typer.Argument(help="Whose model.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 _COLOURS = {"champion": "green", "refused": "red", "rolled back": "red", "held": "yellow"}
 
 
 @app.command("list")
 def list_models(
-    use_case: Annotated[UseCaseName | None, typer.Argument(help="One use case alone.")] = None, *, json: Json = False
+    use_case: Annotated[UseCaseName | None, typer.Argument(help="One use case alone.")] = None, *, json: AsJson = False
 ) -> None:
     """Show every version: what it learned from, what it is worth, what the gate said, what became of it."""
     import msgspec
@@ -58,15 +57,15 @@ def list_models(
 
 @app.command("show")
 def show(
-    use_case: UseCase,
+    use_case: UseCaseArgument,
     version: Annotated[str | None, typer.Argument(help="A version; the champion if left out.")] = None,
     *,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Show a version's model card and everything that was decided about it."""
     import msgspec
 
-    from reference_system.registry.bundles.bundle import read_manifest, version_folder
+    from reference_system.registry.bundles.bundle import read_bundle_manifest, version_folder
     from reference_system.registry.promotion_log import read_decisions
     from reference_system.settings import load_settings
 
@@ -77,7 +76,7 @@ def show(
     card = _card(settings, name, chosen)
     worth = [row for row in _worth(settings, [name]) if row.policy == chosen]
     if json:
-        manifest = read_manifest(version_folder(root, name, chosen))
+        manifest = read_bundle_manifest(version_folder(root, name, chosen))
         shown = {"manifest": manifest, "decisions": decisions, "card": card, "page_worth": worth}
         typer.echo(msgspec.json.encode(shown))
         return
@@ -93,12 +92,12 @@ def show(
 
 @app.command("promote")
 def promote(
-    use_case: UseCase,
+    use_case: UseCaseArgument,
     version: Annotated[str, typer.Argument(help="The version that shall be champion.")],
     *,
     force: Annotated[bool, typer.Option("--force", help="Even if the gate refused or held it.")] = False,
     yes: Yes = False,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Make a version champion now, without shadow and canary; a release of the use case is ended."""
     from reference_system.flows import promotion as model_moves
@@ -108,15 +107,15 @@ def promote(
     model_moves.require_gate(_bundles(settings), use_case.value, version, force=force)
     if not yes:
         typer.confirm(f"make version {version} the champion of {use_case.value}?", abort=True)
-    _say(model_moves.promote(settings, use_case.value, version), json=json)
+    _say(model_moves.promote_by_hand(settings, use_case.value, version), json=json)
 
 
 @app.command("rollback")
 def rollback(
-    use_case: UseCase,
+    use_case: UseCaseArgument,
     *,
     to: Annotated[str | None, typer.Option("--to", help="A version; the champion before if left out.")] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Go back to the champion before, at once; what is rolled back is not promoted again by training."""
     from reference_system.flows import promotion as model_moves
@@ -238,7 +237,7 @@ def _worth(settings: Settings, use_cases: Sequence[str]) -> Sequence[PolicyWorth
 def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:
     if not worth:
         return
-    from reference_system.commands.terminal.page_worth_table import ABOUT, worth_table
+    from reference_system.commands.terminal.page_worth_table import PAGE_WORTH_NOTE, worth_table
     from reference_system.commands.terminal.tables import print_table, reader_console
     from reference_system.registry.bundles.bundle import current_version
 
@@ -247,7 +246,7 @@ def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:
     print_table(
         worth_table(worth, current_version(_bundles(settings), UseCaseName.RECOMMENDATION.value)), console=console
     )
-    console.print(ABOUT + "\n", style="dim")
+    console.print(PAGE_WORTH_NOTE + "\n", style="dim")
 
 
 def _say(moved: Moved, *, json: bool) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reference_system.commands.terminal.on_demand import UseCaseName
+from reference_system.commands.terminal.options import AsJson, UseCaseArgument
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,16 +20,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="A version between the gate and being champion: shadow, canary.", no_args_is_help=True)
 
-UseCase = Annotated[UseCaseName, typer.Argument(help="Whose model.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 @app.command("start")
 def start(
-    use_case: UseCase,
+    use_case: UseCaseArgument,
     version: Annotated[str, typer.Argument(help="A registered version with a bundle on this machine.")],
     *,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Release a version by hand: into the shadow now, further as the guardrails allow."""
     import msgspec
@@ -48,9 +45,9 @@ def start(
             f"{name} has no champion yet" if champion is None else f"version {version} of {name} is champion already"
         )
         raise StateError(fact, next_command=f"workbook models list {name}")
-    promoting.verify(paths.bundles, name, version)
+    promoting.verify_version(paths.bundles, name, version)
     now = _now(paths)
-    begun = releases.begin(
+    begun = releases.begin_release(
         paths.bundles, use_case=name, version=version, champion=champion, now=now, seed=settings.seed
     )
     if json:
@@ -61,7 +58,7 @@ def start(
 
 
 @app.command("status")
-def status(*, json: Json = False) -> None:
+def status(*, json: AsJson = False) -> None:
     """Say for each release that is on what it waits for, and what was measured at the last look."""
     import msgspec
 
@@ -86,10 +83,10 @@ def status(*, json: Json = False) -> None:
 
 @app.command("stop")
 def stop(
-    use_case: UseCase,
+    use_case: UseCaseArgument,
     reason: Annotated[str, typer.Option("--reason", help="For the promotion log.")] = "stopped by hand",
     *,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """End the release of a use case: its version is rolled back, and the champion answers everybody."""
     import msgspec

@@ -16,10 +16,12 @@ import msgspec
 import typer
 
 from reference_system.commands.proofs import drill_models, drill_soak
+from reference_system.commands.proofs.drill_models import Times
+from reference_system.commands.terminal.options import AsJson
 
 if TYPE_CHECKING:
     from reference_system.proofs.drills.report import DrillReport
-    from reference_system.proofs.drills.stage import Stage
+    from reference_system.proofs.drills.stage import DrillStage
 
 app = typer.Typer(help="Faults on purpose, each in a system of its own, ended by the ledger.", no_args_is_help=True)
 app.add_typer(drill_models.app)
@@ -36,25 +38,23 @@ class Mutant(StrEnum):
     NAIVE = "naive"
 
 
-Times = Annotated[int, typer.Option(min=1, max=100_000, help="How often.")]
 Events = Annotated[int, typer.Option(min=1, max=10_000_000, help="How many events.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the traffic and of the faults.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+TrafficSeed = Annotated[int, typer.Option(min=0, help="Seed of the traffic and of the faults.")]
 
 
 @app.command("consumer-kill")
 def consumer_kill(
     *,
     times: Times = 50,
-    seed: Seed = 1,
+    seed: TrafficSeed = 1,
     mutant: Annotated[
         Mutant | None, typer.Option(help="Drill a consumer that must fail: it processes, then commits.")
     ] = None,
-    json: Json = False,
+    json: AsJson = False,
 ) -> None:
     """Consumers killed with SIGKILL, at named points and at random moments; exit code 1 if anything is wrong."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import consumer_kills as drill_kills
 
         return drill_kills.consumer_kill(stage, times=times)
@@ -64,10 +64,10 @@ def consumer_kill(
 
 
 @app.command("zombie")
-def zombie(*, times: Times = 10, seed: Seed = 1, json: Json = False) -> None:
+def zombie(*, times: Times = 10, seed: TrafficSeed = 1, json: AsJson = False) -> None:
     """A consumer stands still, another takes its tasks, the first one wakes: it must be refused."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import consumer_kills as drill_kills
 
         return drill_kills.zombie(stage, times=times)
@@ -76,10 +76,10 @@ def zombie(*, times: Times = 10, seed: Seed = 1, json: Json = False) -> None:
 
 
 @app.command("broker-kill")
-def broker_kill(*, times: Times = 5, seed: Seed = 1, json: Json = False) -> None:
+def broker_kill(*, times: Times = 5, seed: TrafficSeed = 1, json: AsJson = False) -> None:
     """The broker killed with SIGKILL and started again, under a producer and two consumers."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import broker as drill_broker
 
         return drill_broker.broker_kill(stage, times=times)
@@ -89,10 +89,10 @@ def broker_kill(*, times: Times = 5, seed: Seed = 1, json: Json = False) -> None
 
 
 @app.command("broker-pause")
-def broker_pause(*, times: Times = 5, seed: Seed = 1, json: Json = False) -> None:
+def broker_pause(*, times: Times = 5, seed: TrafficSeed = 1, json: AsJson = False) -> None:
     """The broker stopped with SIGSTOP for up to six seconds, under a producer and two consumers."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import broker as drill_broker
 
         return drill_broker.broker_pause(stage, times=times)
@@ -102,10 +102,10 @@ def broker_pause(*, times: Times = 5, seed: Seed = 1, json: Json = False) -> Non
 
 
 @app.command("duplicates")
-def duplicates(*, events: Events = 5_000, seed: Seed = 1, json: Json = False) -> None:
+def duplicates(*, events: Events = 5_000, seed: TrafficSeed = 1, json: AsJson = False) -> None:
     """Each event sent once, twice or three times, across kills of the consumer."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import bad_input as drill_input
 
         return drill_input.duplicates(stage, events=events)
@@ -115,10 +115,10 @@ def duplicates(*, events: Events = 5_000, seed: Seed = 1, json: Json = False) ->
 
 
 @app.command("out-of-order")
-def out_of_order(*, events: Events = 5_000, seed: Seed = 1, json: Json = False) -> None:
+def out_of_order(*, events: Events = 5_000, seed: TrafficSeed = 1, json: AsJson = False) -> None:
     """Events shuffled within a day and beyond: those beyond are late, those within are not."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import bad_input as drill_input
 
         return drill_input.out_of_order(stage, events=events)
@@ -128,10 +128,10 @@ def out_of_order(*, events: Events = 5_000, seed: Seed = 1, json: Json = False) 
 
 
 @app.command("poison")
-def poison(*, events: Events = 1_000, seed: Seed = 1, json: Json = False) -> None:
+def poison(*, events: Events = 1_000, seed: TrafficSeed = 1, json: AsJson = False) -> None:
     """Every kind of malformed message between good events; their bytes must be equal on the dead-letter topics."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import bad_input as drill_input
 
         return drill_input.poison(stage, events=events)
@@ -141,10 +141,10 @@ def poison(*, events: Events = 1_000, seed: Seed = 1, json: Json = False) -> Non
 
 
 @app.command("state-loss")
-def state_loss(*, times: Times = 4, seed: Seed = 1, json: Json = False) -> None:
+def state_loss(*, times: Times = 4, seed: TrafficSeed = 1, json: AsJson = False) -> None:
     """Task files deleted, some or all: what the lake and the topics give back must have an equal digest."""
 
-    def run(stage: Stage) -> DrillReport:
+    def run(stage: DrillStage) -> DrillReport:
         from reference_system.proofs.drills import state_loss as drill_state
 
         return drill_state.state_loss(stage, times=times)
@@ -156,15 +156,15 @@ def state_loss(*, times: Times = 4, seed: Seed = 1, json: Json = False) -> None:
 def _drill(  # noqa: PLR0913 - one argument for each thing that drills differ in
     name: str,
     what: str,
-    run: Callable[[Stage], DrillReport],
+    run: Callable[[DrillStage], DrillReport],
     *,
     seed: int,
     json: bool,
     mutant: bool = False,
 ) -> None:
-    from reference_system.commands.terminal.progress import begin, progress_bar
+    from reference_system.commands.terminal.progress import begin_proof, progress_bar
 
-    settings = begin(f"{name}: {what}; the live system is not touched")
+    settings = begin_proof(f"{name}: {what}; the live system is not touched")
     from reference_system.proofs.drills.stage import open_stage
 
     with (

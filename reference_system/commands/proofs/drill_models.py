@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reference_system.commands.terminal.options import AsJson
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -19,20 +21,19 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 Times = Annotated[int, typer.Option(min=1, max=100_000, help="How often.")]
-Seed = Annotated[int, typer.Option(min=0, help="Seed of the faults.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the report as JSON.")]
+FaultSeed = Annotated[int, typer.Option(min=0, help="Seed of the faults.")]
 # Measured: seconds of CPU for one candidate, and for one damaged bundle.
 _CANDIDATE_SECONDS, _BUNDLE_SECONDS = 2.3, 0.005
 
 
 @app.command("corrupt-bundle")
-def corrupt_bundle(*, times: Times = 1_000, seed: Seed = 1, json: Json = False) -> None:
+def corrupt_bundle(*, times: Times = 1_000, seed: FaultSeed = 1, json: AsJson = False) -> None:
     """Damaged and mismatched bundles before the verifier that serving uses; none may be loaded."""
     import msgspec
 
-    from reference_system.commands.terminal.progress import begin, progress_bar
+    from reference_system.commands.terminal.progress import begin_proof, progress_bar
 
-    begin(f"corrupt-bundle: offers {times:,} damaged bundles: about {1 + _BUNDLE_SECONDS * times:.0f} seconds")
+    begin_proof(f"corrupt-bundle: offers {times:,} damaged bundles: about {1 + _BUNDLE_SECONDS * times:.0f} seconds")
     from reference_system.proofs.bad_models.corrupt_bundles import corrupt_bundles
 
     with progress_bar() as progress:
@@ -53,13 +54,13 @@ def corrupt_bundle(*, times: Times = 1_000, seed: Seed = 1, json: Json = False) 
 
 
 @app.command("bad-candidate")
-def bad_candidate(*, times: Times = 100, seed: Seed = 1, json: Json = False) -> None:
+def bad_candidate(*, times: Times = 100, seed: FaultSeed = 1, json: AsJson = False) -> None:
     """Trainings with a planted fault before the gate and the guardrails; none may become champion, sound ones must."""
     import msgspec
 
-    from reference_system.commands.terminal.progress import begin, progress_bar
+    from reference_system.commands.terminal.progress import begin_proof, progress_bar
 
-    begin(
+    begin_proof(
         f"bad-candidate: trains {times:,} bad candidates: about {(20 + 1.2 * _CANDIDATE_SECONDS * times) / 60:.0f} min"
     )
     from reference_system.proofs.bad_models.candidates import bad_candidates

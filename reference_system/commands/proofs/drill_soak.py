@@ -42,13 +42,13 @@ def soak(
     """A system of its own left alone: files, disk, memory, processor time and lag must be flat; then the ledger."""
     import msgspec
 
-    from reference_system.commands.terminal.progress import begin, progress_bar
+    from reference_system.commands.terminal.progress import begin_proof, progress_bar
 
-    settings = begin(
+    settings = begin_proof(
         f"soak: a system of its own, watched for {minutes:g} minutes; it takes as much memory as the live one, which"
         " is not touched"
     )
-    from reference_system.proofs.soak.soak import soak as run
+    from reference_system.proofs.soak.soak import run_soak as run
 
     with progress_bar() as progress:
         report = run(settings, minutes=minutes, progress=progress)
@@ -68,7 +68,7 @@ def _keep(settings: Settings, report: SoakReport) -> Path:
 
     from reference_system.clock import wall_now
     from reference_system.paths import StatePaths
-    from reference_system.proofs.soak.matplotlib_soak import draw
+    from reference_system.proofs.soak.matplotlib_soak import draw_soak
     from reference_system.stack.run_facts import run_facts
 
     facts, moment = run_facts(*_PACKAGES), wall_now().strftime("%Y%m%dT%H%M%SZ")
@@ -79,7 +79,7 @@ def _keep(settings: Settings, report: SoakReport) -> Path:
     path.write_bytes(msgspec.json.format(msgspec.json.encode(kept)))
     commit = facts.commit.id[:7] if facts.commit else "no commit"
     title = f"{report.minutes:g} minutes at speed {settings.speed:g}, {commit}, {facts.machine.cpu}"
-    path.with_suffix(".png").write_bytes(draw(report.samples, title=title))
+    path.with_suffix(".png").write_bytes(draw_soak(report.samples, title=title))
     return path
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from reference_system.load_test.plan import LoadPlan
     from reference_system.load_test.report import RunFile
-    from reference_system.load_test.samples import Progress
+    from reference_system.load_test.samples import GeneratorProgress
     from reference_system.settings import Settings
 
 app = typer.Typer()
@@ -28,7 +28,7 @@ _QUIET_SECONDS = 5.0
 _READY = 200
 
 
-class Endpoint(StrEnum):
+class EndpointProfile(StrEnum):
     """A profile of `load_tests/profiles.toml`."""
 
     FRAUD = "fraud"
@@ -39,7 +39,7 @@ class Endpoint(StrEnum):
 @app.command("load")
 def load(
     *,
-    endpoint: Annotated[Endpoint, typer.Option(help="What to ask for.")] = Endpoint.BOTH,
+    endpoint: Annotated[EndpointProfile, typer.Option(help="What to ask for.")] = EndpointProfile.BOTH,
     rate: Annotated[float, typer.Option(min=0.1, help="Requests per second, on average.")] = 100.0,
     seconds: Annotated[float, typer.Option(min=1.0, help="How long to measure, after the warm-up.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the arrivals and of what they ask.")] = 1,
@@ -102,7 +102,7 @@ def run_load(settings: Settings, plan: LoadPlan, command: str) -> RunFile:
     """One load test from the first request to the last plot."""
     from reference_system.load_test.figures import figures_of, seconds_of
     from reference_system.load_test.generator import run_generator
-    from reference_system.load_test.report import RunFile, write_run
+    from reference_system.load_test.report import RunFile, write_load_run
     from reference_system.paths import StatePaths
     from reference_system.stack.run_facts import run_facts
 
@@ -121,19 +121,19 @@ def run_load(settings: Settings, plan: LoadPlan, command: str) -> RunFile:
         seconds=seconds_of(measured.samples, plan),
         folder=str(folder),
     )
-    write_run(run, measured.samples)
+    write_load_run(run, measured.samples)
     return run
 
 
-def live_line(plan: LoadPlan) -> Callable[[Progress], None]:
+def live_line(plan: LoadPlan) -> Callable[[GeneratorProgress], None]:
     """What shows the progress: one line that renews itself on a terminal, one every few seconds elsewhere."""
     terminal = sys.stderr.isatty()
     shown = -_QUIET_SECONDS
 
-    def show(progress: Progress) -> None:
+    def show(progress: GeneratorProgress) -> None:
         nonlocal shown
         done = progress.elapsed >= plan.whole_seconds
-        text = describe(progress, plan)
+        text = progress_text(progress, plan)
         if terminal:
             typer.echo(f"\r\x1b[K{text}{chr(10) if done else ''}", err=True, nl=False)
         elif progress.elapsed >= shown + _QUIET_SECONDS:
@@ -143,7 +143,7 @@ def live_line(plan: LoadPlan) -> Callable[[Progress], None]:
     return show
 
 
-def describe(progress: Progress, plan: LoadPlan) -> str:
+def progress_text(progress: GeneratorProgress, plan: LoadPlan) -> str:
     """How far the run is."""
     elapsed = min(max(progress.elapsed, 0.0), plan.whole_seconds)
     phase = " (warm-up, not counted)" if progress.elapsed < plan.warm_up_seconds else ""

@@ -26,7 +26,7 @@ def verify(*, as_json: Annotated[bool, typer.Option("--json", help="Print the re
     from reference_system.settings import load_settings
 
     with progress_bar() as progress:
-        report = ledger.verify(load_settings(), progress=progress)
+        report = ledger.recount_and_compare(load_settings(), progress=progress)
     if as_json:
         typer.echo(msgspec.json.encode(report))
     else:

@@ -31,7 +31,7 @@ class ScoreRequest(msgspec.Struct, frozen=True, kw_only=True):
     amount: float
 
 
-class RecommendationRequest(msgspec.Struct, frozen=True, kw_only=True):
+class FirstRecommendation(msgspec.Struct, frozen=True, kw_only=True):
     """What `POST /v1/recommendations` takes."""
 
     viewer_id: str
@@ -56,7 +56,7 @@ def first_recommendation(settings: Settings) -> str:
     Raises:
         ServiceError: the service refuses it or does not answer.
     """
-    return _post(settings, "/v1/recommendations", RecommendationRequest(viewer_id="v000001", k=5))
+    return _post(settings, "/v1/recommendations", FirstRecommendation(viewer_id="v000001", k=5))
 
 
 def _post(settings: Settings, path: str, request: msgspec.Struct) -> str:

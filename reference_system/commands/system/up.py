@@ -128,11 +128,11 @@ def _jobs(settings: Settings, supervisor: Supervisor, board: Board) -> list[Job]
     """Everything there is to do. History is made while the platform starts: neither needs the other."""
     from reference_system.commands.system.first_requests import first_recommendation, first_score
     from reference_system.stack.bring_up.job import Job
-    from reference_system.stack.bring_up.jobs import Call, ServiceStart, Step, step_log
+    from reference_system.stack.bring_up.jobs import BringUpStep, Call, ServiceStart, step_log
     from reference_system.stack.services import services
 
     def step(name: str, title: str, *needs: str) -> Job:
-        work = Step(settings, name)
+        work = BringUpStep(settings, name)
         return Job(name=name, title=title, work=work, needs=needs, log=step_log(settings, name))
 
     platform = tuple(service.name for service in services(settings) if service.platform)

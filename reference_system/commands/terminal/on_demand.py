@@ -33,7 +33,7 @@ class UseCaseName(StrEnum):
     RECOMMENDATION = "recommendation"
 
 
-def prepare() -> Settings:
+def flow_settings() -> Settings:
     """The settings, and the environment of a flow. Call it before the flow is imported.
 
     MLflow and Prefect read their switches and deadlines when they are imported.

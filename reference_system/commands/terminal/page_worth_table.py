@@ -14,7 +14,7 @@ from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.use_cases.recommendation.policy import BY_CHANCE
 
-ABOUT = (
+PAGE_WORTH_NOTE = (
     "A page is worth its watches: videos of which at least half was seen within a day. Beside each version stand pages"
     " drawn by chance on the same days; compare versions by what they gain on those. In brackets: 95 % intervals."
 )
@@ -48,9 +48,9 @@ def days_of(days: Sequence[int]) -> str:
 
 def per_page(found: PerPage | None, *, sign: str = "") -> str:
     """A figure with its interval; a dash where too few viewers saw such pages."""
-    return "–" if found is None else f"{found.value:{sign}.2f} ({interval(found)})"
+    return "–" if found is None else f"{found.value:{sign}.2f} ({interval_text(found)})"
 
 
-def interval(found: PerPage) -> str:
+def interval_text(found: PerPage) -> str:
     """From where to where."""
     return f"{found.low:.2f}–{found.high:.2f}" if found.low >= 0.0 else f"{found.low:.2f} to {found.high:.2f}"

@@ -13,16 +13,16 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from reference_system.commands.terminal.on_demand import prepare
+from reference_system.commands.terminal.on_demand import flow_settings
 from reference_system.settings import Settings
 
 _QUIET_SECONDS = 10.0
 
 
-def begin(line: str) -> Settings:
+def begin_proof(line: str) -> Settings:
     """Say what will happen, before the libraries are imported, which takes seconds; the settings."""
     typer.echo(line, err=True)
-    return prepare()
+    return flow_settings()
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from reference_system.lake.datasets import Manifest
+    from reference_system.lake.datasets import DatasetManifest
 
 # What stands between the columns, by the end of the name; nothing in Parquet.
 _SEPARATORS = {".parquet": None, ".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
@@ -45,7 +45,7 @@ def require_table(out: Path) -> None:
     require_writable(out)
 
 
-def with_own_types(table: pa.Table, manifest: Manifest | None) -> pa.Table:
+def with_own_types(table: pa.Table, manifest: DatasetManifest | None) -> pa.Table:
     """The table with ids of the types that they had in the file, so that it can be merged with it."""
     from reference_system.dataset_import.file_shapes import FIELD_OF
 

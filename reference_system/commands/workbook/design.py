@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from reference_system.commands.terminal.options import AsJson
 from reference_system.errors import ExerciseError, WorkbookError
 from reference_system.workbook.checks import check_exercise
 from reference_system.workbook.estimate import agrees, compute
@@ -36,8 +37,7 @@ app = typer.Typer(
 Designs = Annotated[
     Path, typer.Option("--designs", default_factory=designs_folder, show_default="designs/", help="Folder of designs.")
 ]
-Name = Annotated[str, typer.Argument(help="Folder name of a design.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DesignName = Annotated[str, typer.Argument(help="Folder name of a design.")]
 
 
 @app.command("list")
@@ -89,7 +89,7 @@ def check(
 @app.command()
 def estimate(
     designs: Designs,
-    name: Name,
+    name: DesignName,
     what_if: Annotated[
         list[str] | None, typer.Option("--set", metavar="INPUT=VALUE", help="Recompute with another value.")
     ] = None,
@@ -112,7 +112,7 @@ def estimate(
 
 
 @app.command()
-def new(designs: Designs, name: Name) -> None:
+def new(designs: Designs, name: DesignName) -> None:
     """Start your own exercise from the template."""
     exercise = start_exercise(designs, name)
     typer.echo(f"{exercise.folder} is ready; `workbook design check {name}` says what is left to write")

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pyarrow as pa
 
-from reference_system.dataset_import.columns.numbers import NumberColumn
+from reference_system.dataset_import.columns.numbers import TypedNumbers
 from reference_system.dataset_import.columns.timestamps import TIMESTAMP
 from reference_system.dataset_import.columns.typed import Faults
 from reference_system.event_time import micros
@@ -20,7 +20,7 @@ from reference_system.events import EARLIEST
 _MOST = 2.0**62
 
 
-class ElapsedColumn(NumberColumn):
+class ElapsedColumn(TypedNumbers):
     """Times of events as numbers of units since an origin; `latest` is the last that is no future, in microseconds."""
 
     def __init__(

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system.dataset_import.columns.typed import (
-    MISSING,
     NO_TEXT,
+    NO_VALUE,
     Faults,
     TypedColumn,
     is_text,
@@ -36,7 +36,7 @@ _EXACT = {"halffloat": 2**11, "float": 2**24, "double": 2**53}
 _NOT_WHOLE = "is no whole number"
 
 
-class IdColumn(TypedColumn):
+class TypedIds(TypedColumn):
     """Ids of one column."""
 
     def __init__(self, label: str, kind: pa.DataType | None) -> None:
@@ -84,11 +84,11 @@ class IdColumn(TypedColumn):
             return self._of_text(cells)
         values = plain(cells)
         if pa.types.is_integer(values.type):
-            return values.cast(pa.string()), {MISSING: nulls(values)}
+            return values.cast(pa.string()), {NO_VALUE: nulls(values)}
         if pa.types.is_decimal(values.type):
             digits = pc.replace_substring_regex(values.cast(pa.string()), _ZEROS, "")
             is_whole = true_of(pc.match_substring_regex(digits, _WHOLE))
-            return digits, {MISSING: nulls(values), _NOT_WHOLE: ~is_whole & ~nulls(values)}
+            return digits, {NO_VALUE: nulls(values), _NOT_WHOLE: ~is_whole & ~nulls(values)}
         return _of_floats(values)
 
     def notes(self) -> list[str]:
@@ -114,7 +114,7 @@ class IdColumn(TypedColumn):
         self._trimmed += _count(pc.not_equal(pc.binary_length(values), _length(cells)))
         if self._with_zeros and self._reads_numbers:
             values = pc.replace_substring_regex(values, _ZEROS, "")
-        return values, {NO_TEXT: no_text, MISSING: nulls(values) & ~no_text}
+        return values, {NO_TEXT: no_text, NO_VALUE: nulls(values) & ~no_text}
 
 
 def merged_types(before: dict[str, str], now: dict[str, str]) -> dict[str, str]:
@@ -142,7 +142,7 @@ def _of_floats(values: pa.Array) -> tuple[pa.Array, Faults]:
     whole = np.where(missing, 0.0, np.trunc(numbers))
     inexact = np.abs(whole) > most
     faults = {
-        MISSING: missing,
+        NO_VALUE: missing,
         _NOT_WHOLE: ~missing & (whole != numbers),
         f"lies beyond {most:,}, where a {values.type} does not tell whole numbers apart": inexact,
     }

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system.dataset_import.columns.typed import (
-    MISSING,
     NO_TEXT,
+    NO_VALUE,
     Faults,
     TypedColumn,
     nulls,
@@ -35,7 +35,7 @@ _WITH_SIGN = r"^[+-]?\s?(\p{Sc}|[A-Z]{3})\s?[+-]?[0-9.,]+$|^[+-]?[0-9.,]+\s?(\p{
 _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
-class NumberColumn(TypedColumn):
+class TypedNumbers(TypedColumn):
     """Numbers: floats."""
 
     def __init__(self, label: str, kind: pa.DataType | None) -> None:
@@ -57,17 +57,17 @@ class NumberColumn(TypedColumn):
             values = pc.if_else(pa.array(is_number), values, None)
             faults = {
                 NO_TEXT: no_text,
-                MISSING: missing,
+                NO_VALUE: missing,
                 "has a currency sign: a number stands alone, 12.50 for $12.50": has_sign,
                 "is no number": ~is_number & ~has_sign & ~missing & ~no_text,
             }
         else:
-            faults = {MISSING: nulls(values) | true_of(pc.is_nan(values.cast(pa.float64(), safe=False)))}
+            faults = {NO_VALUE: nulls(values) | true_of(pc.is_nan(values.cast(pa.float64(), safe=False)))}
         numbers = values.cast(pa.float64(), safe=False)
         return numbers, {**faults, "is no finite number": true_of(pc.is_inf(numbers))}
 
 
-class AmountColumn(NumberColumn):
+class AmountColumn(TypedNumbers):
     """Amounts of payments; what lies below zero is a refund."""
 
     def __init__(self, label: str, kind: pa.DataType | None, *, refunds: Refunds | None) -> None:
@@ -95,7 +95,7 @@ class AmountColumn(NumberColumn):
         return [f"{self._label}: {self._kept:,} refunds were kept, with amounts below 0"] if self._kept else []
 
 
-class RatingColumn(NumberColumn):
+class RatingColumn(TypedNumbers):
     """Ratings on a scale of their own, stored on the scale from 0 to 5."""
 
     def __init__(self, label: str, kind: pa.DataType | None, *, scale: Scale) -> None:
@@ -122,12 +122,12 @@ class RatingColumn(NumberColumn):
         return [f"{self._label}: ratings from {low:g} to {high:g} were put on the scale from 0 to 5"]
 
 
-class FlagColumn(TypedColumn):
+class TypedFlags(TypedColumn):
     """Flags: 0 or 1."""
 
     def __init__(self, label: str, kind: pa.DataType | None) -> None:
         """See `id_columns.IdColumn`."""
-        self._numbers = None if kind is None or pa.types.is_boolean(kind) else NumberColumn(label, kind)
+        self._numbers = None if kind is None or pa.types.is_boolean(kind) else TypedNumbers(label, kind)
 
     def convert(self, cells: pa.Array) -> tuple[pa.Array, Faults]:
         """Booleans."""
@@ -142,8 +142,8 @@ class FlagColumn(TypedColumn):
             flags = values.fill_null(False).cast(pa.int64()).to_numpy()
         else:
             numbers, faults = self._numbers.convert(values)
-            missing = faults[MISSING]
+            missing = faults[NO_VALUE]
             floats = numbers.fill_null(0.0).to_numpy()
             flags = np.where(floats == 1.0, 1, np.where(floats == 0.0, 0, -1))
         wrong = (flags < 0) & ~missing
-        return pa.array(flags == 1), {MISSING: missing, "is neither 0 nor 1": wrong}
+        return pa.array(flags == 1), {NO_VALUE: missing, "is neither 0 nor 1": wrong}

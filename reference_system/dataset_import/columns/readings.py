@@ -13,18 +13,18 @@ import numpy as np
 import pyarrow as pa
 
 from reference_system.dataset_import.columns.elapsed_times import ElapsedColumn
-from reference_system.dataset_import.columns.ids import IdColumn
+from reference_system.dataset_import.columns.ids import TypedIds
 from reference_system.dataset_import.columns.numbers import (
     STORED_SCALE,
     AmountColumn,
-    FlagColumn,
     RatingColumn,
     Refunds,
     Scale,
+    TypedFlags,
 )
 from reference_system.dataset_import.columns.timestamps import TIMESTAMP, MomentColumn
 from reference_system.dataset_import.columns.typed import TypedColumn
-from reference_system.dataset_import.file_shapes import Kind
+from reference_system.dataset_import.file_shapes import ColumnKind
 from reference_system.dataset_import.files.chunks import Chunk
 from reference_system.errors import ImportRefused
 
@@ -37,7 +37,7 @@ HINTS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class ColumnReading:
     """The options; the defaults are those of the command line.
 
     `time_unit` and `time_origin` belong together: times are numbers of units since the origin. The origin alone is the
@@ -86,7 +86,7 @@ class Reading:
             return pa.array(np.full(len(chunk.numbers), STORED_SCALE[1]))
         return pa.repeat(pa.scalar(self.time_origin, TIMESTAMP), len(chunk.numbers))
 
-    def converter(self, kind: Kind, label: str, stored: pa.DataType | None, *, latest: int) -> TypedColumn:
+    def converter(self, kind: ColumnKind, label: str, stored: pa.DataType | None, *, latest: int) -> TypedColumn:
         """What turns cells of the type `stored` (`None` for CSV) into values of a kind.
 
         Raises:
@@ -96,7 +96,7 @@ class Reading:
             stored = stored.value_type
         match kind:
             case "id":
-                return IdColumn(label, stored)
+                return TypedIds(label, stored)
             case "moment" if self.time_unit is not None and self.time_origin is not None:
                 return ElapsedColumn(label, stored, unit=self.time_unit, origin=self.time_origin, latest=latest)
             case "moment":
@@ -106,4 +106,4 @@ class Reading:
             case "rating":
                 return RatingColumn(label, stored, scale=self.rating_scale)
             case "flag":
-                return FlagColumn(label, stored)
+                return TypedFlags(label, stored)

@@ -97,7 +97,7 @@ def _spelled(column: str, columns: Sequence[str]) -> str:
 
 def _not_there(field: str, column: str, columns: Sequence[str]) -> str:
     near = _nearest(column, columns, most=3)
-    return f"there is no column {column!r} for {field}" + (f" (nearest: {readable(near)})" if near else "")
+    return f"there is no column {column!r} for {field}" + (f" (nearest: {readable_specs(near)})" if near else "")
 
 
 def _not_given(fields: Sequence[str], free: Sequence[str], hints: Mapping[str, str]) -> str:
@@ -125,9 +125,9 @@ def _written(column: str) -> str:
 
 def _listed(columns: Sequence[str]) -> str:
     more = len(columns) - _SHOWN
-    return readable(columns[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return readable_specs(columns[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def readable(columns: Sequence[str]) -> str:
+def readable_specs(columns: Sequence[str]) -> str:
     """Names as a terminal may show them: what would be no text there is written out."""
     return ", ".join(name if name.isprintable() else repr(name) for name in columns)

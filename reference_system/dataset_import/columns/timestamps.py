@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from reference_system.arrays import Flags
 from reference_system.dataset_import.columns.typed import (
-    MISSING,
     NO_TEXT,
+    NO_VALUE,
     Faults,
-    Mask,
     TypedColumn,
     is_text,
     nulls,
@@ -85,7 +85,7 @@ class MomentColumn(TypedColumn):
         known = ~(missing | unreadable | no_text)
         faults = {
             NO_TEXT: no_text,
-            MISSING: missing,
+            NO_VALUE: missing,
             "is no ISO 8601 time": unreadable & ~missing & ~no_text,
             _COUNTED if self._counts_from_elsewhere else _BEFORE: known & (times < _EARLIEST),
             _LATER: known & (times > self._latest),
@@ -144,7 +144,7 @@ class MomentColumn(TypedColumn):
             times = np.clip(numbers, -(_MOST // scale), _MOST // scale) * scale
         return times
 
-    def _of_text(self, values: pa.Array) -> tuple[NDArray[np.int64], Mask]:
+    def _of_text(self, values: pa.Array) -> tuple[NDArray[np.int64], Flags]:
         times = np.zeros(len(values), np.int64)
         unreadable = np.zeros(len(values), np.bool_)
         behind = self._unit[1]

@@ -12,15 +12,14 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
+from reference_system.arrays import Flags
 from reference_system.errors import ImportRefused
 
-Mask = NDArray[np.bool_]
 # Reason → which cells of the chunk.
-Faults = dict[str, Mask]
+Faults = dict[str, Flags]
 
-MISSING = "is missing"
+NO_VALUE = "is missing"
 NO_TEXT = "is no UTF-8 text"
 # How programs write a cell that has no value: pandas, R, Excel and databases.
 _MISSING_SPELLINGS = pa.array(
@@ -56,14 +55,14 @@ def plain(cells: pa.Array) -> pa.Array:
     return cells.dictionary_decode() if pa.types.is_dictionary(cells.type) else cells
 
 
-def texts(cells: pa.Array) -> tuple[pa.Array, Mask]:
+def texts(cells: pa.Array) -> tuple[pa.Array, Flags]:
     """Text as `string` without spaces around it, null where it spells a missing value; and what is no UTF-8."""
     values, no_text = _decoded(plain(cells))
     values = pc.utf8_trim_whitespace(values)
     return pc.if_else(pc.is_in(values, _MISSING_SPELLINGS), None, values), no_text
 
 
-def _decoded(cells: pa.Array) -> tuple[pa.Array, Mask]:
+def _decoded(cells: pa.Array) -> tuple[pa.Array, Flags]:
     """Text that some writers of Parquet store as bytes, read as UTF-8."""
     try:
         return cells.cast(pa.string()), np.zeros(len(cells), np.bool_)
@@ -98,12 +97,12 @@ def is_text(kind: pa.DataType) -> bool:
     )
 
 
-def nulls(values: pa.Array) -> Mask:
+def nulls(values: pa.Array) -> Flags:
     """Which cells are null."""
     return true_of(pc.is_null(values))
 
 
-def true_of(mask: pa.Array) -> Mask:
+def true_of(mask: pa.Array) -> Flags:
     """The mask as numpy has it; null is false."""
-    found: Mask = mask.fill_null(False).to_numpy(zero_copy_only=False)
+    found: Flags = mask.fill_null(False).to_numpy(zero_copy_only=False)
     return found

@@ -28,7 +28,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.saved_dataset import SavedDatasetStorage
 
 from reference_system.errors import StateError
-from reference_system.features.history.asof_join import Facts, joining, values_at
+from reference_system.features.history.asof_join import Facts, asof_values, joining
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class AsofRetrievalJob(RetrievalJob):
         with joining(self._folder) as duck:
             for facts in self._facts:
                 keys = [self._asked[column] for _, column in facts.keys]
-                found = values_at(duck, facts, keys, self._asked[self._time])
+                found = asof_values(duck, facts, keys, self._asked[self._time])
                 for name in found.column_names:
                     joined = joined.append_column(name, found[name])
         return joined

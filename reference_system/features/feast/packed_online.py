@@ -35,8 +35,8 @@ from reference_system.event_time import micros, moment_of
 from reference_system.features.feast.packed_table import BATCH, PUSHED, Connections, PackedTable, Row
 
 Entry = tuple[EntityKey, dict[str, Value], datetime, datetime | None]
-Answer = tuple[datetime | None, dict[str, Value] | None]
-Progress = Callable[[int], object] | None
+ReadRow = tuple[datetime | None, dict[str, Value] | None]
+WriteProgress = Callable[[int], object] | None
 
 
 class PackedSqliteOnlineStoreConfig(FeastConfigBaseModel):
@@ -66,7 +66,7 @@ class PackedSqliteOnlineStore(OnlineStore):
         return found
 
     def online_write_batch(
-        self, config: RepoConfig, table: FeatureView, data: Sequence[Entry], progress: Progress
+        self, config: RepoConfig, table: FeatureView, data: Sequence[Entry], progress: WriteProgress
     ) -> None:
         """Write values in one transaction, each unless the store has a newer one."""
         version, feature = config.entity_key_serialization_version, _bytes_feature(table)
@@ -90,7 +90,7 @@ class PackedSqliteOnlineStore(OnlineStore):
         table: FeatureView,
         entity_keys: Sequence[EntityKey],
         requested_features: Sequence[str] | None = None,  # noqa: ARG002 - one row holds all of them
-    ) -> list[Answer]:
+    ) -> list[ReadRow]:
         """The values of each key, in the order of the keys, with their event time."""
         version, feature = config.entity_key_serialization_version, _bytes_feature(table)
         keys = [serialize_entity_key(key, entity_key_serialization_version=version) for key in entity_keys]
@@ -105,7 +105,7 @@ class PackedSqliteOnlineStore(OnlineStore):
         return SupportedAsyncMethods(read=True, write=True)
 
     async def online_write_batch_async(
-        self, config: RepoConfig, table: FeatureView, data: Sequence[Entry], progress: Progress
+        self, config: RepoConfig, table: FeatureView, data: Sequence[Entry], progress: WriteProgress
     ) -> None:
         """Write in a thread: a commit may wait for the disk or another writer."""
         await asyncio.to_thread(self.online_write_batch, config, table, data, progress)
@@ -116,7 +116,7 @@ class PackedSqliteOnlineStore(OnlineStore):
         table: FeatureView,
         entity_keys: Sequence[EntityKey],
         requested_features: Sequence[str] | None = None,
-    ) -> list[Answer]:
+    ) -> list[ReadRow]:
         """Read in the event loop: a read takes microseconds and waits for nobody."""
         return self.online_read(config, table, entity_keys, requested_features)
 

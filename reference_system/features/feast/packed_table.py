@@ -23,7 +23,7 @@ from contextlib import closing
 from pathlib import Path
 
 Row = tuple[bytes, int, int, int, bytes | None]
-Found = tuple[bytes | None, int | None]
+StoredState = tuple[bytes | None, int | None]
 
 PUSHED = -1
 BATCH = -2
@@ -39,7 +39,7 @@ _CHECKPOINT_PAGES = 4_000
 _LOG_BYTES = 32_000_000
 # SQLite takes 32,766 parameters; far fewer keep a statement small.
 _KEYS_A_READ = 1_000
-_NOT_FOUND: Found = (None, None)
+_NOT_FOUND: StoredState = (None, None)
 
 
 class Connections:
@@ -168,7 +168,7 @@ class PackedTable:
                 writer.execute("ROLLBACK")
                 raise
 
-    def read_one(self, key: bytes) -> Found:
+    def read_one(self, key: bytes) -> StoredState:
         """The value of one key and its event time; (None, None) if it is unknown."""
         return self._reader().execute(self._select, (key,)).fetchone() or _NOT_FOUND
 
@@ -178,9 +178,9 @@ class PackedTable:
             f'SELECT entity_key, event_ts, {self.value} FROM "{self.name}" ORDER BY entity_key'
         )
 
-    def read(self, keys: Sequence[bytes]) -> list[Found]:
+    def read(self, keys: Sequence[bytes]) -> list[StoredState]:
         """The values of keys and their event times, in the order of the keys."""
-        found: dict[bytes, Found] = {}
+        found: dict[bytes, StoredState] = {}
         for start in range(0, len(keys), _KEYS_A_READ):
             some = keys[start : start + _KEYS_A_READ]
             marks = ",".join("?" * len(some))
@@ -189,14 +189,14 @@ class PackedTable:
         return [found.get(key, _NOT_FOUND) for key in keys]
 
 
-def joined_read(tables: Sequence[PackedTable]) -> Callable[[Sequence[bytes]], list[Found]]:
+def joined_read(tables: Sequence[PackedTable]) -> Callable[[Sequence[bytes]], list[StoredState]]:
     """A read of one key in each of several tables of a database: one statement, so all of one moment."""
     reader = tables[0].connections.reader
     columns = ", ".join(f"s{i}.{table.value}, s{i}.event_ts" for i, table in enumerate(tables))
     joins = " ".join(f'LEFT JOIN "{table.name}" s{i} ON s{i}.entity_key = ?' for i, table in enumerate(tables))
     query = f"SELECT {columns} FROM (SELECT 1) {joins}"
 
-    def read(keys: Sequence[bytes]) -> list[Found]:
+    def read(keys: Sequence[bytes]) -> list[StoredState]:
         row = reader().execute(query, keys).fetchone()
         return list(zip(row[::2], row[1::2], strict=True))
 

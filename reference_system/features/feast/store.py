@@ -33,6 +33,7 @@ from reference_system.features.feast.objects import feast_objects, state_name
 from reference_system.features.feast.packed_online import PackedSqliteOnlineStore
 from reference_system.features.feast.packed_table import Connections, PackedTable, joined_read
 from reference_system.paths import StatePaths
+from reference_system.states import StateFound, StateRow
 from reference_system.use_cases import VIEWS
 from reference_system.windows import View, WindowedView
 
@@ -44,8 +45,6 @@ _DUCKDB_SETTINGS = (
     "SET autoinstall_known_extensions = false",
     "SET autoload_known_extensions = false",
 )
-StateRow = tuple[str, int, int, bytes]
-StateFound = tuple[bytes | None, int | None]
 
 
 def open_store(paths: StatePaths) -> FeatureStore:

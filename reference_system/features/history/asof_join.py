@@ -58,14 +58,14 @@ class Facts:
 
 @contextmanager
 def joining(folder: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A bounded DuckDB for `values_at`; what exceeds its memory spills into the folder for that long."""
+    """A bounded DuckDB for `asof_values`; what exceeds its memory spills into the folder for that long."""
     with connection(folder, any_order=True) as duck:
         duck.execute("SET enable_progress_bar = false")
         duck.execute("SET TimeZone = 'UTC'")  # times without a zone are UTC, whatever the machine's zone
         yield duck
 
 
-def values_at(
+def asof_values(
     duck: duckdb.DuckDBPyConnection, facts: Facts, keys: Sequence[pa.ChunkedArray], at: pa.Array
 ) -> pa.Table:
     """The values of `facts` for each asked row.

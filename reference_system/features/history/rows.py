@@ -24,7 +24,7 @@ from reference_system.windows import SNAP, Is, Rows, Value, WindowedView
 EVENT_TIME = "epoch_us(event_timestamp)"
 _CREATED_TIME = "epoch_us(created_timestamp)"
 # When a row ends that nothing takes back; far enough from the edge of an int64 to calculate with.
-NEVER = 2**62
+FAR_FUTURE = 2**62
 
 
 def register_events(
@@ -103,7 +103,7 @@ def _plain_rows(view: WindowedView, number: int, rows: Rows, only: str) -> str:
     tile = view.tile_micros
     at = f"({EVENT_TIME} + {tile - 1}) // {tile} * {tile}" if tile else EVENT_TIME
     entity = f'unnest("{rows.entity}")' if rows.explode else f'"{rows.entity}"'
-    for_good = "" if view.once is None else f"NULL::BIGINT AS superseded, {NEVER} AS until, "
+    for_good = "" if view.once is None else f"NULL::BIGINT AS superseded, {FAR_FUTURE} AS until, "
     return f"""
         SELECT * FROM (
             SELECT {entity} AS entity, {at} AS t, {_known(rows)} AS known, {for_good}{_columns(view, rows)}
@@ -118,7 +118,7 @@ def _told_rows(view: WindowedView, rows: Rows, *, merged: bool) -> str:
         SELECT entity, t, known, superseded, until, {_columns(view, rows)} FROM (
             SELECT entity, t, known, lead(known) OVER fact AS superseded, max(ends) OVER so_far AS until FROM (
                 SELECT *, CASE WHEN taken_back THEN 0 ELSE coalesce(
-                    min(known) FILTER (taken_back) OVER (PARTITION BY entity, t, fact, report), {NEVER}
+                    min(known) FILTER (taken_back) OVER (PARTITION BY entity, t, fact, report), {FAR_FUTURE}
                 ) END AS ends FROM told
             ) WINDOW fact AS (PARTITION BY entity, t, fact ORDER BY known, report, taken_back),
                 so_far AS (fact ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)

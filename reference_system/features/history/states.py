@@ -23,12 +23,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from reference_system.event_time import MICROS_PER_DAY, micros
-from reference_system.features.history.rows import EVENT_TIME, NEVER, load_told, rows_query, sources_of
+from reference_system.features.history.rows import EVENT_TIME, FAR_FUTURE, load_told, rows_query, sources_of
 from reference_system.lake import delta_lake
 from reference_system.lake.duckdb_connection import connection
-from reference_system.reported_rows import Report, memory_of
+from reference_system.reported_rows import ReportedFact, memory_of
 from reference_system.use_cases import topic_named
-from reference_system.windows import EVERYONE, Profile, RecentItems, Tail, View, WindowedView
+from reference_system.windows import EVERYONE, LatestFields, RecentItems, Tail, View, WindowedView
 
 State = tuple[str, int, bytes]
 # Offsets that a consumer has reached: (topic, Kafka partition) → the last offset that counts.
@@ -83,7 +83,7 @@ def states(view: View, lake: Path, as_of: datetime, *, offsets: Offsets | None =
                 yield from _tails(duck, view, events)
             case RecentItems():
                 yield from _recent_items(duck, view, events)
-            case Profile():
+            case LatestFields():
                 yield from _profiles(duck, view, events)
 
 
@@ -99,7 +99,7 @@ def _tails(duck: duckdb.DuckDBPyConnection, view: WindowedView, events: _Events)
     # A stream forgets what is older than its entity's own newest row needs; for a moment, what that moment needs.
     newest = f"t > max(t) OVER (PARTITION BY entity) - {slack}"
     kept = newest if events.offsets is not None else f"t > {whole}"
-    stands = "" if view.once is None else f" * (until = {NEVER})::DOUBLE"
+    stands = "" if view.once is None else f" * (until = {FAR_FUTURE})::DOUBLE"
     values = ", ".join(f'"{name}"{stands} AS "{name}"' for name in view.columns)
     # The newest event may be about something too old to be kept.
     duck.execute(f"""
@@ -123,7 +123,7 @@ def _tails(duck: duckdb.DuckDBPyConnection, view: WindowedView, events: _Events)
 
 def _memories(duck: duckdb.DuckDBPyConnection) -> dict[str, bytes]:
     """For each entity with rows that count once what was told of these facts."""
-    reports: dict[str, set[Report]] = {}
+    reports: dict[str, set[ReportedFact]] = {}
     told = "SELECT entity, t, fact, report, taken_back FROM told SEMI JOIN kept USING (entity, t)"
     for entity, *report in duck.sql(told).fetchall():
         reports.setdefault(entity, set()).add(tuple(report))
@@ -145,7 +145,7 @@ def _recent_items(duck: duckdb.DuckDBPyConnection, view: RecentItems, events: _E
         yield entity, times[0], encoder.encode(list(zip(times, items, strict=True)))
 
 
-def _profiles(duck: duckdb.DuckDBPyConnection, view: Profile, events: _Events) -> Iterator[State]:
+def _profiles(duck: duckdb.DuckDBPyConnection, view: LatestFields, events: _Events) -> Iterator[State]:
     fields = sorted({"event_timestamp", view.entity, *view.fields})
     events.register(duck, "events", view.topic, fields, None)
     schema = delta_lake.arrow_schema(topic_named(view.topic))

@@ -17,7 +17,7 @@ import duckdb
 import numpy as np
 
 from reference_system.arrays import Floats
-from reference_system.features.history.rows import NEVER
+from reference_system.features.history.rows import FAR_FUTURE
 from reference_system.windows import WindowedView
 
 # A window's sum: how wide the window is, how far its end lies before the moment (µs), and which value is summed.
@@ -93,7 +93,7 @@ def no_values(view: WindowedView) -> str:
 
 def _load_gone(duck: duckdb.DuckDBPyConnection, view: WindowedView, terms: Sequence[Term]) -> bool:
     """Make `gone`: what is in each window's frame from a moment on though it is taken back. False if there is none."""
-    if view.once is None or not duck.sql(f"SELECT 1 FROM past WHERE until < {NEVER} LIMIT 1").fetchall():
+    if view.once is None or not duck.sql(f"SELECT 1 FROM past WHERE until < {FAR_FUTURE} LIMIT 1").fetchall():
         return False
     changes = []
     for number, (width, delay, name) in enumerate(terms):

@@ -28,9 +28,6 @@ _MICRO = timedelta(microseconds=1)
 LATE_MICROS = LATE_AFTER // _MICRO
 HORIZON_MICROS = DEDUPLICATION_HORIZON // _MICRO
 
-# A topic and a partition.
-Place = tuple[str, int]
-
 
 class Outcome(StrEnum):
     """What became of an event; each has exactly one outcome."""
@@ -41,7 +38,7 @@ class Outcome(StrEnum):
     DUPLICATE = "duplicate"
 
 
-class Batch(msgspec.Struct, frozen=True, gc=False):
+class PolledBatch(msgspec.Struct, frozen=True, gc=False):
     """Records of one partition in their order; the lists are parallel. A refused record has no event."""
 
     topic: Topic
@@ -49,7 +46,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     events: Sequence[Event | None]
 
 
-class Arrival(msgspec.Struct, frozen=True, gc=False):
+class Acceptance(msgspec.Struct, frozen=True, gc=False):
     """Where an event was accepted: its offset, its partition's event time then, and whether it was late."""
 
     offset: int
@@ -58,22 +55,22 @@ class Arrival(msgspec.Struct, frozen=True, gc=False):
 
 
 # event id → where it was accepted; an id that came again after the horizon has several.
-Seen = dict[str, list[Arrival]]
+Seen = dict[str, list[Acceptance]]
 
 
-class Judgement(msgspec.Struct):
+class Classification(msgspec.Struct):
     """The verdict on a batch, and what the task's transaction will write."""
 
     outcomes: list[Outcome]
     next_offset: int
     newest: int | None  # the newest moment known in the partition; None before its first event
     totals: Counter[Outcome]
-    accepted: list[tuple[str, str, int, int, bool]]  # rows of `seen`: topic, event id, and its `Arrival`
+    accepted: list[tuple[str, str, int, int, bool]]  # rows of `seen`: topic, event id, and its `Acceptance`
     counted: list[int]  # places in the batch
     known: list[int]  # for each counted one, when it could be known
 
 
-def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> Judgement:
+def classify(batch: PolledBatch, *, next_offset: int, newest: int | None, seen: Seen) -> Classification:
     """What becomes of each record.
 
     Args:
@@ -116,11 +113,11 @@ def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> 
             outcomes.append(Outcome.COUNTED)
             counted.append(place)
             known_times.append(known)
-        arrival = Arrival(offset, newest, late)
+        arrival = Acceptance(offset, newest, late)
         seen[identity] = [arrival] if earlier is None else [*earlier, arrival]
         accepted.append((name, identity, offset, newest, late))
     new = len(outcomes) - bisect_left(batch.offsets, next_offset)
-    return Judgement(
+    return Classification(
         outcomes=outcomes,
         next_offset=max(next_offset, batch.offsets[-1] + 1),
         newest=newest,
@@ -131,7 +128,7 @@ def judge(batch: Batch, *, next_offset: int, newest: int | None, seen: Seen) -> 
     )
 
 
-def _all_counted(batch: Batch, newest: int | None) -> Judgement | None:
+def _all_counted(batch: PolledBatch, newest: int | None) -> Classification | None:
     """The verdict on most batches: new events, none of them late or twice; `None` if it is another one."""
     events: Sequence[Event] = batch.events  # type: ignore[assignment] # the caller has looked
     ids = list(map(attrgetter(batch.topic.event_id), events))
@@ -141,7 +138,7 @@ def _all_counted(batch: Batch, newest: int | None) -> Judgement | None:
         return None
     count = len(ids)
     rows = zip(repeat(batch.topic.name), ids, batch.offsets, times, repeat(False), strict=False)
-    return Judgement(
+    return Classification(
         outcomes=[Outcome.COUNTED] * count,
         next_offset=batch.offsets[-1] + 1,
         newest=times[-1],
@@ -162,7 +159,7 @@ def _known_of(topic: Topic) -> Callable[[Event], datetime]:
     return attrgetter("event_timestamp" if is_known_at_once(topic) else "created_timestamp")
 
 
-def _verdict_of_before(offset: int, earlier: Sequence[Arrival] | None) -> Outcome:
+def _verdict_of_before(offset: int, earlier: Sequence[Acceptance] | None) -> Outcome:
     for arrival in earlier or ():
         if arrival.offset == offset:
             return Outcome.LATE if arrival.late else Outcome.COUNTED

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from reference_system.events import Event
-from reference_system.features.stream.deduplication import Batch, Judgement, is_known_at_once
+from reference_system.features.stream.deduplication import Classification, PolledBatch, is_known_at_once
 from reference_system.features.stream.forwarding import Channel, Forwarded, ForwardedRows, untaken
 from reference_system.features.stream.kafka_keys import partition_of
 from reference_system.features.stream.state_rows import Addition, is_keyed_by, microseconds, reader, topics_of
@@ -24,7 +24,7 @@ Additions = dict[str, tuple[int, list[Addition]]]
 class Poll:
     """What a poll amounts to."""
 
-    judged: list[tuple[str, Judgement]]
+    judged: list[tuple[str, Classification]]
     following: dict[str, int]  # for each topic the next offset afterwards
     taken: dict[Channel, int]  # how far the rows of other tasks are taken afterwards
     additions: dict[str, Additions] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Collector:
         # The topics with rows for other tasks.
         self.forwarded = [topic for topic, found in self._readers.items() if not all(here for _, _, here in found)]
 
-    def collect(self, batch: Batch, judgement: Judgement, poll: Poll) -> None:
+    def collect(self, batch: PolledBatch, judgement: Classification, poll: Poll) -> None:
         """Add what the counted events of a batch mean for every view."""
         topic, places, known = batch.topic.name, judgement.counted, judgement.known
         events: list[Event] = [batch.events[place] for place in places]  # type: ignore[misc] # counted: an event

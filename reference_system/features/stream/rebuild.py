@@ -24,20 +24,20 @@ import pyarrow.compute as pc
 from reference_system.arrays import Micros
 from reference_system.clock import wall_seconds
 from reference_system.event_time import MICROS_PER_SECOND, micros, moment_of
-from reference_system.events import EARLIEST, Topic
+from reference_system.events import EARLIEST, PartitionKey, Topic
 from reference_system.features.history.states import states
-from reference_system.features.stream.deduplication import HORIZON_MICROS, Outcome, Place
+from reference_system.features.stream.deduplication import HORIZON_MICROS, Outcome
 from reference_system.features.stream.kafka_keys import partition_of
 from reference_system.features.stream.snapshot import task_file
 from reference_system.features.stream.state_rows import is_keyed_by, topics_of
-from reference_system.features.stream.task_file import HISTORY_OFFSET, SCHEMA, connect, fingerprint
+from reference_system.features.stream.task_file import HISTORY_OFFSET, TASK_TABLES, fingerprint, open_task_file
 from reference_system.lake import delta_lake
 from reference_system.lake.delta_upkeep import Dropped, dropped
 from reference_system.windows import View
 
 _NEVER = micros(EARLIEST)
 # Of each topic, how many records below these offsets are on its dead-letter topic.
-CountDeadLetters = Callable[[Mapping[Place, int]], Mapping[str, int]]
+CountDeadLetters = Callable[[Mapping[PartitionKey, int]], Mapping[str, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +60,12 @@ def is_current(path: Path, views: Sequence[View], tasks: int) -> bool:
     """
     if not path.exists():
         return False
-    with closing(connect(path)) as db:
+    with closing(open_task_file(path)) as db:
         expected = fingerprint(views, tasks)
         return bool(db.execute("SELECT value = ? FROM mark WHERE name = 'views'", (expected,)).fetchone()[0])
 
 
-def rebuild(  # noqa: PLR0913 - where from, where to and for whom
+def rebuild_tasks(  # noqa: PLR0913 - where from, where to and for whom
     folder: Path,
     lake: Path,
     topics: Sequence[Topic],
@@ -138,11 +138,11 @@ def draft_of(path: Path) -> Path:
 
 def put_in_place(draft: Path, path: Path) -> None:
     """Replace a task file by a closed draft."""
-    remove(path)
+    remove_sqlite(path)
     draft.replace(path)
 
 
-def remove(path: Path) -> None:
+def remove_sqlite(path: Path) -> None:
     """Remove a SQLite file with its side files; the log first, so that it can never meet another database."""
     for suffix in ("-wal", "-shm", ""):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
@@ -150,18 +150,18 @@ def remove(path: Path) -> None:
 
 def _draft(path: Path, views: str, base: int) -> sqlite3.Connection:
     draft = draft_of(path)
-    remove(draft)
+    remove_sqlite(draft)
     db = sqlite3.connect(draft, isolation_level=None)
     # No log beside the draft: it is renamed when it is whole, and a log would stay behind.
     db.execute("PRAGMA journal_mode = MEMORY")
-    db.executescript(SCHEMA)
+    db.executescript(TASK_TABLES)
     db.execute("BEGIN")
     marks = [("pushed", -1), ("epoch", 0), ("base", base), ("views", views)]
     db.executemany("INSERT INTO mark VALUES (?, ?)", marks)
     return db
 
 
-def _taken(task: int, committed: Mapping[Place, int], views: Sequence[View]) -> Iterator[tuple[int, str, int]]:
+def _taken(task: int, committed: Mapping[PartitionKey, int], views: Sequence[View]) -> Iterator[tuple[int, str, int]]:
     """What other tasks have read, as far as the lake has it, is in the states: their rows count from there on."""
     away = {topic for view in views for topic in topics_of(view) if not is_keyed_by(view, topic)}
     for (topic, source), last in committed.items():
@@ -169,7 +169,7 @@ def _taken(task: int, committed: Mapping[Place, int], views: Sequence[View]) -> 
             yield source, topic, last + 1
 
 
-def _add_totals(db: sqlite3.Connection, below: Mapping[Place, int], refused: Mapping[str, int]) -> None:
+def _add_totals(db: sqlite3.Connection, below: Mapping[PartitionKey, int], refused: Mapping[str, int]) -> None:
     """Refused records, and as duplicates all others: `_add_topic` turns those that are in the lake into events."""
     for (topic, _), acknowledged in below.items():
         bad = refused.get(topic, 0)

@@ -14,11 +14,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from reference_system.events import REPARTITION_TOPIC
-from reference_system.features.stream.deduplication import HORIZON_MICROS, Batch, Judgement, Outcome, judge
+from reference_system.features.stream.deduplication import (
+    HORIZON_MICROS,
+    Classification,
+    Outcome,
+    PolledBatch,
+    classify,
+)
 from reference_system.features.stream.forwarding import Channel, Forwarded, encode_forwarded
 from reference_system.features.stream.poll import Collector, Poll
 from reference_system.features.stream.state_updates import fold
-from reference_system.features.stream.task_file import Post, StateRow, TaskFile
+from reference_system.features.stream.task_file import TaskFile
+from reference_system.states import PostedRow, StateRow
 from reference_system.windows import View
 
 # States that a task keeps in memory, because the next poll asks for the same entities again.
@@ -79,7 +86,11 @@ class StreamState:
         return self._base + own + sum(taken.values())
 
     def apply(
-        self, batches: Sequence[Batch], *, forwarded: Sequence[Forwarded] = (), forwarded_until: int | None = None
+        self,
+        batches: Sequence[PolledBatch],
+        *,
+        forwarded: Sequence[Forwarded] = (),
+        forwarded_until: int | None = None,
     ) -> list[list[Outcome]]:
         """Apply a poll in one transaction.
 
@@ -109,7 +120,7 @@ class StreamState:
         self._remember(poll, changed, posted)
         return [judgement.outcomes for _, judgement in judged]
 
-    def outbox(self) -> list[Post]:
+    def outbox(self) -> list[PostedRow]:
         """What is to be sent to other tasks, in order: (number, target task, record)."""
         return [each for each in self._outbox if each[0] > self._sent]
 
@@ -149,11 +160,11 @@ class StreamState:
         with self._file.transaction():
             yield
 
-    def _judge(self, batch: Batch) -> Judgement:
+    def _judge(self, batch: PolledBatch) -> Classification:
         topic = batch.topic.name
         ids = [batch.topic.id_of(event) for event in batch.events if event is not None]
         next_offset, newest = self._next.get(topic, 0), self._newest.get(topic)
-        return judge(batch, next_offset=next_offset, newest=newest, seen=self._file.seen(topic, ids))
+        return classify(batch, next_offset=next_offset, newest=newest, seen=self._file.seen(topic, ids))
 
     def _fold(self, poll: Poll) -> dict[str, list[StateRow]]:
         sequence = self._sequence(poll.following, poll.taken)
@@ -176,7 +187,7 @@ class StreamState:
             found |= {key: (time, state) for key, time, state in self._file.states(view, missing)}
         return found
 
-    def _write(self, poll: Poll, changed: Mapping[str, Sequence[StateRow]]) -> list[Post]:
+    def _write(self, poll: Poll, changed: Mapping[str, Sequence[StateRow]]) -> list[PostedRow]:
         """Write everything; returns what is new in the outbox."""
         newest = self._newest | {topic: judgement.newest for topic, judgement in poll.judged}
         moved = [(t, offset, newest.get(t)) for t, offset in poll.following.items() if offset != self._next.get(t)]
@@ -192,7 +203,7 @@ class StreamState:
             posted.append(self._file.post(target, encode_forwarded(record)))
         return posted
 
-    def _remember(self, poll: Poll, changed: Mapping[str, Sequence[StateRow]], posted: Sequence[Post]) -> None:
+    def _remember(self, poll: Poll, changed: Mapping[str, Sequence[StateRow]], posted: Sequence[PostedRow]) -> None:
         """What is true once the transaction is."""
         self._next, self._taken = poll.following, poll.taken
         for topic, judgement in poll.judged:

@@ -18,8 +18,8 @@ import numpy as np
 from reference_system.arrays import Floats
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.features.stream.state_rows import Addition
-from reference_system.reported_rows import Report, header_of, memory_of, reports_in, standing
-from reference_system.windows import Profile, RecentItems, Tail, View, WindowedView, extend, unpack_tail
+from reference_system.reported_rows import ReportedFact, header_of, memory_of, reports_in, standing
+from reference_system.windows import LatestFields, RecentItems, Tail, View, WindowedView, extend, unpack_tail
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack_items = msgspec.msgpack.Decoder(list[tuple[int, str]]).decode
@@ -42,14 +42,14 @@ def fold(view: View, state: bytes | None, time: int, additions: list[Addition]) 
             return _fold_rows(view, state or b"", additions)
         case RecentItems():
             return _fold_items(view, state, additions)
-        case Profile():
+        case LatestFields():
             return _fold_profile(state, time, additions)
 
 
 def _fold_with_reports(view: WindowedView, state: bytes, additions: list[Addition]) -> bytes:
     """Rows that count as often as they come first; then reports, each of which may change the row of its fact."""
     size, oldest_fact = header_of(state)
-    told: list[Report] = [each for each in additions if isinstance(each[1], str)]
+    told: list[ReportedFact] = [each for each in additions if isinstance(each[1], str)]
     if not told and not size:
         return _fold_rows(view, state, additions)
     memory, rows = state[:size], state[size:]
@@ -63,7 +63,7 @@ def _fold_with_reports(view: WindowedView, state: bytes, additions: list[Additio
     return memory + rows
 
 
-def _tell(view: WindowedView, before: set[Report], tail: Tail, told: Sequence[Report]) -> bytes:
+def _tell(view: WindowedView, before: set[ReportedFact], tail: Tail, told: Sequence[ReportedFact]) -> bytes:
     """The state with more reports: a row for each fact, zeros where no report of it stands.
 
     The zeros keep the fact's moment, so a report leaves the same trace whether it was taken back before or after.
@@ -88,7 +88,7 @@ def _without(tail: Tail, time: int, row: Floats) -> Tail:
     return Tail(np.delete(tail.times, place), np.delete(tail.values, place, axis=0))
 
 
-def _reached(view: WindowedView, tail: Tail, reports: Collection[Report]) -> set[Report]:
+def _reached(view: WindowedView, tail: Tail, reports: Collection[ReportedFact]) -> set[ReportedFact]:
     """The reports of facts that the tail reaches back to."""
     if not len(tail.times):
         return set(reports)

@@ -18,11 +18,12 @@ from pathlib import Path
 import msgspec
 
 from reference_system.errors import StateError
-from reference_system.features.stream.deduplication import Arrival, Judgement, Outcome, Seen
+from reference_system.features.stream.deduplication import Acceptance, Classification, Outcome, Seen
 from reference_system.features.stream.forwarding import Channel
+from reference_system.states import PostedRow, StateRow
 from reference_system.windows import View
 
-SCHEMA = """
+TASK_TABLES = """
 CREATE TABLE position (topic TEXT PRIMARY KEY, next_offset INTEGER NOT NULL, newest INTEGER) WITHOUT ROWID;
 CREATE TABLE taken (source INTEGER, topic TEXT, next_offset INTEGER NOT NULL, PRIMARY KEY (source, topic))
     WITHOUT ROWID;
@@ -36,11 +37,6 @@ CREATE TABLE mark (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 # The offset that the ids of generated history have in `seen`.
 HISTORY_OFFSET = -1
 
-# Entity key, time in microseconds, sequence, state.
-StateRow = tuple[str, int, int, bytes]
-# A record of the outbox: its number, the task that it is for, its bytes.
-Post = tuple[int, int, bytes]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
@@ -50,7 +46,7 @@ class Held:
     newest: dict[str, int | None]  # for each topic the newest moment known, microseconds
     taken: dict[Channel, int]
     totals: Counter[tuple[str, str]]
-    outbox: list[Post]
+    outbox: list[PostedRow]
     pushed: int  # the sequence up to which the online store has the states
     base: int  # added to every sequence, so that none goes back when a file is built anew
 
@@ -66,7 +62,7 @@ class TaskFile:
         """
         self._task = task
         try:
-            self._db = connect(path)
+            self._db = open_task_file(path)
             self._db.execute("BEGIN IMMEDIATE")
             self._epoch = int(self._mark("epoch")) + 1
             self._db.execute("UPDATE mark SET value = ? WHERE name = 'epoch'", (self._epoch,))
@@ -107,7 +103,7 @@ class TaskFile:
         )
         seen: Seen = {}
         for event_id, offset, time, late in self._db.execute(query, (topic, _json(ids))):
-            seen.setdefault(event_id, []).append(Arrival(offset, time, bool(late)))
+            seen.setdefault(event_id, []).append(Acceptance(offset, time, bool(late)))
         return seen
 
     def states(self, view: str, keys: Sequence[str]) -> Iterator[tuple[str, int, bytes]]:
@@ -121,7 +117,7 @@ class TaskFile:
         for view, key, time, sequence, state in self._db.execute(query, (pushed,)):
             yield view, (key, time, sequence, state)
 
-    def write_judged(self, judged: Iterable[tuple[str, Judgement]]) -> None:
+    def write_judged(self, judged: Iterable[tuple[str, Classification]]) -> None:
         """Write the ids and totals of a poll."""
         for topic, judgement in judged:
             self._db.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", judgement.accepted)
@@ -144,7 +140,7 @@ class TaskFile:
             ((view, *row) for view, rows in changed.items() for row in rows),
         )
 
-    def post(self, target: int, record: bytes) -> Post:
+    def post(self, target: int, record: bytes) -> PostedRow:
         """Put a record for another task into the outbox."""
         posted = self._db.execute("INSERT INTO outbox (target, record) VALUES (?, ?)", (target, record))
         return int(posted.lastrowid or 0), target, record
@@ -182,11 +178,11 @@ class TaskFile:
 def forget_pushed(paths: Iterable[Path]) -> None:
     """Let every state of these files count as not yet pushed: the online store is gone. No consumer may run."""
     for path in paths:
-        with closing(connect(path)) as db:
+        with closing(open_task_file(path)) as db:
             db.execute("UPDATE mark SET value = 0 WHERE name = 'pushed'")
 
 
-def connect(path: Path) -> sqlite3.Connection:
+def open_task_file(path: Path) -> sqlite3.Connection:
     """A connection without implicit transactions.
 
     A crash of the process loses nothing that was committed. A power cut may lose the last commits, whole: their

@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from reference_system.arrays import Floats
 from reference_system.errors import ServiceError
 
-EXPERIMENT = "batch"
+BATCH_EXPERIMENT = "batch"
 _BINS = 20
 _QUANTILES = (0.5, 0.9, 0.99)
 
@@ -50,7 +50,7 @@ def log_batch_run(url: str, run: BatchRun) -> str:
         }
     try:
         mlflow.set_tracking_uri(url)
-        mlflow.set_experiment(EXPERIMENT)
+        mlflow.set_experiment(BATCH_EXPERIMENT)
         # MLflow prints where the run can be seen; a program reads our own standard output.
         with contextlib.redirect_stdout(sys.stderr), mlflow.start_run(run_name=f"{run.use_case} {run.day}") as started:
             mlflow.log_params({"use_case": run.use_case, "day": run.day, "model_version": run.model_version})

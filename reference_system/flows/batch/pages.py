@@ -35,7 +35,7 @@ from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import Bundle
 from reference_system.serving.bentoml_service import ranker_model
-from reference_system.serving.catalogue import Catalogue, read_catalogue
+from reference_system.serving.catalogue import ServedCatalogue, refresh_catalogue
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.recommending import compose
 from reference_system.use_cases.recommendation import features as recommendation
@@ -47,7 +47,7 @@ _SALT = "batch"
 _PAGE = 10
 _VIEWERS = "viewers.txt"
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
-SCHEMA = pa.schema(
+PAGE_SCHEMA = pa.schema(
     [
         pa.field("viewer_id", pa.string()),
         pa.field("video_ids", pa.list_(pa.string())),
@@ -64,7 +64,7 @@ class _PageInputs:
 
     version: str
     moment: datetime
-    catalogue: Catalogue
+    catalogue: ServedCatalogue
     read: ReadStates
 
 
@@ -130,10 +130,10 @@ def _partitions(read: ReadStates, folder: Path, source: BatchSource, bundle: Bun
     given = _PageInputs(
         version=model.version,
         moment=source.event_timestamp,
-        catalogue=read_catalogue(model, read, source.event_timestamp),
+        catalogue=refresh_catalogue(model, read, source.event_timestamp),
         read=read,
     )
-    return Partitions(names=tuple(buckets), schema=SCHEMA, make=lambda name: _composed(buckets[name], given))
+    return Partitions(names=tuple(buckets), schema=PAGE_SCHEMA, make=lambda name: _composed(buckets[name], given))
 
 
 def _composed(viewers: Sequence[str], given: _PageInputs) -> pa.Table:
@@ -149,7 +149,7 @@ def _composed(viewers: Sequence[str], given: _PageInputs) -> pa.Table:
             [given.moment] * len(viewers),
             [given.version] * len(viewers),
         ],
-        schema=SCHEMA,
+        schema=PAGE_SCHEMA,
     )
 
 

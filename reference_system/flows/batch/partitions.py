@@ -28,9 +28,9 @@ from reference_system.replaced_files import replace_file
 from reference_system.stack.locks import LOCK_NAME, one_at_a_time
 
 # Where a run can be interrupted; tests do it there.
-Point = Literal["partition made", "partition finished", "batch assembled"]
-Passed = Callable[[Point], None]
-Outcome = Literal["scored", "continued", "already done"]
+KillPoint = Literal["partition made", "partition finished", "batch assembled"]
+Passed = Callable[[KillPoint], None]
+BatchOutcome = Literal["scored", "continued", "already done"]
 _DRAFT = "draft.json"
 _SOURCE = b"batch"
 
@@ -70,7 +70,7 @@ class Written:
 
     file: Path
     source: BatchSource
-    outcome: Outcome
+    outcome: BatchOutcome
     rows: int
     made_rows: int
 
@@ -130,7 +130,7 @@ class Draft:
         self.clear()
         rows = sum(part.rows for part in finished.values())
         made = rows - sum(part.rows for part in kept.values())
-        outcome: Outcome = "continued" if kept else "scored"
+        outcome: BatchOutcome = "continued" if kept else "scored"
         return Written(file=self.target, source=progress.source, outcome=outcome, rows=rows, made_rows=made)
 
     def _add(self, name: str, table: pa.Table, passed: Passed) -> _Finished:

@@ -42,7 +42,7 @@ ONE_DAY = timedelta(days=1)
 _HOURS = 6
 _VIEWS = (fraud.CUSTOMER_ACTIVITY, fraud.TERMINAL_RISK)
 _PAYMENT = ("transaction_id", "customer_id", "terminal_id", "amount", "event_timestamp")
-SCHEMA = pa.schema(
+SCORED_SCHEMA = pa.schema(
     [
         *(delta_lake.arrow_schema(TRANSACTIONS).field(name) for name in _PAYMENT),
         pa.field("score", pa.float64()),
@@ -87,7 +87,7 @@ def score_payments(
             draft.begin(source)
         starts = {f"{hour:02d}": day + timedelta(hours=hour) for hour in range(0, 24, _HOURS)}
         partitions = Partitions(
-            names=tuple(starts), schema=SCHEMA, make=lambda name: _scored(paths, starts[name], model)
+            names=tuple(starts), schema=SCORED_SCHEMA, make=lambda name: _scored(paths, starts[name], model)
         )
         return draft.finish(partitions, passed=passed, tell=tell)
 
@@ -119,7 +119,7 @@ def require_finished(paths: StatePaths, day: datetime) -> None:
         )
 
 
-def fraud_inputs(payments: pd.DataFrame) -> Floats:
+def joined_inputs(payments: pd.DataFrame) -> Floats:
     """The model's input rows, shape (n, 15), of payments with their joined features."""
     moments = pd.to_datetime(payments["event_timestamp"], utc=True)
     request = [
@@ -133,8 +133,8 @@ def fraud_inputs(payments: pd.DataFrame) -> Floats:
 def _scored(paths: StatePaths, start: datetime, model: FraudModel) -> pa.Table:
     payments = _payments(paths, start)
     if not payments.num_rows:
-        return SCHEMA.empty_table()
-    inputs = fraud_inputs(feast_store.historical(feast_store.open_store(paths), payments, _VIEWS))
+        return SCORED_SCHEMA.empty_table()
+    inputs = joined_inputs(feast_store.historical(feast_store.open_store(paths), payments, _VIEWS))
     if np.isnan(inputs).any():
         raise FeaturesMissing(
             f"the feature tables miss values of {start:%Y-%m-%d}",

@@ -22,17 +22,17 @@ import msgspec
 
 from reference_system.clock import Clock, wall_seconds
 from reference_system.errors import StateError
-from reference_system.events import REPARTITION_TOPIC, Event, Topic
-from reference_system.features.stream.deduplication import Batch, Outcome
+from reference_system.events import REPARTITION_TOPIC, Event, PartitionKey, Topic
+from reference_system.features.stream.deduplication import Outcome, PolledBatch
 from reference_system.features.stream.forwarding import Forwarded, decode_forwarded
 from reference_system.features.stream.state import StreamState
-from reference_system.features.stream.task_file import StateRow
 from reference_system.ingestion.dead_letters.kafka_writer import DeadLetters
-from reference_system.ingestion.decode import Decoded, Record, decode_records
+from reference_system.ingestion.decode import Decoded, KafkaRecord, decode_records
 from reference_system.ingestion.delta_sink import DeltaSink
-from reference_system.ingestion.kafka_consumer import EventSource, Place
+from reference_system.ingestion.kafka_consumer import EventSource
 from reference_system.ingestion.kafka_repartition import RowForwarder
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
+from reference_system.states import StateRow
 from reference_system.windows import View
 
 # Places where a drill stops the loop as a kill would.
@@ -52,7 +52,7 @@ _ANY_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 _FACTS = (Outcome.COUNTED, Outcome.LATE)
 
 
-def starts(*sinks: Mapping[Place, int]) -> dict[Place, int]:
+def starts(*sinks: Mapping[PartitionKey, int]) -> dict[PartitionKey, int]:
     """For each partition the smallest next offset of any sink; a sink that does not know one needs it all."""
     return {place: min(sink.get(place, 0) for sink in sinks) for place in set().union(*sinks)}
 
@@ -106,7 +106,7 @@ class IngestionLoop:
             self.report()
         return count
 
-    def positions(self) -> dict[Place, int]:
+    def positions(self) -> dict[PartitionKey, int]:
         """For each partition the next offset to read; every sink has been given what lies before."""
         return self._source.positions()
 
@@ -129,10 +129,10 @@ class IngestionLoop:
         self._source.show_progress(self._progress())
         self._reported = monotonic()
 
-    def _take(self, polled: Mapping[Place, Sequence[Record]]) -> None:
+    def _take(self, polled: Mapping[PartitionKey, Sequence[KafkaRecord]]) -> None:
         now = self._clock.now()
         decoded: dict[int, dict[str, list[Decoded]]] = {}
-        forwarded: dict[int, Sequence[Record]] = {}
+        forwarded: dict[int, Sequence[KafkaRecord]] = {}
         refused: list[Decoded] = []
         for (topic, task), records in polled.items():
             if topic == REPARTITION_TOPIC:
@@ -150,14 +150,14 @@ class IngestionLoop:
             self._apply(task, decoded.get(task, {}), forwarded.get(task, ()))
         self._fault("state committed")
 
-    def _known(self, topic: str, task: int, records: Sequence[Record]) -> int:
+    def _known(self, topic: str, task: int, records: Sequence[KafkaRecord]) -> int:
         """How many of the records the state has (the lake may not)."""
         reached = self._tasks[task].next_offsets().get(topic, 0)
         return 0 if records[0].offset >= reached else sum(record.offset < reached for record in records)
 
-    def _apply(self, task: int, decoded: Mapping[str, list[Decoded]], forwarded: Sequence[Record]) -> None:
+    def _apply(self, task: int, decoded: Mapping[str, list[Decoded]], forwarded: Sequence[KafkaRecord]) -> None:
         batches = [
-            Batch(self._topics[topic], [each.record.offset for each in found], [each.event for each in found])
+            PolledBatch(self._topics[topic], [each.record.offset for each in found], [each.event for each in found])
             for topic, found in decoded.items()
         ]
         outcomes = self._tasks[task].apply(
@@ -228,11 +228,11 @@ class IngestionLoop:
                 totals[key] = totals.get(key, 0) + count
         return totals
 
-    def _progress(self) -> dict[Place, int]:
+    def _progress(self) -> dict[PartitionKey, int]:
         return {(topic, task): n for task, state in self._tasks.items() for topic, n in state.next_offsets().items()}
 
 
-def _rows_of(record: Record) -> Forwarded:
+def _rows_of(record: KafkaRecord) -> Forwarded:
     try:
         return decode_forwarded(record.value or b"")
     except msgspec.MsgspecError as error:

@@ -15,15 +15,15 @@ from time import monotonic
 
 from reference_system.clock import Clock
 from reference_system.errors import StateError
-from reference_system.events import REPARTITION_TOPIC
-from reference_system.features.stream.rebuild import is_current, rebuild
+from reference_system.events import REPARTITION_TOPIC, PartitionKey
+from reference_system.features.stream.rebuild import is_current, rebuild_tasks
 from reference_system.features.stream.snapshot import task_file
 from reference_system.features.stream.state import StreamState
 from reference_system.flows.ingestion.loop import FaultPoint, IngestionLoop, PushStates, starts
 from reference_system.ingestion.dead_letters.kafka_reader import count_dead_letters
 from reference_system.ingestion.dead_letters.kafka_writer import DeadLetters
 from reference_system.ingestion.delta_sink import DeltaSink
-from reference_system.ingestion.kafka_consumer import EventSource, Place
+from reference_system.ingestion.kafka_consumer import EventSource
 from reference_system.ingestion.kafka_repartition import RowForwarder
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.paths import StatePaths
@@ -71,7 +71,7 @@ def open_tasks(
         ) from error
     if missing:
         refused = partial(count_dead_letters, settings.kafka_bootstrap, TOPICS)
-        rebuild(
+        rebuild_tasks(
             paths.stream_tasks,
             paths.lake,
             TOPICS,
@@ -114,7 +114,7 @@ def open_loop(  # noqa: PLR0913 - what differs between a service, a test and a d
             opened.enter_context(closing(state))
         sink = DeltaSink(lake, TOPICS, now=monotonic())
         reached = {(topic, task): n for task, state in states.items() for topic, n in state.next_offsets().items()}
-        begin: dict[Place, int | None] = dict(starts(reached, sink.next_offsets()))
+        begin: dict[PartitionKey, int | None] = dict(starts(reached, sink.next_offsets()))
         # The lake has no rows of the repartition topic: there the states alone say where to begin. One that was built
         # from the lake begins with what the broker holds: it knows which rows it has.
         begin |= {(REPARTITION_TOPIC, task): reached.get((REPARTITION_TOPIC, task)) or None for task in owned}

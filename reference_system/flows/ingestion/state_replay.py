@@ -20,22 +20,22 @@ from pathlib import Path
 import msgspec
 
 from reference_system.errors import StateError
-from reference_system.events import Topic
-from reference_system.features.stream.deduplication import Batch, Place
+from reference_system.events import PartitionKey, Topic
+from reference_system.features.stream.deduplication import PolledBatch
 from reference_system.features.stream.forwarding import Channel, Forwarded, decode_forwarded
-from reference_system.features.stream.rebuild import put_in_place, rebuild
+from reference_system.features.stream.rebuild import put_in_place, rebuild_tasks
 from reference_system.features.stream.snapshot import TaskSnapshot, digest, snapshots, task_file, task_files
 from reference_system.features.stream.state import StreamState
 from reference_system.ingestion.dead_letters.kafka_reader import DeadLetter, read_shelf
-from reference_system.ingestion.decode import Record, decode_records
+from reference_system.ingestion.decode import KafkaRecord, decode_records
 from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.paths import StatePaths
+from reference_system.progress import Progress
 from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS, VIEWS
 
 _ANY_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 # What became of a share of the work, and in words.
-Progress = Callable[[float, str], None]
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +81,7 @@ def replay_topics(settings: Settings, progress: Progress, *, replace: Callable[[
 
 def _consume(settings: Settings, draft: Path, found: Sequence[TaskSnapshot], progress: Progress) -> int:
     lake, count = StatePaths(settings.state_dir).lake, settings.kafka_partitions
-    rebuild(
+    rebuild_tasks(
         draft,
         lake,
         TOPICS,
@@ -110,8 +110,8 @@ def _consume(settings: Settings, draft: Path, found: Sequence[TaskSnapshot], pro
 
 
 def _records(
-    log: TopicLog, topic: Topic, ends: Mapping[Place, int] | None
-) -> Iterator[tuple[list[tuple[Record, bool]], float]]:
+    log: TopicLog, topic: Topic, ends: Mapping[PartitionKey, int] | None
+) -> Iterator[tuple[list[tuple[KafkaRecord, bool]], float]]:
     """A topic's records below the ends, in batches of one partition, each with whether it was refused."""
     extent = {
         partition: (first, end if ends is None else ends.get((topic.name, partition), 0))
@@ -135,7 +135,7 @@ def _records(
         yield (
             [
                 (
-                    Record(
+                    KafkaRecord(
                         topic=each.topic,
                         partition=each.partition,
                         offset=each.offset,
@@ -153,7 +153,7 @@ def _records(
 
 def _apply(
     topic: Topic,
-    records: Sequence[tuple[Record, bool]],
+    records: Sequence[tuple[KafkaRecord, bool]],
     tasks: Mapping[int, StreamState],
     limits: Mapping[int, Mapping[Channel, int]],
 ) -> None:
@@ -161,7 +161,7 @@ def _apply(
     decoded = decode_records([record for record, _ in records], {topic.name: topic}, now=_ANY_TIME)
     events = [None if refused else each.event for each, (_, refused) in zip(decoded, records, strict=True)]
     source = tasks[records[0][0].partition]
-    source.apply([Batch(topic, [record.offset for record, _ in records], events)])
+    source.apply([PolledBatch(topic, [record.offset for record, _ in records], events)])
     is_whole = True
     for number, target, data in source.outbox():
         record, taken = _taken_part(decode_forwarded(data), limits.get(target))

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from reference_system.monitoring.report.mlflow_figures import EXPERIMENT as MONITORING
+from reference_system.monitoring.report.mlflow_figures import MONITORING_EXPERIMENT as MONITORING
 from reference_system.paths import StatePaths
 from reference_system.registry import mlflow_upkeep
 from reference_system.registry.bundles.bundle import current_version, version_folder

@@ -14,18 +14,18 @@ from time import thread_time
 
 import numpy as np
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32
 from reference_system.errors import TrainingError
 from reference_system.event_time import moment_of
 from reference_system.feedback.duckdb_labels import page_outcomes
 from reference_system.flows.training.trained_model import Trained, judges_of, split_of
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth, seen_pages, worth_of_policies
-from reference_system.registry.bundles.bundle import Bundle, Manifest
+from reference_system.registry.bundles.bundle import Bundle, BundleManifest
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.registry.gate import checks as gate_checks
 from reference_system.registry.gate import decision as gate
 from reference_system.registry.gate.checks import SlicePair
-from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Judge, Judgement
+from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Evaluation, Evaluator
 from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.training_serving_skew import (
     NOTHING_SERVED,
@@ -34,9 +34,8 @@ from reference_system.training.evaluation.training_serving_skew import (
     served_payments,
 )
 from reference_system.training.fraud.case import FraudCase
-from reference_system.training.labelled_rows import Inputs
 from reference_system.training.recommendation.case import RecommendationCase
-from reference_system.training.recommendation.off_policy import Estimate, difference, evaluate
+from reference_system.training.recommendation.off_policy import OffPolicyEstimate, difference, estimate_off_policy
 
 # Scored again and again, in time of our own on the processor: the least of several p99s, because other processes only
 # ever add to it.
@@ -53,14 +52,14 @@ class Opponents:
     """
 
     champion: Bundle | None
-    rolled_back: Sequence[Manifest]
+    rolled_back: Sequence[BundleManifest]
     served: AsServed
     learned: AsServed
     worth: PolicyWorth | None = None
 
 
 def opponents_of(
-    trained: Trained, lake: Path, *, champion: Bundle | None, rolled_back: Sequence[Manifest]
+    trained: Trained, lake: Path, *, champion: Bundle | None, rolled_back: Sequence[BundleManifest]
 ) -> Opponents:
     """The opponents, with what the prediction log holds of both windows."""
     case = trained.case
@@ -82,9 +81,9 @@ def _served_worth(lake: Path, case: RecommendationCase, champion: Bundle | None)
     return next((row for row in worth_of_policies(seen_pages(outcomes)) if row.policy == version), None)
 
 
-def judged(
+def judged_scores(
     trained: Trained, challenger: Bundle, opponents: Opponents, *, seed: int, timer: Callable[[], float] = thread_time
-) -> gate.Verdict:
+) -> gate.GateDecision:
     """The gate's answer to a challenger."""
     champion = None if opponents.champion is None else opponents.champion.scorer
     windows = judges_of(trained.case)
@@ -98,10 +97,10 @@ def judged(
         champion=None if theirs is None else theirs.primary,
         baselines={name: judgement.primary for name, judgement in trained.selection.baselines.items()},
         # After an alarm what counts is what the model knows of the days since: age forgives it nothing.
-        tolerance=0.0 if trained.case.split.is_fresh else gate.TOLERANCE,
+        tolerance=0.0 if trained.case.split.is_fresh else gate.WORSE_BY,
         newer=timedelta(0) if trained.case.split.is_fresh else _newer(challenger, opponents.champion),
     )
-    verdict = gate.decide(contenders, ours.metrics, seed=seed)
+    verdict = gate.decide_gate(contenders, ours.metrics, seed=seed)
     checks = [*_model_checks(trained, challenger, opponents, timer), *_row_checks(trained, challenger, opponents)]
     if champion is not None:
         others = (one for name, one in windows.items() if name != first)
@@ -111,7 +110,7 @@ def judged(
         checks.append(_worth_check(trained.case, challenger.scorer, champion, opponents.worth, seed=seed))
     if theirs is not None:
         checks.append(gate_checks.slice_check(_pairs(ours, theirs), judge.groups, seed=seed))
-    return gate.conclude(verdict, checks)
+    return gate.conclude_gate(verdict, checks)
 
 
 def _newer(challenger: Bundle, champion: Bundle | None) -> timedelta:
@@ -122,7 +121,7 @@ def _newer(challenger: Bundle, champion: Bundle | None) -> timedelta:
 
 def _model_checks(
     trained: Trained, challenger: Bundle, opponents: Opponents, timer: Callable[[], float]
-) -> list[gate.Check]:
+) -> list[gate.GateCheck]:
     """What follows from the bundles alone."""
     split, manifest = trained.case.split, challenger.manifest
     champion = None if opponents.champion is None else opponents.champion.manifest
@@ -138,7 +137,7 @@ def _model_checks(
     ]
 
 
-def _row_checks(trained: Trained, challenger: Bundle, opponents: Opponents) -> list[gate.Check]:
+def _row_checks(trained: Trained, challenger: Bundle, opponents: Opponents) -> list[gate.GateCheck]:
     """What follows from the rows: what was learned from, what judges, what was served."""
     names, judge = trained.contest.inputs, trained.case.judge.rows
     served, score = opponents.served, challenger.scorer.score
@@ -154,14 +153,14 @@ def _row_checks(trained: Trained, challenger: Bundle, opponents: Opponents) -> l
     return checks
 
 
-def _mature_check(judge: Judge, challenger: OnnxScorer, champion: OnnxScorer, *, seed: int) -> gate.Check:
+def _mature_check(judge: Evaluator, challenger: OnnxScorer, champion: OnnxScorer, *, seed: int) -> gate.GateCheck:
     ours, theirs = judge.judge(challenger.score), judge.judge(champion.score)
     return gate_checks.mature_check(ours.primary, theirs.primary, judge.groups, seed=seed)
 
 
 def _calibration_check(
-    trained: Trained, challenger: OnnxScorer, champion: OnnxScorer | None, ours: Judgement
-) -> gate.Check:
+    trained: Trained, challenger: OnnxScorer, champion: OnnxScorer | None, ours: Evaluation
+) -> gate.GateCheck:
     """On mature labels where there are some: unreported frauds make every good score look too high."""
     judge = list(judges_of(trained.case).values())[-1]
     found = ours if judge is trained.case.judge else judge.judge(challenger.score)
@@ -176,17 +175,17 @@ def _worth_check(
     served: PolicyWorth | None,
     *,
     seed: int,
-) -> gate.Check:
+) -> gate.GateCheck:
     """Off-policy for both, on the same pages; both know of the videos what was known when the window began."""
     try:
         ours = case.logged.beside(challenger.score)
-        found = evaluate(ours, seed=seed)
+        found = estimate_off_policy(ours, seed=seed)
         theirs = None if champion is None else case.logged.beside(champion.score)
         worth = gate_checks.PageWorth(
             pages=found.pages,
             challenger=_bounds(found.doubly_robust),
             by_chance=_bounds(found.logged),
-            champion=None if theirs is None else _bounds(evaluate(theirs, seed=seed).doubly_robust),
+            champion=None if theirs is None else _bounds(estimate_off_policy(theirs, seed=seed).doubly_robust),
             difference=None if theirs is None else _bounds(difference(ours, theirs, seed=seed)),
             served=None if served is None or served.watches is None else _bounds(served.watches),
         )
@@ -195,11 +194,11 @@ def _worth_check(
     return gate_checks.page_worth_check(worth)
 
 
-def _bounds(found: Estimate | PerPage) -> gate_checks.Bounds:
+def _bounds(found: OffPolicyEstimate | PerPage) -> gate_checks.Bounds:
     return found.low, found.value, found.high
 
 
-def _pairs(ours: Judgement, theirs: Judgement) -> dict[str, SlicePair]:
+def _pairs(ours: Evaluation, theirs: Evaluation) -> dict[str, SlicePair]:
     champions = theirs.slices()
     return {
         name: SlicePair(challenger=one.worth, champion=champions[name].worth, positives=one.positives)
@@ -207,7 +206,7 @@ def _pairs(ours: Judgement, theirs: Judgement) -> dict[str, SlicePair]:
     }
 
 
-def latency(scorer: OnnxScorer, inputs: Inputs, *, rows: int, timer: Callable[[], float]) -> float:
+def latency(scorer: OnnxScorer, inputs: Floats32, *, rows: int, timer: Callable[[], float]) -> float:
     """How long a request's rows take, p99 in microseconds."""
     batch = np.ascontiguousarray(inputs[np.arange(rows) % len(inputs)])
     scorer.score(batch)
@@ -222,7 +221,7 @@ def latency(scorer: OnnxScorer, inputs: Inputs, *, rows: int, timer: Callable[[]
     return 1e6 * min(worst)
 
 
-def _single_input_auc(inputs: Inputs, labels: Floats) -> Floats:
+def _single_input_auc(inputs: Floats32, labels: Floats) -> Floats:
     """How well each input alone orders the outcomes, in the better of both directions."""
     found = np.array([Ordered.by(column.astype(np.float64), labels).roc_auc() for column in inputs.T])
     better: Floats = np.maximum(found, 1.0 - found)

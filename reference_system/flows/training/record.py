@@ -12,9 +12,9 @@ import numpy as np
 
 from reference_system.arrays import Floats
 from reference_system.flows.training.trained_model import Trained, judges_of
-from reference_system.registry.bundles.bundle import Bundle, Manifest
+from reference_system.registry.bundles.bundle import Bundle, BundleManifest
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
-from reference_system.registry.gate.decision import Verdict
+from reference_system.registry.gate.decision import GateDecision
 from reference_system.registry.mlflow_registry import LoggedCandidate, LoggedTraining
 from reference_system.registry.model_card import Card
 from reference_system.training.evaluation import matplotlib_plots
@@ -65,7 +65,7 @@ def card_of(  # noqa: PLR0913 - what a card is about
     trained: Trained,
     challenger: Bundle,
     champion: Bundle | None,
-    verdict: Verdict,
+    verdict: GateDecision,
     importance: Floats,
     *,
     commit: str | None,
@@ -109,7 +109,7 @@ def folds_of(trained: Trained) -> Sequence[Mapping[str, float]]:
     return trained.selection.folds
 
 
-def _facts(trained: Trained, manifest: Manifest, commit: str | None) -> dict[str, str]:
+def _facts(trained: Trained, manifest: BundleManifest, commit: str | None) -> dict[str, str]:
     case, split, cost = trained.case, trained.case.split, trained.cost
     labels = "as reported so far" if split.is_fresh else "mature"
     return {

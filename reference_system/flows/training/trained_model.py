@@ -19,31 +19,31 @@ import numpy as np
 
 from reference_system.errors import TrainingError
 from reference_system.registry.bundles.bundle import (
+    BundleManifest,
     DataWindow,
     Golden,
-    Manifest,
     ReviewThresholds,
     UseCase,
     version_folder,
     write_bundle,
 )
-from reference_system.registry.bundles.catalogue import Catalogue
+from reference_system.registry.bundles.catalogue import BundleCatalogue
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
-from reference_system.training.evaluation.evaluation import Judge
+from reference_system.training.evaluation.evaluation import Evaluator
 from reference_system.training.fraud import case as fraud_case
 from reference_system.training.fraud.case import FraudCase
 from reference_system.training.point_in_time import Join
 from reference_system.training.recommendation import case as recommendation_case
 from reference_system.training.recommendation.case import RecommendationCase
 from reference_system.training.recommendation.video_tables import VideoTables
-from reference_system.training.selection import Contest, Selection, require_parity, select
+from reference_system.training.selection import Selection, SelectionSpec, require_parity, select
 from reference_system.training.temporal_split import TemporalSplit, fresh_split
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION
 
-Case = FraudCase | RecommendationCase
+PreparedCase = FraudCase | RecommendationCase
 # Why a model is trained; after an alarm it is trained on what is new.
-Trigger = Literal["asked", "schedule", "drift", "performance"]
-FRESH: tuple[Trigger, ...] = ("drift", "performance")
+TrainingTrigger = Literal["asked", "schedule", "drift", "performance"]
+FRESH: tuple[TrainingTrigger, ...] = ("drift", "performance")
 # A fresh ranker: a shorter window that ends later. Its labels are mature after a day, so it needs no held-out viewers.
 _FRESH_TRAIN_DAYS, _FRESH_TEST_DAYS = 10, 1
 # Rows of the test window that a bundle carries and that serving scores before it trusts the bundle.
@@ -68,9 +68,9 @@ class Trained:
     """A use case with its judged candidates and the best of them as ONNX; `difference` is between the two forms."""
 
     use_case: UseCase
-    trigger: Trigger
-    case: Case
-    contest: Contest
+    trigger: TrainingTrigger
+    case: PreparedCase
+    contest: SelectionSpec
     selection: Selection
     model: bytes
     difference: float
@@ -95,21 +95,21 @@ def use_case_named(name: str) -> UseCase:
     raise TrainingError(f"there is no use case {name!r} (there are {', '.join(get_args(UseCase))})")
 
 
-def trigger_named(name: str) -> Trigger:
+def trigger_named(name: str) -> TrainingTrigger:
     """The trigger with that name.
 
     Raises:
         TrainingError: if there is none.
     """
-    for trigger in get_args(Trigger):
+    for trigger in get_args(TrainingTrigger):
         if trigger == name:
-            found: Trigger = trigger
+            found: TrainingTrigger = trigger
             return found
-    raise TrainingError(f"there is no trigger {name!r} (there are {', '.join(get_args(Trigger))})")
+    raise TrainingError(f"there is no trigger {name!r} (there are {', '.join(get_args(TrainingTrigger))})")
 
 
 def split_of(
-    use_case: UseCase, as_of: datetime, *, trigger: Trigger = "asked", until: datetime | None = None
+    use_case: UseCase, as_of: datetime, *, trigger: TrainingTrigger = "asked", until: datetime | None = None
 ) -> TemporalSplit:
     """Where a use case learns and is judged as of a moment; `until` is where features end, for fresh splits."""
     is_fraud = use_case_named(use_case) == "fraud"
@@ -123,17 +123,19 @@ def split_of(
     )
 
 
-def contest_of(use_case: UseCase, trigger: Trigger = "asked") -> Contest:
+def contest_of(use_case: UseCase, trigger: TrainingTrigger = "asked") -> SelectionSpec:
     """What a use case's `model.py` says about its candidates.
 
     After an alarm the recent window chooses: folds that wait for labels end before what is new began, and would
     choose whoever is best at what was.
     """
-    contest = fraud_case.CONTEST if use_case_named(use_case) == "fraud" else recommendation_case.CONTEST
+    contest = (
+        fraud_case.FRAUD_SELECTION if use_case_named(use_case) == "fraud" else recommendation_case.RANKER_SELECTION
+    )
     return replace(contest, validation=None) if trigger in FRESH else contest
 
 
-def prepare(use_case: UseCase, lake: Path, split: TemporalSplit, join: Join, *, seed: int) -> Case:
+def prepare_case(use_case: UseCase, lake: Path, split: TemporalSplit, join: Join, *, seed: int) -> PreparedCase:
     """Read what a use case learns from.
 
     Raises:
@@ -144,16 +146,21 @@ def prepare(use_case: UseCase, lake: Path, split: TemporalSplit, join: Join, *, 
     return recommendation_case.prepare_recommendation(lake, split, join, seed=seed)
 
 
-def judges_of(case: Case) -> dict[str, Judge]:
+def judges_of(case: PreparedCase) -> dict[str, Evaluator]:
     """Who judges, by the name of the window: the first decides, the others may object."""
-    found: dict[str, Judge] = {"recent" if case.split.is_fresh else "test": case.judge}
+    found: dict[str, Evaluator] = {"recent" if case.split.is_fresh else "test": case.judge}
     if isinstance(case, FraudCase) and case.mature is not None:
         found["mature"] = case.mature
     return found
 
 
 def train_case(
-    use_case: UseCase, case: Case, *, seed: int, trigger: Trigger = "asked", contest: Contest | None = None
+    use_case: UseCase,
+    case: PreparedCase,
+    *,
+    seed: int,
+    trigger: TrainingTrigger = "asked",
+    contest: SelectionSpec | None = None,
 ) -> Trained:
     """Fit, judge, choose and export; the contest is the use case's own unless another is given.
 
@@ -193,7 +200,7 @@ def write_trained(trained: Trained, version: str, root: Path) -> Path:
         usual = tuple(fraud_case.usual_inputs(case).tolist())
     else:
         catalogue = _catalogue(case.tables)
-    manifest = Manifest(
+    manifest = BundleManifest(
         use_case=trained.use_case,
         model_version=version,
         estimator=trained.selection.best.model.name,
@@ -212,8 +219,8 @@ def write_trained(trained: Trained, version: str, root: Path) -> Path:
     return write_bundle(folder, manifest, model=trained.model, golden=golden, catalogue=catalogue)
 
 
-def _catalogue(tables: VideoTables) -> Catalogue:
-    return Catalogue(
+def _catalogue(tables: VideoTables) -> BundleCatalogue:
+    return BundleCatalogue(
         video_ids=tables.videos.ids,
         categories=tables.videos.categories,
         durations=tables.videos.durations,

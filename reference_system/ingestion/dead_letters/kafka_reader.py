@@ -13,8 +13,7 @@ import msgspec
 from kafka.consumer.fetcher import ConsumerRecord
 
 from reference_system.errors import StateError
-from reference_system.events import Topic
-from reference_system.ingestion.kafka_consumer import Place
+from reference_system.events import PartitionKey, Topic
 from reference_system.ingestion.kafka_log import TopicLog
 
 REPLAYED_AS = "replayed_as"
@@ -107,7 +106,7 @@ def shelved(record: ConsumerRecord) -> DeadLetter | Replay | None:
     )
 
 
-def count_dead_letters(bootstrap: str, topics: Sequence[Topic], below: Mapping[Place, int]) -> dict[str, int]:
+def count_dead_letters(bootstrap: str, topics: Sequence[Topic], below: Mapping[PartitionKey, int]) -> dict[str, int]:
     """How many records of each topic, with offsets under `below`, are dead letters: each counted once.
 
     Raises:

@@ -19,7 +19,7 @@ from kafka.errors import KafkaError, MessageSizeTooLargeError
 from reference_system.errors import EventRejected, ServiceError
 from reference_system.events import decode
 from reference_system.ingestion.dead_letters.kafka_reader import REPLAYED_AS, DeadLetter, Origin
-from reference_system.ingestion.dead_letters.kafka_writer import connect
+from reference_system.ingestion.dead_letters.kafka_writer import dead_letter_producer
 from reference_system.kafka_producers import drop
 from reference_system.use_cases import topic_named
 
@@ -48,7 +48,7 @@ class DeadLetterReplay:
             ServiceError: if the broker does not answer.
         """
         try:
-            self._producer: KafkaProducer = connect(bootstrap)
+            self._producer: KafkaProducer = dead_letter_producer(bootstrap)
         except KafkaError as error:
             raise ServiceError(f"the Kafka broker at {bootstrap} does not answer: {error}") from error
 

@@ -16,7 +16,7 @@ from kafka.errors import KafkaError
 
 from reference_system.errors import ServiceError
 from reference_system.events import Topic
-from reference_system.ingestion.decode import Decoded, Headers, Record
+from reference_system.ingestion.decode import Decoded, Headers, KafkaRecord
 from reference_system.kafka_producers import drop, durable_producer
 
 SCHEMA_VERSION = b"1"
@@ -57,7 +57,7 @@ class DeadLetters:
             return
         name = ""
         try:
-            producer = self._producer = self._producer or connect(self._bootstrap)
+            producer = self._producer = self._producer or dead_letter_producer(self._bootstrap)
             pending = []
             for each in refused:
                 name = self._topics[each.record.topic].dead_letter
@@ -72,7 +72,7 @@ class DeadLetters:
             ) from error
 
 
-def connect(bootstrap: str) -> KafkaProducer:
+def dead_letter_producer(bootstrap: str) -> KafkaProducer:
     """A producer that loses nothing and gives up after seconds."""
     return durable_producer(bootstrap, "workbook-dead-letter", max_request_size=_MAX_REQUEST_BYTES)
 
@@ -97,7 +97,7 @@ def _headers(refused: Decoded) -> Headers:
     )
 
 
-def _attempt(record: Record) -> int:
+def _attempt(record: KafkaRecord) -> int:
     """1, or one more than the dead letter that was replayed says."""
     earlier = dict(record.headers).get("attempt") or b""
     return int(earlier) + 1 if earlier.isdigit() and len(earlier) < _ATTEMPT_DIGITS else 1

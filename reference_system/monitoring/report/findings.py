@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
 from reference_system.monitoring.performance import Change, DayFigures
-from reference_system.monitoring.report.record import Finding, Level, Performance, Trigger, UseCaseReport
+from reference_system.monitoring.report.record import Alarm, Finding, Level, Performance, UseCaseReport
 from reference_system.monitoring.schema_watch import Refusals
 
 # Half or twice of the same hours a week ago is no rhythm any more.
@@ -77,7 +77,7 @@ def _worse(case: UseCaseReport) -> Iterator[Finding]:
     change = performance.change
     if change is not None and change.fallen:
         # The newest mature days may be those of a champion that has been replaced since.
-        trigger: Trigger | None = "performance" if case.champion in _newest_versions(performance) else None
+        trigger: Alarm | None = "performance" if case.champion in _newest_versions(performance) else None
         yield Finding(
             use_case=case.use_case, kind="performance", text=_mature(change), next_command=train, trigger=trigger
         )

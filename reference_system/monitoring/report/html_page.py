@@ -1,6 +1,6 @@
 """The report as a page that a person can read.
 
-In: a `Report`. Out: one HTML text with everything in it.
+In: a `MonitoringReport`. Out: one HTML text with everything in it.
 Invariant: the page needs nothing else: no script, no font, no picture from anywhere, and says so to the browser.
 """
 
@@ -16,7 +16,7 @@ from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.monitoring.page_worth import PerPage
 from reference_system.monitoring.performance import DayFigures
 from reference_system.monitoring.report import svg_charts
-from reference_system.monitoring.report.record import Early, Performance, Report, ScenarioRun
+from reference_system.monitoring.report.record import Early, MonitoringReport, Performance, ScenarioRun
 from reference_system.use_cases.recommendation.policy import BY_CHANCE
 
 _TEMPLATE = "page.html.j2"
@@ -33,10 +33,10 @@ _METRIC_NAMES = {
 }
 _MANY = 60.0
 # The policy of pages that a link from outside filled: one video, nearly always watched.
-OUTSIDE_LINK = "outside_link"
+OUTSIDE_LINK_SHOWN = "outside_link"
 
 
-def render(report: Report) -> str:
+def render_page(report: MonitoringReport) -> str:
     """The page."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -60,7 +60,7 @@ def render(report: Report) -> str:
     )
 
 
-def _title(report: Report) -> str:
+def _title(report: MonitoringReport) -> str:
     """The verdict in a few words."""
     if report.level == "alarm":
         kinds = dict.fromkeys(f"{finding.use_case} {finding.kind}" for finding in report.findings)
@@ -74,7 +74,7 @@ def real_time(stretch: timedelta, speed: float) -> str:
     return f"{seconds:.0f} s" if seconds < 2 * _MANY else f"{seconds / _MANY:.0f} min"
 
 
-def _performance_chart(performance: Performance, report: Report) -> str | None:
+def _performance_chart(performance: Performance, report: MonitoringReport) -> str | None:
     """The primary metric by day; one line a model version. `None` if no day can carry it."""
     judged = [day for day in charted(performance) if performance.primary in day.metrics]
     versions = sorted({day.model_version for day in judged})
@@ -87,16 +87,16 @@ def _performance_chart(performance: Performance, report: Report) -> str | None:
 
 def charted(performance: Performance) -> list[DayFigures]:
     """The days that the chart shows: enough labels, and no pages that a link from outside filled."""
-    return [day for day in performance.days if day.enough and day.model_version != OUTSIDE_LINK]
+    return [day for day in performance.days if day.enough and day.model_version != OUTSIDE_LINK_SHOWN]
 
 
-def _share_chart(performance: Performance, report: Report) -> str | None:
+def _share_chart(performance: Performance, report: MonitoringReport) -> str | None:
     """The share of frauds by day; `None` if no day is mature."""
     points = [_point(day.day, day.frauds / day.payments, "all payments") for day in performance.shares]
     return _by_day([points] if points else [], report, target=None, name="share of frauds")
 
 
-def _reported_chart(early: Early, report: Report) -> str | None:
+def _reported_chart(early: Early, report: MonitoringReport) -> str | None:
     """The frauds reported among the youngest payments, day by day at one age, with the bound."""
     now = micros(report.as_of) // MICROS_PER_DAY
     counts = early.outcomes.days
@@ -105,12 +105,12 @@ def _reported_chart(early: Early, report: Report) -> str | None:
     return _by_day([points] if points else [], report, target=early.outcomes.bound, name=name)
 
 
-def _point(day: int, value: float, label: str) -> svg_charts.Point:
-    return svg_charts.Point(x=day + 0.5, y=value, label=f"{_day(day)}, {label}: {value:.3g}")
+def _point(day: int, value: float, label: str) -> svg_charts.ChartPoint:
+    return svg_charts.ChartPoint(x=day + 0.5, y=value, label=f"{_day(day)}, {label}: {value:.3g}")
 
 
 def _by_day(
-    series: Sequence[Sequence[svg_charts.Point]], report: Report, *, target: float | None, name: str
+    series: Sequence[Sequence[svg_charts.ChartPoint]], report: MonitoringReport, *, target: float | None, name: str
 ) -> str | None:
     days = [int(point.x) for line in series for point in line]
     if not days:

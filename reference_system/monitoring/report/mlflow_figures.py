@@ -14,12 +14,12 @@ from mlflow.tracking import MlflowClient
 
 from reference_system.clock import wall_seconds
 from reference_system.errors import ServiceError
-from reference_system.monitoring.report.record import Report
+from reference_system.monitoring.report.record import MonitoringReport
 
-EXPERIMENT = "monitoring"
+MONITORING_EXPERIMENT = "monitoring"
 
 
-def log_report(tracking_uri: str, report: Report, page: Path) -> str:
+def log_report(tracking_uri: str, report: MonitoringReport, page: Path) -> str:
     """Write the run; returns its id.
 
     Raises:
@@ -28,14 +28,14 @@ def log_report(tracking_uri: str, report: Report, page: Path) -> str:
     client = MlflowClient(tracking_uri)
     step, logged = int(report.as_of.timestamp()), int(wall_seconds() * 1000)
     try:
-        found = client.get_experiment_by_name(EXPERIMENT)
-        experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+        found = client.get_experiment_by_name(MONITORING_EXPERIMENT)
+        experiment = found.experiment_id if found else client.create_experiment(MONITORING_EXPERIMENT)
         run = client.create_run(experiment, run_name=page.stem)
         identity = run.info.run_id
         # In one request: forty would take longer than the rest of a look, here and in the server.
         client.log_batch(
             identity,
-            metrics=[Metric(name, value, logged, step) for name, value in figures(report).items()],
+            metrics=[Metric(name, value, logged, step) for name, value in report_figures(report).items()],
             tags=[RunTag("level", report.level), RunTag("verdict", report.verdict)],
         )
         client.log_artifact(identity, str(page))
@@ -48,7 +48,7 @@ def log_report(tracking_uri: str, report: Report, page: Path) -> str:
     return str(identity)
 
 
-def figures(report: Report) -> dict[str, float]:
+def report_figures(report: MonitoringReport) -> dict[str, float]:
     """Every figure by a name that MLflow accepts."""
     found: dict[str, float] = {}
     for case in report.use_cases:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from reference_system.monitoring.report.record import Report, read_latest
+from reference_system.monitoring.report.record import MonitoringReport, read_latest
 from reference_system.paths import StatePaths
 
 
@@ -48,7 +48,7 @@ class LatestReport(Collector):
         return (psi, drifted, performance, moment, *_worth(report))
 
 
-def _worth(report: Report | None) -> Iterable[Metric]:
+def _worth(report: MonitoringReport | None) -> Iterable[Metric]:
     """What pages are worth, by policy."""
     watches = GaugeMetricFamily(
         "workbook_watches_per_page",

@@ -22,13 +22,13 @@ from reference_system.monitoring.schema_watch import Refusals
 from reference_system.replaced_files import replace_file
 
 Level = Literal["quiet", "alarm", "not judged"]
-Trigger = Literal["drift", "performance"]
+Alarm = Literal["drift", "performance"]
 FindingKind = Literal["performance", "outcomes", "drift", "quality", "schema", "freshness", "volume"]
 # A report every half minute: four hours of them.
 KEPT_REPORTS = 480
 
 
-class Window(msgspec.Struct, frozen=True, kw_only=True):
+class TimeSpan(msgspec.Struct, frozen=True, kw_only=True):
     """A stretch of event time, `[start, end)`."""
 
     start: datetime
@@ -40,7 +40,7 @@ class ColumnGroup(msgspec.Struct, frozen=True, kw_only=True):
 
     title: str
     about: str
-    reference: Window | None
+    reference: TimeSpan | None
     columns: tuple[ColumnDrift, ...]
 
 
@@ -138,14 +138,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     kind: FindingKind
     text: str
     next_command: str
-    trigger: Trigger | None = None
+    trigger: Alarm | None = None
 
 
-class Report(msgspec.Struct, frozen=True, kw_only=True):
+class MonitoringReport(msgspec.Struct, frozen=True, kw_only=True):
     """One monitoring run."""
 
     as_of: datetime
-    current: Window
+    current: TimeSpan
     speed: float
     false_alarm_rate: float
     material_psi: float
@@ -163,7 +163,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     logged: tuple[tuple[str, FindingKind], ...] = ()
 
 
-def write_report(folder: Path, report: Report, html: str) -> Path:
+def write_report(folder: Path, report: MonitoringReport, html: str) -> Path:
     """Write the page and its figures under the report's moment and as `latest`; returns the page's path.
 
     The oldest reports beyond `KEPT_REPORTS` go.
@@ -180,9 +180,9 @@ def write_report(folder: Path, report: Report, html: str) -> Path:
     return folder / f"{name}.html"
 
 
-def read_latest(folder: Path) -> Report | None:
+def read_latest(folder: Path) -> MonitoringReport | None:
     """The latest report, or `None` before the first run or if another version of this code wrote it."""
     try:
-        return msgspec.json.decode((folder / "latest.json").read_bytes(), type=Report)
+        return msgspec.json.decode((folder / "latest.json").read_bytes(), type=MonitoringReport)
     except (FileNotFoundError, msgspec.MsgspecError):
         return None

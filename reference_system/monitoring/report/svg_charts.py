@@ -17,7 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 14.0, 26.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Point:
+class ChartPoint:
     """A point of a line: `x` in days since 1970; `label` is its tooltip."""
 
     x: float
@@ -75,7 +75,7 @@ def volume_bars(days: Sequence[int]) -> str:
 
 
 def line_chart(  # noqa: PLR0913 - one argument for each thing that is drawn
-    series: Sequence[Sequence[Point]],
+    series: Sequence[Sequence[ChartPoint]],
     *,
     days: tuple[float, float],
     ticks: Sequence[tuple[float, str]],

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference_system.arrays import Floats
-from reference_system.monitoring.histograms import Counts, Kind, RowCounts
-from reference_system.monitoring.table_drift.bins import Bins, TextBins
-from reference_system.monitoring.table_drift.cells import Reading
+from reference_system.monitoring.histograms import Counts, HistogramKind, RowCounts
+from reference_system.monitoring.table_drift.bins import ColumnBins, TextBins
+from reference_system.monitoring.table_drift.cells import CellReading
 from reference_system.monitoring.table_drift.report import (
     ChunkDrift,
     ColumnFigures,
@@ -22,7 +22,7 @@ from reference_system.monitoring.table_drift.report import (
 )
 from reference_system.monitoring.table_drift.statistics import (
     method_of,
-    readable,
+    readable_cells,
     scale,
     statistics,
     without_drift,
@@ -38,14 +38,14 @@ class Counted:
     (chunks, bins), of `rows` rows each but for the last. `note` is for people, `reading` what texts stood for.
     """
 
-    kind: Kind
-    bins: Bins
+    kind: HistogramKind
+    bins: ColumnBins
     windows: RowCounts
     window: int
     chunks: RowCounts
     rows: int
     note: str
-    reading: Reading
+    reading: CellReading
 
     @property
     def total(self) -> Counts:
@@ -72,7 +72,7 @@ class Counted:
         return scale(int(self.reference.sum()), self.rows) if method_of(self.bins) == "psi" else 1.0
 
 
-def judge(column: Counted, settings: DriftSettings, *, columns: int) -> ColumnVerdict:
+def column_alerts(column: Counted, settings: DriftSettings, *, columns: int) -> ColumnVerdict:
     """The verdict on one of `columns` columns."""
     bound = (
         threshold(
@@ -99,7 +99,7 @@ def judge(column: Counted, settings: DriftSettings, *, columns: int) -> ColumnVe
     )
 
 
-def figures(column: Counted, settings: DriftSettings) -> ColumnFigures:
+def alert_figures(column: Counted, settings: DriftSettings) -> ColumnFigures:
     """Psi, Kolmogorov-Smirnov distance and missing cells of the chunk with the largest statistic."""
     missing = float(column.total[-1] / max(int(column.total.sum()), 1))
     judged = np.flatnonzero(column.chunks.sum(axis=1) >= settings.min_rows)
@@ -115,7 +115,7 @@ def figures(column: Counted, settings: DriftSettings) -> ColumnFigures:
         )
     worst = int(judged[np.argmax(column.found()[judged])])
     counts = column.chunks[worst]
-    psi, distance = readable(column.bins, column.reference, counts)
+    psi, distance = readable_cells(column.bins, column.reference, counts)
     return ColumnFigures(
         chunk=worst + 1,
         psi=psi,

@@ -19,11 +19,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Ints
 from reference_system.monitoring.histograms import FEW_VALUES, Counts
-from reference_system.monitoring.table_drift.cells import Reading, numbers_of, texts_of
-
-Places = NDArray[np.int64]
+from reference_system.monitoring.table_drift.cells import CellReading, numbers_of, texts_of
 
 FINE_BINS = 60
 MOST_TEXTS = 40
@@ -44,9 +42,9 @@ class NumberBins:
 
     edges: Floats
     few: bool
-    reading: Reading = "numbers"
+    reading: CellReading = "numbers"
     # A grid over the edges: where a cell of it has no edge, the bin is known without a search.
-    _grid: tuple[float, float, Places] | None = field(init=False)
+    _grid: tuple[float, float, Ints] | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Lay the grid."""
@@ -62,12 +60,12 @@ class NumberBins:
         """The number of bins that hold numbers."""
         return len(self.edges) + 1
 
-    def place(self, cells: pa.Array) -> Places:
+    def place(self, cells: pa.Array) -> Ints:
         """The bin of each cell, shape (n,)."""
         values, is_text = numbers_of(cells, self.reading)
         return self.place_numbers(values, is_text)
 
-    def place_numbers(self, values: Floats, is_text: NDArray[np.bool_] | None = None) -> Places:
+    def place_numbers(self, values: Floats, is_text: NDArray[np.bool_] | None = None) -> Ints:
         """The bin of each number, shape (n,)."""
         missing = np.isnan(values)
         some_missing = bool(missing.any())
@@ -78,7 +76,7 @@ class NumberBins:
             places[is_text] = self.count - 2
         return places
 
-    def _search(self, values: Floats) -> Places:
+    def _search(self, values: Floats) -> Ints:
         if self._grid is None:
             return np.searchsorted(self.edges, values, side="left").astype(np.int64)
         low, scale, bins = self._grid
@@ -112,7 +110,7 @@ class TextBins:
         """The number of bins, with those for new and for missing texts."""
         return len(self.bins) + bool(self.shared) + 2
 
-    def place(self, cells: pa.Array) -> Places:
+    def place(self, cells: pa.Array) -> Ints:
         """The bin of each cell, shape (n,)."""
         texts, codes = texts_of(cells, truth=self.truth)
         return np.array([self._bin(text) for text in texts], np.int64)[codes]
@@ -132,10 +130,10 @@ class TextBins:
         return self.bins.get(text, self.count - (3 if text in self.shared else 2))
 
 
-Bins = NumberBins | TextBins
+ColumnBins = NumberBins | TextBins
 
 
-def number_bins(sample: Floats, reading: Reading = "numbers") -> NumberBins:
+def number_bins(sample: Floats, reading: CellReading = "numbers") -> NumberBins:
     """Bins for a column of numbers, shape (n,), of which some may be NaN."""
     ordered = np.sort(sample)
     ordered = ordered[: len(ordered) - int(np.isnan(ordered).sum())]
@@ -185,7 +183,7 @@ def _risen(counts: Mapping[str, int], now: Mapping[str, int]) -> set[str]:
     }
 
 
-def count_into(counts: Counts, places: Places, chunks: Places) -> None:
+def count_into(counts: Counts, places: Ints, chunks: Ints) -> None:
     """Add rows to histograms, shape (chunks, bins), in place."""
     if len(counts) == 1:
         counts += np.bincount(places, minlength=counts.shape[1])
@@ -200,7 +198,7 @@ def _below(numbers: Floats) -> Floats:
     return found
 
 
-def _grid(edges: Floats) -> tuple[float, float, Places] | None:
+def _grid(edges: Floats) -> tuple[float, float, Ints] | None:
     """Where the grid begins, cells per unit, the bin of each cell (-1: search); `None` where none would help."""
     if len(edges) < FEW_VALUES or not np.isfinite(edges[[0, -1]]).all():
         return None

@@ -16,14 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Flags, Floats
 from reference_system.missing_values import MISSING
 from reference_system.monitoring.table_drift.timestamps import spans_of
 
 CellType = Literal["number", "text", "moment", "nothing", "other"]
 # What texts of a column of numbers stand for: numbers alone, truth values as well, durations as well.
-Reading = Literal["numbers", "truth", "durations"]
-Mask = NDArray[np.bool_]
+CellReading = Literal["numbers", "truth", "durations"]
 _TRUTH = ("false", "true")
 _MISSING = pa.array(MISSING)
 _NUMBER = r"^[-+]?(([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?|(?i:inf|infinity))$"
@@ -83,23 +82,23 @@ def coded(cells: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
     return _tidied(found.dictionary), indices.to_numpy(zero_copy_only=False)
 
 
-def numbers_of(cells: pa.Array, reading: Reading = "numbers") -> tuple[Floats, Mask | None]:
+def numbers_of(cells: pa.Array, reading: CellReading = "numbers") -> tuple[Floats, Flags | None]:
     """Floats, NaN where there is no number; and where that is because of a text, `None` if nowhere. Shapes (n,)."""
     match cell_type(cells.type):
         case "number":
             return _floats(decoded(cells)), None
         case "text":
             distinct, codes = coded(cells)
-            floats, is_text = numbers_in(distinct, reading), ~nulls(distinct)
+            floats, is_text = cell_numbers(distinct, reading), ~null_cells(distinct)
             is_text &= np.isnan(floats)
             return np.append(floats, np.nan)[codes], np.append(is_text, [False])[codes] if is_text.any() else None
         case "nothing":
             return np.full(len(cells), np.nan), None
         case _:
-            return np.full(len(cells), np.nan), ~nulls(cells)
+            return np.full(len(cells), np.nan), ~null_cells(cells)
 
 
-def numbers_in(texts: pa.Array, reading: Reading) -> Floats:
+def cell_numbers(texts: pa.Array, reading: CellReading) -> Floats:
     """What tidied texts say, NaN where it is no number; shape (n,)."""
     numbers = _floats(pc.if_else(pc.match_substring_regex(texts, _NUMBER), texts, None).cast(pa.float64()))
     if reading == "truth":
@@ -133,7 +132,7 @@ def texts_of(cells: pa.Array, *, truth: bool = False) -> tuple[list[str | None],
     return [*distinct.to_pylist(), None], codes
 
 
-def nulls(cells: pa.Array) -> Mask:
+def null_cells(cells: pa.Array) -> Flags:
     """Which cells are null."""
     return np.asarray(cells.is_null().to_numpy(zero_copy_only=False))
 

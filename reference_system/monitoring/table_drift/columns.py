@@ -16,22 +16,22 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from reference_system.arrays import Floats
-from reference_system.monitoring.histograms import Kind
+from reference_system.monitoring.histograms import HistogramKind
 from reference_system.monitoring.table_drift.cells import (
     UNREADABLE,
+    CellReading,
     CellType,
-    Reading,
+    cell_numbers,
     cell_type,
     coded,
     encoded,
-    nulls,
-    numbers_in,
+    null_cells,
     numbers_of,
     truths_in,
 )
 from reference_system.monitoring.table_drift.timestamps import look_like_moments
 
-Batch = Mapping[str, pa.Array]
+ColumnBatch = Mapping[str, pa.Array]
 Order = Floats | None
 
 # So many numbers of a column are kept whole. Of more, every second (fourth …) row tells where bins begin and end.
@@ -55,14 +55,14 @@ class TableView:
 
     name: str
     types: Mapping[str, pa.DataType]
-    batches: Callable[[], Iterator[Batch]]
+    batches: Callable[[], Iterator[ColumnBatch]]
 
 
 def held(table: TableView) -> TableView:
     """The table, read once and kept in memory; each text of it is kept once as well."""
-    batches: list[Batch] = []
+    batches: list[ColumnBatch] = []
 
-    def read() -> Iterator[Batch]:
+    def read() -> Iterator[ColumnBatch]:
         if batches:
             yield from batches
             return
@@ -108,7 +108,7 @@ class ColumnProfile:
         elif self.type == "text":
             self._add_texts(*coded(cells))
         else:
-            self.present += len(cells) - int(nulls(cells).sum())
+            self.present += len(cells) - int(null_cells(cells).sum())
 
     def sample(self) -> Floats:
         """At most twice `SAMPLE` numbers: those of every `stride`-th row; NaN where there is none."""
@@ -129,13 +129,13 @@ class ColumnProfile:
 
     def _add_texts(self, distinct: pa.Array, codes: NDArray[np.int64]) -> None:
         rows = np.bincount(codes, minlength=len(distinct) + 1)[: len(distinct)]
-        numbers = numbers_in(distinct, "numbers")
-        is_number, missing = ~np.isnan(numbers), nulls(distinct)
+        numbers = cell_numbers(distinct, "numbers")
+        is_number, missing = ~np.isnan(numbers), null_cells(distinct)
         self.present += int(rows[~missing].sum())
         self.numeric += int(rows[is_number].sum())
         if len(others := np.flatnonzero(~is_number & ~missing)):
             self._add_others(distinct.take(pa.array(others)), rows[others])
-            numbers[others] = numbers_in(distinct.take(pa.array(others)), "durations")
+            numbers[others] = cell_numbers(distinct.take(pa.array(others)), "durations")
         self._keep(np.append(numbers, np.nan)[codes])
         if not self._too_many:
             self._texts.append(pa.table({"text": distinct, "rows": rows}))
@@ -144,7 +144,7 @@ class ColumnProfile:
 
     def _add_others(self, texts: pa.Array, rows: NDArray[np.int64]) -> None:
         """Texts that are no numbers, and how many rows have each."""
-        self.spans += int(rows[~np.isnan(numbers_in(texts, "durations"))].sum())
+        self.spans += int(rows[~np.isnan(cell_numbers(texts, "durations"))].sum())
         self.moments += int(rows[look_like_moments(texts)].sum())
         self.truths += int(rows[truths_in(texts) >= 0].sum())
         self.ids += int(rows[_flags(pc.match_substring_regex(texts, _ID_LIKE, ignore_case=True))].sum())
@@ -172,12 +172,12 @@ class ColumnProfile:
 class Compared:
     """A column that is compared; `reading` says which of its texts are numbers, or truth values."""
 
-    kind: Kind
-    reading: Reading = "numbers"
+    kind: HistogramKind
+    reading: CellReading = "numbers"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class LeftOutColumn:
     """A column that is not compared."""
 
     reason: str
@@ -189,7 +189,9 @@ def new_profile(kind: pa.DataType) -> ColumnProfile:
     return ColumnProfile(type=cell_type(kind), lasts=pa.types.is_duration(value) or pa.types.is_time(value))
 
 
-def tell_apart(reference: ColumnProfile, current: ColumnProfile, orders: tuple[Order, Order]) -> Compared | LeftOut:
+def tell_apart(
+    reference: ColumnProfile, current: ColumnProfile, orders: tuple[Order, Order]
+) -> Compared | LeftOutColumn:
     """What a column is, or why it is not compared; what it is called makes no difference.
 
     Args:
@@ -198,11 +200,11 @@ def tell_apart(reference: ColumnProfile, current: ColumnProfile, orders: tuple[O
         orders: for each table what orders its rows, in row order; `None` if their order means nothing.
     """
     if not reference.present and not current.present:
-        return LeftOut(reason="no value in either table")
+        return LeftOutColumn(reason="no value in either table")
     leading = reference if reference.present else current
     reason = _not_comparable(leading)
     if reason is not None:
-        return LeftOut(reason=reason)
+        return LeftOutColumn(reason=reason)
     if leading.type == "number" or leading.mostly(leading.numeric):
         return _of_numbers((reference, current), orders)
     if leading.mostly(leading.numeric + leading.spans):
@@ -218,18 +220,20 @@ def _not_comparable(profile: ColumnProfile) -> str | None:
     return "its cells are bytes that are no text in UTF-8" if profile.mostly(profile.unreadable) else None
 
 
-def _of_texts(profile: ColumnProfile) -> Compared | LeftOut:
+def _of_texts(profile: ColumnProfile) -> Compared | LeftOutColumn:
     texts = profile.texts()
     if texts is None:
-        return LeftOut(reason=f"identifier-like: more than {MOST_DISTINCT:,} different texts")
+        return LeftOutColumn(reason=f"identifier-like: more than {MOST_DISTINCT:,} different texts")
     if profile.ids == profile.present:
-        return LeftOut(reason="identifier-like: UUIDs")
+        return LeftOutColumn(reason="identifier-like: UUIDs")
     if profile.present >= _FEWEST_TO_TELL and len(texts) >= NEARLY_UNIQUE * profile.present:
-        return LeftOut(reason=f"identifier-like: {len(texts):,} different texts in {profile.present:,} rows")
+        return LeftOutColumn(reason=f"identifier-like: {len(texts):,} different texts in {profile.present:,} rows")
     return Compared(kind="category", reading="truth" if profile.truths == profile.present else "numbers")
 
 
-def _of_numbers(profiles: tuple[ColumnProfile, ColumnProfile], orders: tuple[Order, Order]) -> Compared | LeftOut:
+def _of_numbers(
+    profiles: tuple[ColumnProfile, ColumnProfile], orders: tuple[Order, Order]
+) -> Compared | LeftOutColumn:
     before, after = (profile.sample() for profile in profiles)
     leading = profiles[0] if profiles[0].present else profiles[1]
     sample = leading.sample()
@@ -239,11 +243,11 @@ def _of_numbers(profiles: tuple[ColumnProfile, ColumnProfile], orders: tuple[Ord
         distinct = len(np.unique(sample))
         grows = all(each is not None and len(each) > 1 and bool((each[1:] > each[:-1]).all()) for each in ordered)
         if distinct == len(sample) >= _FEWEST_TO_TELL and (grows or _repeats_expected(sample) >= _SURE):
-            return LeftOut(reason="identifier-like: whole numbers, each in one row")
+            return LeftOutColumn(reason="identifier-like: whole numbers, each in one row")
         if _are_dates(sample):
-            return LeftOut(reason=_A_TIME)
+            return LeftOutColumn(reason=_A_TIME)
     if _goes_on(*ordered):
-        return LeftOut(reason="a counter or a clock: it only grows, and goes on where the reference ends")
+        return LeftOutColumn(reason="a counter or a clock: it only grows, and goes on where the reference ends")
     if leading.lasts:
         return Compared(kind="number", reading="durations")
     return Compared(kind="number", reading="truth" if np.isin(sample, (0.0, 1.0)).all() else "numbers")

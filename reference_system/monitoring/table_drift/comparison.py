@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from reference_system.errors import TableRefused
 from reference_system.monitoring.histograms import RowCounts
-from reference_system.monitoring.table_drift.alerts import Counted, figures, judge
-from reference_system.monitoring.table_drift.bins import Bins, count_into, number_bins, text_bins
+from reference_system.monitoring.table_drift.alerts import Counted, alert_figures, column_alerts
+from reference_system.monitoring.table_drift.bins import ColumnBins, count_into, number_bins, text_bins
 from reference_system.monitoring.table_drift.columns import (
     ColumnProfile,
     Compared,
-    LeftOut,
+    LeftOutColumn,
     Order,
     TableView,
     new_profile,
@@ -70,9 +70,9 @@ def compare_tables(reference: TableView, current: TableView, settings: DriftSett
         for name, each in kinds.items()
     }
     return TableDrift(
-        columns={name: judge(each, settings, columns=len(kinds)) for name, each in counted.items()},
+        columns={name: column_alerts(each, settings, columns=len(kinds)) for name, each in counted.items()},
         left_out=left_out | _in_one_only(reference, current, settings),
-        figures={name: figures(each, settings) for name, each in counted.items()},
+        figures={name: alert_figures(each, settings) for name, each in counted.items()},
         settings=settings,
         rows={"reference": before.rows, "current": after.rows},
         notes=[],
@@ -155,7 +155,7 @@ def _kinds(
             left_out[name] = "the timestamp: it orders the rows"
             continue
         found = tell_apart(before.profiles[name], after.profiles[name], orders)
-        if isinstance(found, LeftOut):
+        if isinstance(found, LeftOutColumn):
             left_out[name] = found.reason
         else:
             kinds[name] = found
@@ -176,13 +176,13 @@ def _in_one_only(reference: TableView, current: TableView, settings: DriftSettin
     return found
 
 
-def _fit(column: Compared, before: ColumnProfile, after: ColumnProfile) -> Bins:
+def _fit(column: Compared, before: ColumnProfile, after: ColumnProfile) -> ColumnBins:
     if column.kind == "number":
         return number_bins(before.sample(), column.reading)
     return text_bins(before.texts() or {}, after.texts(), truth=column.reading == "truth")
 
 
-def _count(table: TableView, bins: Mapping[str, Bins], rows: Cut) -> dict[str, RowCounts]:
+def _count(table: TableView, bins: Mapping[str, ColumnBins], rows: Cut) -> dict[str, RowCounts]:
     """The histograms of each column, shape (chunks, bins), in one pass."""
     counts = {name: np.zeros((rows.shares.shape[1], each.count), np.int64) for name, each in bins.items()}
     start = 0

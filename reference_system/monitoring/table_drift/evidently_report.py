@@ -37,7 +37,7 @@ _STYLE = """<style>
 </style>"""
 
 
-def render(before: pd.DataFrame, now: pd.DataFrame, found: TableDrift) -> str:
+def render_evidently(before: pd.DataFrame, now: pd.DataFrame, found: TableDrift) -> str:
     """The page.
 
     Args:

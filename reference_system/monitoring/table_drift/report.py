@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import msgspec
 
-from reference_system.monitoring.histograms import Kind
-from reference_system.monitoring.table_drift.cells import Reading
+from reference_system.monitoring.histograms import HistogramKind
+from reference_system.monitoring.table_drift.cells import CellReading
 
 MIN_ROWS = 50
 FALSE_ALARM_RATE = 0.01
@@ -27,7 +27,7 @@ class ChunkDrift(msgspec.Struct, frozen=True, kw_only=True):
 class ColumnVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """One column."""
 
-    kind: Kind
+    kind: HistogramKind
     method: str
     threshold: float
     chunks: tuple[ChunkDrift, ...]
@@ -46,7 +46,7 @@ class ColumnFigures(msgspec.Struct, frozen=True, kw_only=True):
     missing_before: float
     missing_now: float | None
     note: str = ""
-    reading: Reading = "numbers"
+    reading: CellReading = "numbers"
 
 
 class DriftSettings(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,15 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Ints
 from reference_system.errors import TableRefused
 from reference_system.monitoring.histograms import Counts, RowCounts
-from reference_system.monitoring.table_drift.cells import cell_type, coded, decoded, numbers_in, numbers_of
+from reference_system.monitoring.table_drift.cells import cell_numbers, cell_type, coded, decoded, numbers_of
 from reference_system.monitoring.table_drift.timestamps import look_like_moments, moments_of_text
-
-Places = NDArray[np.int64]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -38,7 +35,7 @@ class RowOrder:
         kind = cell_type(cells.type)
         if kind == "text":
             distinct, codes = coded(cells)
-            found = (numbers_in(distinct, "numbers"), *_moments_in(distinct))
+            found = (cell_numbers(distinct, "numbers"), *_moments_in(distinct))
             self._readings.append(tuple(np.append(each, np.nan)[codes] for each in found))  # type: ignore[arg-type]
             return
         if kind == "moment":
@@ -81,7 +78,7 @@ class Cut:
     There is a part for each chunk, and one for each run of rows of one moment that lies across the end of a chunk.
     """
 
-    parts: Places
+    parts: Ints
     shares: Floats
 
     def chunks(self, counts: Counts) -> RowCounts:
@@ -89,7 +86,7 @@ class Cut:
         return counts if self.shares.shape[0] == self.shares.shape[1] else self.shares @ counts
 
 
-def cut(rows: int, order: Floats | None, size: int, few_of: Callable[[Places], Places] | None = None) -> Cut:
+def cut(rows: int, order: Floats | None, size: int, few_of: Callable[[Ints], Ints] | None = None) -> Cut:
     """Cut rows into chunks of `size` rows.
 
     Args:

@@ -19,7 +19,7 @@ import numpy as np
 
 from reference_system.arrays import Floats
 from reference_system.monitoring.histograms import Counts, RowCounts, psi
-from reference_system.monitoring.table_drift.bins import Bins, NumberBins
+from reference_system.monitoring.table_drift.bins import ColumnBins, NumberBins
 
 _DRAWS = 20_000
 _SIMULATED = 4_000
@@ -34,12 +34,12 @@ _TAIL = 100
 _DECILE = 6
 
 
-def method_of(bins: Bins) -> str:
+def method_of(bins: ColumnBins) -> str:
     """The statistic's name."""
     return "anderson-darling" if _is_ordered(bins) else "psi"
 
 
-def statistics(bins: Bins, reference: RowCounts, chunks: RowCounts) -> Floats:
+def statistics(bins: ColumnBins, reference: RowCounts, chunks: RowCounts) -> Floats:
     """The statistic of each chunk, shape (chunks,), of `reference` (bins,) and `chunks` (chunks, bins)."""
     if isinstance(bins, NumberBins) and not bins.few:
         numbers = _anderson_darling(reference[: bins.numbers], chunks[:, : bins.numbers])
@@ -52,7 +52,7 @@ def scale(reference_rows: int, rows: int) -> float:
     return reference_rows * rows / max(reference_rows + rows, 1)
 
 
-def without_drift(bins: Bins, reference: Counts, rows: int) -> Floats:
+def without_drift(bins: ColumnBins, reference: Counts, rows: int) -> Floats:
     """Draws of the statistic of chunks of `rows` rows that come from where the reference comes from."""
     if isinstance(bins, NumberBins) and not bins.few:
         numbers = reference[: bins.numbers]
@@ -76,7 +76,7 @@ def far_quantile(draws: Floats, tail: float) -> float:
     return float(ordered[-_TAIL - 1] + beyond.mean() * np.log(share / tail))
 
 
-def readable(bins: Bins, reference: RowCounts, chunk: RowCounts) -> tuple[float, float | None]:
+def readable_cells(bins: ColumnBins, reference: RowCounts, chunk: RowCounts) -> tuple[float, float | None]:
     """Psi (numbers by their deciles) and, of numbers, the Kolmogorov-Smirnov distance on the fine bins."""
     if not isinstance(bins, NumberBins):
         return float(psi(reference, chunk)), None
@@ -92,7 +92,7 @@ def readable(bins: Bins, reference: RowCounts, chunk: RowCounts) -> tuple[float,
     return float(psi(*coarse)), distance
 
 
-def _is_ordered(bins: Bins) -> bool:
+def _is_ordered(bins: ColumnBins) -> bool:
     return isinstance(bins, NumberBins) and not bins.few
 
 

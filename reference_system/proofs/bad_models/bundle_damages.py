@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from reference_system.proofs.bad_models.onnx_tiny_bundle import INPUTS, WEIGHTS, failing_model, tiny_model
+from reference_system.proofs.bad_models.onnx_tiny_bundle import TINY_INPUTS, WEIGHTS, failing_model, tiny_model
 from reference_system.registry.bundles.bundle import GOLDEN, MANIFEST, MANIFEST_DIGEST, MODEL
 from reference_system.registry.bundles.npz_arrays import packed
 
@@ -103,12 +103,12 @@ def _link(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _other_model(folder: Path, rng: np.random.Generator) -> None:
-    weights = tuple(float(weight) for weight in rng.normal(size=len(INPUTS)) + 3.0)
+    weights = tuple(float(weight) for weight in rng.normal(size=len(TINY_INPUTS)) + 3.0)
     _rewrite(folder, **{MODEL: tiny_model(weights)})
 
 
 def _wider_model(folder: Path, rng: np.random.Generator) -> None:
-    _rewrite(folder, **{MODEL: tiny_model((*rng.normal(size=len(INPUTS) + 1).tolist(),))})
+    _rewrite(folder, **{MODEL: tiny_model((*rng.normal(size=len(TINY_INPUTS) + 1).tolist(),))})
 
 
 def _failing_model(folder: Path, _: np.random.Generator) -> None:
@@ -134,13 +134,13 @@ def _no_model(folder: Path, rng: np.random.Generator) -> None:
 
 
 def _renamed_input(folder: Path, rng: np.random.Generator) -> None:
-    names = list(INPUTS)
+    names = list(TINY_INPUTS)
     names[int(rng.integers(len(names)))] = f"input_{int(rng.integers(1_000))}"
     _edit(folder, inputs=names)
 
 
 def _reordered_inputs(folder: Path, rng: np.random.Generator) -> None:
-    _edit(folder, inputs=np.roll(INPUTS, int(rng.integers(1, len(INPUTS)))).tolist())
+    _edit(folder, inputs=np.roll(TINY_INPUTS, int(rng.integers(1, len(TINY_INPUTS)))).tolist())
 
 
 def _other_use_case(folder: Path, _: np.random.Generator) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from reference_system.errors import BundleRefused, TrainingError
 from reference_system.flows.release_control import policy_of
-from reference_system.flows.training.gate_evidence import Opponents, judged
+from reference_system.flows.training.gate_evidence import Opponents, judged_scores
 from reference_system.flows.training.trained_model import (
     Trained,
     contest_of,
@@ -36,8 +36,8 @@ from reference_system.settings import Settings
 from reference_system.training.evaluation.training_serving_skew import AsServed
 from reference_system.training.fraud.case import FraudCase, prepare_fraud
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.prequential import rows_of
-from reference_system.training.selection import Contest
+from reference_system.training.prequential import fold_rows
+from reference_system.training.selection import SelectionSpec
 from reference_system.use_cases.fraud.features import INPUTS
 
 # The world: the candidates are trained 28 days after the champion, and released in the week that follows. Then the
@@ -90,7 +90,7 @@ class _Scene:
     champion: Bundle
     case: FraudCase
     stale: FraudCase
-    contest: Contest
+    contest: SelectionSpec
     policy: Policy
 
 
@@ -187,7 +187,7 @@ def _one(scene: _Scene, name: str, *, version: str, rng: np.random.Generator) ->
         served=_served(case.judge.rows, sound.judge.rows),
         learned=_served(case.train, sound.train),
     )
-    verdict = judged(trained, challenger, opponents, seed=1)
+    verdict = judged_scores(trained, challenger, opponents, seed=1)
     if verdict.answer != "promote":
         outcome = {"hold": "held", "refuse": "refused"}[verdict.answer]
         return CandidateResult(planted=name, outcome=outcome, reason=verdict.reasons[0])
@@ -208,7 +208,7 @@ def _bundle(scene: _Scene, trained: Trained, version: str, *, renamed: bool, rng
 def _some_cards(case: FraudCase, rng: np.random.Generator, *, share: float = _CARDS) -> FraudCase:
     """The case with the training rows of some of the cards."""
     kept = rng.random(int(case.train.groups.max()) + 1) < share
-    return replace(case, train=rows_of(case.train, kept[case.train.groups]))
+    return replace(case, train=fold_rows(case.train, kept[case.train.groups]))
 
 
 def _served(history: LabelledRows, sound: LabelledRows) -> AsServed:

@@ -17,9 +17,9 @@ import msgspec
 import numpy as np
 
 from reference_system.proofs.bad_models.bundle_damages import DAMAGES
-from reference_system.proofs.bad_models.onnx_tiny_bundle import INPUTS, write_tiny_bundle
+from reference_system.proofs.bad_models.onnx_tiny_bundle import TINY_INPUTS, write_tiny_bundle
 from reference_system.registry.bundles.bundle import Bundle, load_bundle, set_current, version_folder
-from reference_system.serving.champions import Champion, Heard, Source
+from reference_system.serving.champions import Champion, ChampionListener, ChampionSource
 
 _SAID = 30
 
@@ -90,15 +90,15 @@ def _champion(root: Path) -> Champion[Bundle]:
     looks = iter(range(10**9))
 
     def load(version: str) -> Bundle:
-        return load_bundle(version_folder(root, "fraud", version), use_case="fraud", inputs=INPUTS)
+        return load_bundle(version_folder(root, "fraud", version), use_case="fraud", inputs=TINY_INPUTS)
 
-    source = Source(
+    source = ChampionSource(
         pointer=lambda: (root / "fraud" / "current").read_text(encoding="utf-8"),
         alias=lambda: None,
         load=load,
         confirm=lambda version: set_current(root, "fraud", version),
     )
-    heard = Heard(loaded=lambda _: None, refused=lambda _, __: None)
+    heard = ChampionListener(loaded=lambda _: None, refused=lambda _, __: None)
     # Its clock jumps an hour at each look, so that no refused version is left alone for a while.
     champion = Champion(source, heard, monotonic=lambda: 3_600.0 * next(looks))
     champion.poll_pointer()

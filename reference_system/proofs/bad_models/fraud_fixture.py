@@ -22,7 +22,7 @@ from reference_system.settings import Settings
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.windows import WindowedView
 from reference_system.world.columns import Pages, Watches
-from reference_system.world.records import arrow_columns, fields_of
+from reference_system.world.records import arrow_columns, record_fields
 from reference_system.world.scenarios import Run
 from reference_system.world.simulation import HISTORY_SLICE, Happened, make_world
 
@@ -60,7 +60,7 @@ def make_card_world(settings: Settings, folder: Path, *, days: int, scenarios: S
     )
     lake = folder / "lake"
     fields = {
-        topic.name: (topic, of_topic) for topic, of_topic in fields_of(happened, world.viewing.catalogue).items()
+        topic.name: (topic, of_topic) for topic, of_topic in record_fields(happened, world.viewing.catalogue).items()
     }
     for name in (TRANSACTIONS.name, CHARGEBACKS.name, REVERSALS.name):
         topic, of_topic = fields[name]

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from reference_system.registry.bundles.bundle import (
+    BundleManifest,
     DataWindow,
     Golden,
-    Manifest,
     ReviewThresholds,
     UseCase,
     version_folder,
     write_bundle,
 )
 
-INPUTS = ("height", "weight", "age")
+TINY_INPUTS = ("height", "weight", "age")
 WEIGHTS = (0.5, -0.25, 1.0)
 _DAY = datetime(2025, 3, 1, tzinfo=UTC)
 _OPSET, _IR = 17, 8
@@ -50,7 +50,7 @@ def tiny_model(weights: tuple[float, ...] = WEIGHTS) -> bytes:
 
 def failing_model() -> bytes:
     """ONNX bytes that ONNX Runtime loads; then no batch of rows has the shape that they ask for."""
-    width = len(INPUTS)
+    width = len(TINY_INPUTS)
     graph = helper.make_graph(
         [helper.make_node("Reshape", ["rows", "shape"], ["probabilities"])],
         "failing",
@@ -64,18 +64,18 @@ def failing_model() -> bytes:
 
 def tiny_rows(seed: int) -> NDArray[np.float32]:
     """Sixteen rows."""
-    return np.random.default_rng(seed).normal(size=(16, len(INPUTS))).astype(np.float32)
+    return np.random.default_rng(seed).normal(size=(16, len(TINY_INPUTS))).astype(np.float32)
 
 
 def write_tiny_bundle(root: Path, version: str, *, use_case: UseCase = "fraud", seed: int = 1) -> Path:
     """Write the bundle of a version; returns its folder."""
     rows = tiny_rows(seed)
     scores = (1.0 / (1.0 + np.exp(-(rows @ np.array(WEIGHTS, np.float32))))).astype(np.float32)
-    manifest = Manifest(
+    manifest = BundleManifest(
         use_case=use_case,
         model_version=version,
         estimator="logistic_regression",
-        inputs=INPUTS,
+        inputs=TINY_INPUTS,
         created_timestamp=_DAY,
         data_window=DataWindow(start=_DAY, end=_DAY),
         metrics={"average_precision": 0.5},

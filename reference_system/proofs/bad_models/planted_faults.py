@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from reference_system.arrays import Floats32
 from reference_system.flows.training.trained_model import Trained
 from reference_system.proofs.bad_models.onnx_slow_model import slowed
 from reference_system.training.evaluation.calibration import Calibration
 from reference_system.training.evaluation.evaluation import PaymentJudge
 from reference_system.training.fraud.case import FraudCase
-from reference_system.training.labelled_rows import Inputs, LabelledRows
+from reference_system.training.labelled_rows import LabelledRows
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 
 Rng = np.random.Generator
@@ -118,7 +119,7 @@ PLANTS: dict[str, Plant] = {
 }
 
 
-def _in_training(case: FraudCase, rng: Rng, change: Callable[[Inputs], Inputs]) -> FraudCase:
+def _in_training(case: FraudCase, rng: Rng, change: Callable[[Floats32], Floats32]) -> FraudCase:
     inputs = case.train.inputs.copy()
     columns = _columns(_GROUPS[int(rng.integers(len(_GROUPS)))])
     inputs[:, columns] = change(inputs[:, columns])

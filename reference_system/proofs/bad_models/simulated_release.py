@@ -16,9 +16,9 @@ from reference_system.flows.training.gate_evidence import latency
 from reference_system.proofs.bad_models.fraud_fixture import CardWorld
 from reference_system.registry.bundles.bundle import Bundle
 from reference_system.registry.release import releases
-from reference_system.registry.release.evidence import PaymentPairs, Scores, compare_payments
+from reference_system.registry.release.evidence import PaymentPairs, ScorePairs, compare_payments
 from reference_system.registry.release.guardrails import Evidence, Policy
-from reference_system.registry.release.releases import Release, Step
+from reference_system.registry.release.releases import Release, ReleaseStep
 from reference_system.training.fraud.training_set import fraud_rows
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.temporal_split import Span
@@ -26,7 +26,9 @@ from reference_system.training.temporal_split import Span
 _LOOK = timedelta(hours=6)
 
 
-def released(world: CardWorld, champion: Bundle, challenger: Bundle, policy: Policy, *, since: datetime) -> Step:
+def released(
+    world: CardWorld, champion: Bundle, challenger: Bundle, policy: Policy, *, since: datetime
+) -> ReleaseStep:
     """Look again and again until the challenger is champion or rolled back."""
     release = Release(
         use_case="fraud",
@@ -41,7 +43,7 @@ def released(world: CardWorld, champion: Bundle, challenger: Bundle, policy: Pol
     while True:
         now += _LOOK
         found = _evidence(world, champion, challenger, policy.share, Span(start=since, end=now))
-        step = releases.judge(release, found, now, policy)
+        step = releases.next_step(release, found, now, policy)
         if step.to == "canary":
             release = Release(
                 use_case="fraud",
@@ -60,7 +62,7 @@ def _evidence(world: CardWorld, champion: Bundle, challenger: Bundle, share: flo
     rows = fraud_rows(world.lake, span, world.join, what="release", known=span.end, both_classes=False)
     ours, theirs = challenger.scorer.score(rows.inputs), champion.scorer.score(rows.inputs)
     pairs = PaymentPairs(
-        said=Scores(
+        said=ScorePairs(
             scores=ours,
             champion_scores=theirs,
             scoring_ms=_milliseconds(challenger, rows),

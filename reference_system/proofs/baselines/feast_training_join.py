@@ -45,13 +45,13 @@ class Lap(msgspec.Struct, frozen=True, kw_only=True):
     peak_mb: float
 
 
-def serve(contender: Contender, folder: Path, calls: Connection) -> None:
+def serve_contender(contender: Contender, folder: Path, calls: Connection) -> None:
     """Join once for each call, until the caller hangs up; the first call's rows are kept as `<contender>.parquet`.
 
     The first message says how large the process is before its first join.
     """
     # The libraries draw bars and give warnings; none of it belongs into the answer of a command.
-    with log_path(folder, contender).open("wb") as log:
+    with contender_log(folder, contender).open("wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     asked = pd.read_parquet(folder / "asked.parquet")
@@ -71,12 +71,12 @@ def serve(contender: Contender, folder: Path, calls: Connection) -> None:
         calls.send(lap)
 
 
-def log_path(folder: Path, contender: Contender) -> Path:
+def contender_log(folder: Path, contender: Contender) -> Path:
     """What the process of a contender prints."""
     return folder / f"{contender}.log"
 
 
-def table_path(folder: Path, view: WindowedView) -> Path:
+def facts_path(folder: Path, view: WindowedView) -> Path:
     """Where the view's facts lie: a file a day."""
     return folder / view.name / "*.parquet"
 
@@ -97,7 +97,7 @@ def _through_feast(folder: Path, offline_store: str) -> Callable[[pd.DataFrame],
     for view in VIEWS:
         entity = Entity(name=view.entity, join_keys=[view.entity], value_type=ValueType.STRING)
         source = FileSource(
-            path=str(table_path(folder, view)),
+            path=str(facts_path(folder, view)),
             timestamp_field="event_timestamp",
             created_timestamp_column="created_timestamp",
         )
@@ -112,7 +112,7 @@ def _through_feast(folder: Path, offline_store: str) -> Callable[[pd.DataFrame],
 
 def _by_hand(folder: Path) -> Callable[[pd.DataFrame], pa.Table]:
     """What one would write in DuckDB, knowing that nothing was corrected and no moment stands twice."""
-    customers, terminals = (str(table_path(folder, view)) for view in (CUSTOMER_ACTIVITY, TERMINAL_RISK))
+    customers, terminals = (str(facts_path(folder, view)) for view in (CUSTOMER_ACTIVITY, TERMINAL_RISK))
     columns = ", ".join(f"{view.name}.{name}" for view in VIEWS for name in view.features)
     query = f"""
         SELECT asked.*, {columns} FROM asked

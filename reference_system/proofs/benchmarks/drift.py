@@ -21,10 +21,11 @@ import pyarrow as pa
 
 from reference_system.arrays import Floats
 from reference_system.monitoring.table_drift.cells import encoded
-from reference_system.monitoring.table_drift.columns import Batch, TableView, held
+from reference_system.monitoring.table_drift.columns import ColumnBatch, TableView, held
 from reference_system.monitoring.table_drift.comparison import compare_tables
 from reference_system.monitoring.table_drift.report import DriftSettings
-from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, ratio
+from reference_system.progress import Progress
+from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, figure_ratio
 
 ROWS, COLUMNS, LAPS = 100_000, 30, 3
 FASTER = 50.0
@@ -36,15 +37,13 @@ _BATCH = 65_536
 # What Evidently puts where a share is zero, unless the smallest share is as small.
 _SMALL, _SMALLER = 1e-4, 1e6
 
-Progress = Callable[[float, str], None]
 
-
-def run(*, rows: int, columns: int, laps: int, progress: Progress) -> BenchResult:
+def measure_drift(*, rows: int, columns: int, laps: int, progress: Progress) -> BenchResult:
     """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
     progress(0.0, "importing Evidently")
     from reference_system.monitoring.table_drift.evidently_report import run_preset
 
-    before, now = drawn(rows, columns, 0), drawn(rows, columns, 1)
+    before, now = two_tables(rows, columns, 0), two_tables(rows, columns, 1)
     frames = [pd.DataFrame({name: cells.to_pandas() for name, cells in table.items()}) for table in (before, now)]
     texts = [name for name, cells in before.items() if pa.types.is_string(cells.type)]
     contenders: dict[str, Callable[[], object]] = {
@@ -66,7 +65,7 @@ def run(*, rows: int, columns: int, laps: int, progress: Progress) -> BenchResul
     return _result(rows, columns, cpu, max(abs(theirs[name] - value) for name, value in ours.items()))
 
 
-def drawn(rows: int, columns: int, number: int) -> Batch:
+def two_tables(rows: int, columns: int, number: int) -> ColumnBatch:
     """A table: numbers that moved a little, and texts."""
     rng = np.random.default_rng([_SEED, number])
     texts = np.array(["a", "b", "c", "d", "e", "?"])
@@ -79,7 +78,7 @@ def drawn(rows: int, columns: int, number: int) -> Batch:
     return found
 
 
-def evidently_psi(before: Batch, now: Batch) -> dict[str, float]:
+def evidently_psi(before: ColumnBatch, now: ColumnBatch) -> dict[str, float]:
     """Evidently's psi of each column, from counts."""
     found = {}
     for name, cells in before.items():
@@ -115,10 +114,10 @@ def _instead_of_zero(shares: Floats) -> float:
     return smallest / _SMALLER if smallest <= _SMALL else _SMALL
 
 
-def _view(table: Batch) -> TableView:
+def _view(table: ColumnBatch) -> TableView:
     rows = len(next(iter(table.values())))
 
-    def batches() -> Iterator[Batch]:
+    def batches() -> Iterator[ColumnBatch]:
         for start in range(0, rows, _BATCH):
             yield {name: cells.slice(start, _BATCH) for name, cells in table.items()}
 
@@ -142,13 +141,13 @@ def _result(rows: int, columns: int, cpu: dict[str, list[float]], difference: fl
         goals=[
             BenchGoal(
                 what="Evidently against ours, equal statistics",
-                found=ratio(cpu["evidently"], cpu["equal"]),
+                found=figure_ratio(cpu["evidently"], cpu["equal"]),
                 bound=FASTER,
                 kind="at least",
             ),
             BenchGoal(
                 what="Evidently against our whole report",
-                found=ratio(cpu["evidently"], cpu["report"]),
+                found=figure_ratio(cpu["evidently"], cpu["report"]),
                 bound=FASTER,
                 kind="at least",
             ),

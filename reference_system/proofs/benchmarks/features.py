@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 
 from reference_system.errors import StateError
 from reference_system.lake import delta_lake
-from reference_system.lake.datasets import dataset_paths, read_manifest
+from reference_system.lake.datasets import dataset_paths, read_dataset_manifest
 from reference_system.paths import StatePaths
+from reference_system.progress import Progress
 from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult
 from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import ENV_PREFIX, Settings
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.fraud.features import INPUTS
 
-Progress = Callable[[float, str], None]
 # As many rows as the public card data has in its first four months.
 ROWS, DAYS, CUSTOMERS, TERMINALS = 1_169_723, 122, 5_000, 10_000
 SHARES = (1 / 16, 1 / 4, 1.0)
-LAPS = 3
+FEATURE_LAPS = 3
 MOST_SECONDS, MOST_MB, MOST_GROWTH = 10.0, 1_536.0, 1.3
 _LEAST = 1e-9  # of a size so small that only the start of the process was measured
 _SEED, _FRAUDS = 13, 0.008
@@ -82,8 +82,8 @@ class _Lap:
             raise StateError(f"{' '.join(command[1:6])} … failed: {last}")
 
 
-def run(
-    settings: Settings, *, dataset: str | None = None, rows: int = ROWS, laps: int = LAPS, progress: Progress
+def measure_features(
+    settings: Settings, *, dataset: str | None = None, rows: int = ROWS, laps: int = FEATURE_LAPS, progress: Progress
 ) -> BenchResult:
     """Measure; `progress` is told how far it is (0 to 1) and what happens now.
 
@@ -98,7 +98,7 @@ def run(
         StateError: if there is no such dataset of payments.
     """
     progress(0.0, "generating payments" if dataset is None else f"reading the dataset {dataset}")
-    payments = generated(rows) if dataset is None else imported(settings, dataset)
+    payments = generated_payments(rows) if dataset is None else imported(settings, dataset)
     with scratch_folder(StatePaths(settings.state_dir).scratch, "bench-features") as folder:
         names, counts = [], []
         for number, share in enumerate(SHARES):
@@ -122,7 +122,7 @@ def run(
     return _result(counts, ours, pandas, {"data": f"{counts[-1]:,} payments ({source})", "agreement": agreement})
 
 
-def generated(rows: int) -> pd.DataFrame:
+def generated_payments(rows: int) -> pd.DataFrame:
     """Payments like the public data's, in its columns: whole seconds, ordered by time."""
     rng = np.random.default_rng(_SEED)
     scale = rows / ROWS
@@ -145,7 +145,7 @@ def imported(settings: Settings, name: str) -> pd.DataFrame:
     Raises:
         StateError: if there is no such dataset of payments.
     """
-    if read_manifest(settings, name).use_case != "fraud":
+    if read_dataset_manifest(settings, name).use_case != "fraud":
         raise StateError(f"the dataset {name!r} has no payments", next_command="workbook data list")
     lake = dataset_paths(settings, name).lake
     fields = ["transaction_id", "event_timestamp", "customer_id", "terminal_id", "amount"]

@@ -9,7 +9,7 @@ have left, and its time includes the last commit of the lake.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -24,10 +24,11 @@ from reference_system.features.feast.store import apply, open_store, write_state
 from reference_system.features.stream.deduplication import Outcome
 from reference_system.flows.ingestion.setup import few_collections, open_loop
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
+from reference_system.progress import Progress
 from reference_system.proofs.baselines.feast_naive_push import open_naive_push
 from reference_system.proofs.baselines.kafka_bare_loop import BareLoop
 from reference_system.proofs.baselines.kafka_naive_consumer import NaiveConsumer
-from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, ratio
+from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, figure_ratio
 from reference_system.proofs.kafka_raw_producer import DrillProducer, RawMessage
 from reference_system.proofs.scratch_system import Scratch, scratch_system
 from reference_system.settings import Settings
@@ -38,17 +39,17 @@ CUSTOMERS, TERMINALS = 5_000, 10_000
 # As many payments a day as so many customers make in the generated world.
 EVENTS_A_DAY = 9_600
 NAIVE_EVENTS = 300
-LAPS = 3
+INGEST_LAPS = 3
 # An earlier lap fills caches, makes files and is not counted.
 _WARM_UP = 2_000
 _SEED = 7
 _START = datetime(2025, 3, 3, tzinfo=UTC)
 _MICROS = 1e6
 
-Progress = Callable[[float, str], None]
 
-
-def run(settings: Settings, *, events: int = 60_000, laps: int = LAPS, progress: Progress) -> BenchResult:
+def measure_ingest(
+    settings: Settings, *, events: int = 60_000, laps: int = INGEST_LAPS, progress: Progress
+) -> BenchResult:
     """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
     bare: list[float] = []
     ours: list[float] = []
@@ -153,8 +154,13 @@ def _result(events: int, bare: list[float], ours: list[float], naive: list[float
         ],
         goals=[
             BenchGoal(
-                what="ingestion against one push an event", found=ratio(naive, ours), bound=30.0, kind="at least"
+                what="ingestion against one push an event",
+                found=figure_ratio(naive, ours),
+                bound=30.0,
+                kind="at least",
             ),
-            BenchGoal(what="ingestion against the bare loop", found=ratio(bare, ours), bound=1 / 3, kind="at least"),
+            BenchGoal(
+                what="ingestion against the bare loop", found=figure_ratio(bare, ours), bound=1 / 3, kind="at least"
+            ),
         ],
     )

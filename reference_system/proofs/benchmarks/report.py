@@ -33,7 +33,7 @@ class BenchRun(msgspec.Struct, frozen=True, kw_only=True):
     result: BenchResult
 
 
-def write_run(settings: Settings, command: str, result: BenchResult) -> tuple[BenchRun, Path]:
+def write_bench_run(settings: Settings, command: str, result: BenchResult) -> tuple[BenchRun, Path]:
     """Keep the result with where it came from."""
     moment = wall_now().strftime("%Y%m%dT%H%M%SZ")
     run = BenchRun(command=command, moment=moment, facts=run_facts(*_PACKAGES), result=result)

@@ -55,6 +55,6 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
     goals: list[BenchGoal]
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> float:
+def figure_ratio(above: Sequence[float], below: Sequence[float]) -> float:
     """The median of lap-wise ratios: both of a lap were measured side by side, so a busy minute hits both."""
     return median(one / other for one, other in zip(above, below, strict=True))

@@ -12,24 +12,25 @@ from time import perf_counter_ns, process_time_ns
 
 import numpy as np
 
+from reference_system.arrays import Floats32, Ints
 from reference_system.errors import StateError
-from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, ratio
-from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, FACTORS, Ids, Vectors, nearest
+from reference_system.progress import Progress
+from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, figure_ratio
+from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, FACTORS, nearest
 
-VIDEOS = 10_000
-LAPS = 15
+VIDEO_COUNT = 10_000
+RETRIEVAL_LAPS = 15
 _ASKED = 400
 _NAIVE_SHARE = 40  # plain Python takes so much longer that a fortieth of the questions is enough
 _SEED = 5
 
-Progress = Callable[[float, str], None]
-Retrieve = Callable[[Vectors], list[int]]
+Retrieve = Callable[[Floats32], list[int]]
 
 
-def run(*, laps: int = LAPS, asked: int = _ASKED, progress: Progress) -> BenchResult:
+def measure_retrieval(*, laps: int = RETRIEVAL_LAPS, asked: int = _ASKED, progress: Progress) -> BenchResult:
     """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
     rng = np.random.default_rng(_SEED)
-    vectors = rng.normal(size=(VIDEOS, FACTORS)).astype(np.float32)
+    vectors = rng.normal(size=(VIDEO_COUNT, FACTORS)).astype(np.float32)
     wanted = rng.normal(size=(asked, FACTORS)).astype(np.float32)
     contenders: dict[str, Retrieve] = {
         "ours": lambda one: nearest(vectors, one, count=CANDIDATE_COUNT).tolist(),
@@ -51,15 +52,15 @@ def run(*, laps: int = LAPS, asked: int = _ASKED, progress: Progress) -> BenchRe
     return _result({name: lapped[1:] for name, lapped in found.items()}, cpu[1:], asked)
 
 
-def _sorted(vectors: Vectors, wanted: Vectors) -> Ids:
-    order: Ids = np.argsort(-np.einsum("nd,d->n", vectors, wanted), kind="stable")
+def _sorted(vectors: Floats32, wanted: Floats32) -> Ints:
+    order: Ints = np.argsort(-np.einsum("nd,d->n", vectors, wanted), kind="stable")
     return order
 
 
-def _plain(vectors: Vectors) -> Retrieve:
+def _plain(vectors: Floats32) -> Retrieve:
     rows = vectors.tolist()
 
-    def retrieve(wanted: Vectors) -> list[int]:
+    def retrieve(wanted: Floats32) -> list[int]:
         one = wanted.tolist()
         products = [sum(map(mul, row, one)) for row in rows]
         return sorted(range(len(rows)), key=lambda item: -products[item])[:CANDIDATE_COUNT]
@@ -67,14 +68,14 @@ def _plain(vectors: Vectors) -> Retrieve:
     return retrieve
 
 
-def _compare(contenders: dict[str, Retrieve], wanted: Vectors) -> None:
+def _compare(contenders: dict[str, Retrieve], wanted: Floats32) -> None:
     """Sums in another order differ in the last bits, which may let two neighbours change places, and nothing else."""
     found = [set(retrieve(wanted)) for retrieve in contenders.values()]
     if any(len(found[0] ^ other) > 2 for other in found[1:]):  # noqa: PLR2004 - one pair at the edge
         raise StateError("the ways of retrieval find different videos: nothing here can be compared")
 
 
-def _lap(retrieve: Retrieve, wanted: Vectors) -> list[float]:
+def _lap(retrieve: Retrieve, wanted: Floats32) -> list[float]:
     """Milliseconds of each retrieval."""
     taken = []
     for one in wanted:
@@ -91,7 +92,7 @@ def _result(found: dict[str, list[list[float]]], cpu: list[float], asked: int) -
     return BenchResult(
         name="retrieval",
         conditions={
-            "asked": f"{CANDIDATE_COUNT} of {VIDEOS:,} videos with {FACTORS} factors; {asked} retrievals a lap,"
+            "asked": f"{CANDIDATE_COUNT} of {VIDEO_COUNT:,} videos with {FACTORS} factors; {asked} retrievals a lap,"
             f" {max(asked // _NAIVE_SHARE, 1)} in plain Python",
         },
         figures=[
@@ -104,7 +105,10 @@ def _result(found: dict[str, list[list[float]]], cpu: list[float], asked: int) -
                 what="median of one retrieval, ms", found=float(np.median(p50["ours"])), bound=1.0, kind="at most"
             ),
             BenchGoal(
-                what="plain Python against ours", found=ratio(p50["plain"], p50["ours"]), bound=10.0, kind="at least"
+                what="plain Python against ours",
+                found=figure_ratio(p50["plain"], p50["ours"]),
+                bound=10.0,
+                kind="at least",
             ),
         ],
     )

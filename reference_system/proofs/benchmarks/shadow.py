@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -25,14 +25,15 @@ from reference_system.clock import FixedClock
 from reference_system.errors import StateError
 from reference_system.events import encode
 from reference_system.paths import StatePaths
-from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, ratio
+from reference_system.progress import Progress
+from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, figure_ratio
 from reference_system.registry.bundles.bundle import current_version, load_bundle, version_folder
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH, Answering
 from reference_system.serving.bentoml_service import fraud_model, new_metrics, open_reads, ranker_model
-from reference_system.serving.catalogue import Catalogue, RankerModel, read_catalogue
+from reference_system.serving.catalogue import RankerModel, ServedCatalogue, refresh_catalogue
 from reference_system.serving.challengers.breaker import Breaker
 from reference_system.serving.challengers.shadow import Shadow
-from reference_system.serving.challengers.traffic import Challenger, Plan
+from reference_system.serving.challengers.traffic import Challenger, ChallengerPlan
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.fraud_scoring import FraudModel
@@ -46,15 +47,13 @@ LAPS, SECONDS = 5, 4.0
 RATES = {FRAUD_PATH: 160.0, RECOMMENDATIONS_PATH: 60.0}
 _KINDS = ("without", "with a shadow")
 _SLOWER, _SLOWER_P99 = 1.1, 1.5
-_PLAN = Plan(mode="shadow", version="0", name="bench", share=0.0, salt="bench")
-
-Progress = Callable[[float, str], None]
+_PLAN = ChallengerPlan(mode="shadow", version="0", name="bench", share=0.0, salt="bench")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Models:
     fraud: FraudModel
-    catalogue: Catalogue
+    catalogue: ServedCatalogue
     read: ReadStates
 
 
@@ -67,7 +66,9 @@ class _Lap(msgspec.Struct, frozen=True, kw_only=True):
     shadowed: float
 
 
-def run(settings: Settings, *, laps: int = LAPS, seconds: float = SECONDS, progress: Progress) -> BenchResult:
+def measure_shadow(
+    settings: Settings, *, laps: int = LAPS, seconds: float = SECONDS, progress: Progress
+) -> BenchResult:
     """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
     models = _load(StatePaths(settings.state_dir))
     found: dict[tuple[str, str], list[_Lap]] = {(path, kind): [] for path in RATES for kind in _KINDS}
@@ -103,7 +104,7 @@ def _load(paths: StatePaths) -> _Models:
         load_bundle(folder, use_case=recommendation.NAME, inputs=recommendation.SIGNATURE)
     )
     read = open_reads(paths)
-    return _Models(fraud=scoring, catalogue=read_catalogue(ranker, read, ranker.known_until), read=read)
+    return _Models(fraud=scoring, catalogue=refresh_catalogue(ranker, read, ranker.known_until), read=read)
 
 
 def _measure(models: _Models, path: str, seconds: float, *, shadowed: bool) -> _Lap:
@@ -205,7 +206,7 @@ def _goals(found: Mapping[tuple[str, str], list[_Lap]]) -> Iterator[BenchGoal]:
             without, beside = ([getattr(lap, what) for lap in found[path, kind]] for kind in _KINDS)
             yield BenchGoal(
                 what=f"{path}: {what} with a shadow ÷ without",
-                found=ratio(beside, without),
+                found=figure_ratio(beside, without),
                 bound=bound,
                 kind="at most",
             )

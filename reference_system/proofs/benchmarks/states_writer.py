@@ -18,12 +18,12 @@ from time import sleep
 from reference_system.features.feast.packed_table import Connections, PackedTable
 
 # More commits a second, and more states, than ingestion makes while it catches up.
-BATCH = 100
+STATES_A_WRITE = 100
 PAUSE_SECONDS = 0.005
 
 
 def write_until_told(database: Path, tables: list[str], told: Connection) -> None:
-    """Write batches of `BATCH` states to each table in turn; says `None` after the first, ends at any message."""
+    """Write `STATES_A_WRITE` states to each table in turn; says `None` after the first, ends at any message."""
     with closing(sqlite3.connect(database)) as reader:
         stored = {
             table: reader.execute(f'SELECT entity_key, event_ts, value FROM "{table}"').fetchall()  # noqa: S608 - our own tables
@@ -32,7 +32,7 @@ def write_until_told(database: Path, tables: list[str], told: Connection) -> Non
     connections, chance = Connections(database), Random(0)  # noqa: S311 - which states, not whose secret
     for number in count(1):
         for table, states in stored.items():
-            some = chance.sample(states, BATCH)
+            some = chance.sample(states, STATES_A_WRITE)
             PackedTable(connections, table, "value").write(
                 [(key, time + number, number, 0, state) for key, time, state in some]
             )

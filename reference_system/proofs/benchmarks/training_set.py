@@ -22,8 +22,15 @@ from reference_system.errors import StateError
 from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
 from reference_system.features.feast.feature_tables import write_days
 from reference_system.paths import StatePaths
-from reference_system.proofs.baselines.feast_training_join import Contender, Lap, log_path, serve, table_path
-from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, ratio
+from reference_system.progress import Progress
+from reference_system.proofs.baselines.feast_training_join import (
+    Contender,
+    Lap,
+    contender_log,
+    facts_path,
+    serve_contender,
+)
+from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, figure_ratio
 from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings
 from reference_system.stack.log_files import tail
@@ -32,7 +39,7 @@ from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINA
 # A week of payments against the feature rows of every payment in four months: 9,600 a day.
 ASKED, FACTS, DAYS = 67_240, 1_169_723, 122
 CUSTOMERS, TERMINALS = 5_000, 10_000
-LAPS = 5
+TRAINING_SET_LAPS = 5
 _SEED = 11
 _START = datetime(2025, 1, 1, tzinfo=UTC)
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
@@ -42,12 +49,11 @@ _SHOWN: dict[Contender, str] = {
     "feast": "Feast, its DuckDB store",
 }
 
-Progress = Callable[[float, str], None]
-Join = Callable[[], Lap]
+ContenderJoin = Callable[[], Lap]
 
 
-def run(
-    settings: Settings, *, asked: int = ASKED, facts: int = FACTS, laps: int = LAPS, progress: Progress
+def measure_training_set(
+    settings: Settings, *, asked: int = ASKED, facts: int = FACTS, laps: int = TRAINING_SET_LAPS, progress: Progress
 ) -> BenchResult:
     """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
     contenders = get_args(Contender)
@@ -84,7 +90,7 @@ def write_tables(folder: Path, *, asked: int, facts: int) -> None:
         columns = {view.entity: keys[view], "event_timestamp": at, "created_timestamp": at}
         table = pa.table({**columns, **{name: rng.random(facts) for name in view.features}})
         end = moment_of(micros(_START) + DAYS * MICROS_PER_DAY)
-        write_days(table_path(folder, view).parent, table, _START, end)
+        write_days(facts_path(folder, view).parent, table, _START, end)
     week = slice(facts - asked, facts)
     payments = {view.entity: keys[view][week] for view in VIEWS}
     labels = rng.integers(2, size=asked)
@@ -108,20 +114,20 @@ def _keys(letter: str, numbers: np.ndarray) -> pa.Array:
 
 
 @contextmanager
-def _process(contender: Contender, folder: Path) -> Iterator[tuple[float, Join]]:
+def _process(contender: Contender, folder: Path) -> Iterator[tuple[float, ContenderJoin]]:
     """A process that joins: its size before the first join in MB, and the call for one join."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(contender, folder, theirs), daemon=True)
+    process = spawn.Process(target=serve_contender, args=(contender, folder, theirs), daemon=True)
     process.start()
     theirs.close()  # so that a dead process is the end of the pipe, not silence
 
-    def answer() -> Any:  # noqa: ANN401 - what `serve` sends
+    def answer() -> Any:  # noqa: ANN401 - what `serve_contender` sends
         try:
             return ours.recv()
         except (EOFError, OSError):
             process.join()
-            last = " ".join(tail(log_path(folder, contender), 1))
+            last = " ".join(tail(contender_log(folder, contender), 1))
             raise StateError(f"'{_SHOWN[contender]}' ended with code {process.exitcode}: {last}") from None
 
     def join() -> Lap:
@@ -167,7 +173,7 @@ def _result(
             *(
                 BenchGoal(
                     what=f"our store's {what} over that of the join by hand",
-                    found=ratio(seconds["ours"], seconds["by hand"]),
+                    found=figure_ratio(seconds["ours"], seconds["by hand"]),
                     bound=2.0,
                     kind="at most",
                 )

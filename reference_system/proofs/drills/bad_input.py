@@ -16,8 +16,8 @@ from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.proofs.drills.malformed import malformed
 from reference_system.proofs.drills.outcomes import expected
 from reference_system.proofs.drills.report import DrillReport
-from reference_system.proofs.drills.stage import Stage
-from reference_system.proofs.drills.traffic import END, DrillEvent
+from reference_system.proofs.drills.stage import DrillStage
+from reference_system.proofs.drills.traffic import LAST_MOMENT, DrillEvent
 from reference_system.proofs.kafka_raw_producer import Acknowledged, RawMessage
 from reference_system.use_cases import TOPICS
 
@@ -31,7 +31,7 @@ _LATE_SHARE, _DISORDERED_SHARE = 0.05, 0.5
 _WITHIN_HOURS, _BEYOND_HOURS = (0.0, 20.0), (26.0, 96.0)
 
 
-def duplicates(stage: Stage, *, events: int) -> DrillReport:
+def duplicates(stage: DrillStage, *, events: int) -> DrillReport:
     """Each event is sent once, twice or three times, the copies anywhere behind it, across kills of the consumer."""
     first = stage.traffic.take(events)
     copies = stage.rng.integers(1, _MOST_COPIES + 1, size=events)
@@ -46,7 +46,7 @@ def duplicates(stage: Stage, *, events: int) -> DrillReport:
     return stage.finish("duplicates", faults)
 
 
-def out_of_order(stage: Stage, *, events: int) -> DrillReport:
+def out_of_order(stage: DrillStage, *, events: int) -> DrillReport:
     """Half of the events come up to 20 hours after their neighbours, one in twenty so long after that it is late."""
     rng = stage.rng
     taken = stage.traffic.take(events, seconds_between=_SPAN_SECONDS / events)
@@ -69,9 +69,9 @@ def out_of_order(stage: Stage, *, events: int) -> DrillReport:
     return stage.finish("out-of-order", faults, [] if late else ["no event came late: the drill needs more events"])
 
 
-def poison(stage: Stage, *, events: int) -> DrillReport:
+def poison(stage: DrillStage, *, events: int) -> DrillReport:
     """Messages of every malformed kind between good events; their bytes must be equal on the dead-letter topics."""
-    bad = [RawMessage(each.topic, each.key, each.value) for each in malformed(END)]
+    bad = [RawMessage(each.topic, each.key, each.value) for each in malformed(LAST_MOMENT)]
     share = max(events // len(bad), 1)
     consumer = stage.fleet.start(stage.plan())
     sent: dict[Acknowledged, RawMessage] = {}
@@ -86,7 +86,7 @@ def poison(stage: Stage, *, events: int) -> DrillReport:
     return report if not problems else report.with_problems(problems)
 
 
-def _send_across_kills(stage: Stage, messages: list[DrillEvent], faults: Counter[str]) -> None:
+def _send_across_kills(stage: DrillStage, messages: list[DrillEvent], faults: Counter[str]) -> None:
     """Send in parts; a consumer reads each for a moment and is killed."""
     size = -(-len(messages) // _PARTS)
     for part in range(_PARTS):
@@ -98,7 +98,7 @@ def _send_across_kills(stage: Stage, messages: list[DrillEvent], faults: Counter
         faults["consumer killed"] += 1
 
 
-def _wrong_letters(stage: Stage, sent: dict[Acknowledged, RawMessage]) -> list[str]:
+def _wrong_letters(stage: DrillStage, sent: dict[Acknowledged, RawMessage]) -> list[str]:
     """Messages of which the dead-letter topics do not hold exactly the bytes that were sent."""
     letters: dict[Acknowledged, RawMessage] = {}
     with TopicLog(stage.settings.kafka_bootstrap) as log:

@@ -16,7 +16,7 @@ from time import monotonic, sleep
 from reference_system.proofs.drills.consumer_child import BROKER_AWAY
 from reference_system.proofs.drills.consumer_processes import DrillConsumer
 from reference_system.proofs.drills.report import DrillReport
-from reference_system.proofs.drills.stage import Stage
+from reference_system.proofs.drills.stage import DrillStage
 
 _EVENTS_AT_ONCE = 20
 _TICK_SECONDS = 0.05
@@ -27,7 +27,7 @@ _AWAY_SECONDS = (0.0, 1.0)
 _PAUSE_SECONDS = (0.5, 6.0)
 
 
-def broker_kill(stage: Stage, *, times: int) -> DrillReport:
+def broker_kill(stage: DrillStage, *, times: int) -> DrillReport:
     """SIGKILL and restart, while events are sent and two consumers work."""
     crew = _Crew(stage)
     for number in range(times):
@@ -41,7 +41,7 @@ def broker_kill(stage: Stage, *, times: int) -> DrillReport:
     return _finish(stage, crew, "broker-kill", {"broker killed": times})
 
 
-def broker_pause(stage: Stage, *, times: int) -> DrillReport:
+def broker_pause(stage: DrillStage, *, times: int) -> DrillReport:
     """SIGSTOP for some seconds: connections stay open, nothing answers, acknowledgements are lost."""
     crew = _Crew(stage)
     for number in range(times):
@@ -57,7 +57,7 @@ def broker_pause(stage: Stage, *, times: int) -> DrillReport:
     return _finish(stage, crew, "broker-pause", {"broker paused": times})
 
 
-def _finish(stage: Stage, crew: _Crew, drill: str, faults: dict[str, int]) -> DrillReport:
+def _finish(stage: DrillStage, crew: _Crew, drill: str, faults: dict[str, int]) -> DrillReport:
     crew.end()
     faults |= {"consumers that began again": crew.restarts, "messages sent again": stage.producer.retries}
     return stage.finish(drill, Counter(faults), crew.problems)
@@ -66,7 +66,7 @@ def _finish(stage: Stage, crew: _Crew, drill: str, faults: dict[str, int]) -> Dr
 class _Crew:
     """Two consumers that are started again when they end, as the supervisor does it."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: DrillStage) -> None:
         self._stage = stage
         self._consumers: dict[tuple[int, ...], DrillConsumer] = {}
         self.restarts = 0
@@ -99,7 +99,7 @@ class _Crew:
 
 
 @contextmanager
-def _sending(stage: Stage) -> Iterator[None]:
+def _sending(stage: DrillStage) -> Iterator[None]:
     """Events flow meanwhile, from a thread of their own; its error is ours."""
     enough = Flag()
 

@@ -31,7 +31,7 @@ from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.paths import StatePaths
 from reference_system.proofs.baselines.feast_naive_push import open_naive_push
 from reference_system.proofs.baselines.kafka_naive_consumer import NaiveConsumer
-from reference_system.proofs.drills.traffic import END
+from reference_system.proofs.drills.traffic import LAST_MOMENT
 from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS
 
@@ -104,7 +104,7 @@ def _opened(plan: ConsumerPlan) -> Iterator[tuple[_Consumer, Callable[[], None]]
         settings,
         push=partial(write_states, open_store(paths)),
         metrics=metrics,
-        clock=FixedClock(END),
+        clock=FixedClock(LAST_MOMENT),
         tasks=plan.tasks,
         fault=_signal_at(plan.fault),
     ) as loop:

@@ -23,7 +23,7 @@ from reference_system.paths import StatePaths
 from reference_system.proofs.drills.consumer_child import NAIVE_POINT, REFUSED, Fault
 from reference_system.proofs.drills.consumer_processes import DrillConsumer
 from reference_system.proofs.drills.report import DrillReport
-from reference_system.proofs.drills.stage import Stage
+from reference_system.proofs.drills.stage import DrillStage
 
 POINTS: tuple[FaultPoint, ...] = get_args(FaultPoint)
 AT_RANDOM = "at a random moment"
@@ -70,7 +70,7 @@ def draw_naive_doom(rng: np.random.Generator) -> Doom:
     return Doom(fault=Fault(point=NAIVE_POINT, passage=int(rng.integers(1, _PASSAGES))), seconds=_NAIVE_PATIENCE)
 
 
-def consumer_kill(stage: Stage, *, times: int) -> DrillReport:
+def consumer_kill(stage: DrillStage, *, times: int) -> DrillReport:
     """Two consumers share the tasks; each is killed again and again while traffic flows."""
     faults: Counter[str] = Counter()
     problems: list[str] = []
@@ -92,7 +92,7 @@ def consumer_kill(stage: Stage, *, times: int) -> DrillReport:
 class _Slot:
     """One place for a consumer, filled again after each kill."""
 
-    def __init__(self, stage: Stage, tasks: tuple[int, ...] | None) -> None:
+    def __init__(self, stage: DrillStage, tasks: tuple[int, ...] | None) -> None:
         self._stage = stage
         self._tasks = tasks
         self._consumer: DrillConsumer | None = None
@@ -125,7 +125,7 @@ class _Slot:
             self._consumer.kill()
 
 
-def zombie(stage: Stage, *, times: int) -> DrillReport:
+def zombie(stage: DrillStage, *, times: int) -> DrillReport:
     """A consumer stands still at some point of its work, another takes its tasks, the first one wakes.
 
     It must be refused by its epoch, and whatever it still writes must change nothing.
@@ -152,7 +152,7 @@ def zombie(stage: Stage, *, times: int) -> DrillReport:
     return stage.finish("zombie", faults, problems)
 
 
-def _feed_until_paused(stage: Stage, consumer: DrillConsumer, doom: Doom) -> None:
+def _feed_until_paused(stage: DrillStage, consumer: DrillConsumer, doom: Doom) -> None:
     # Long enough after its start to own the tasks: a consumer that stops before that is no zombie.
     earliest = _PATIENCE
     while not consumer.is_paused() and consumer.exit_code is None:
@@ -166,7 +166,7 @@ def _feed_until_paused(stage: Stage, consumer: DrillConsumer, doom: Doom) -> Non
             sleep(_TICK_SECONDS)
 
 
-def _holds_a_file(stage: Stage) -> bool:
+def _holds_a_file(stage: DrillStage) -> bool:
     """Whether a task's file cannot be written to now."""
     for path in StatePaths(stage.settings.state_dir).stream_tasks.glob("task-*.sqlite"):
         try:
@@ -178,7 +178,7 @@ def _holds_a_file(stage: Stage) -> bool:
     return False
 
 
-def _feed_until_ended(stage: Stage, consumer: DrillConsumer) -> int | None:
+def _feed_until_ended(stage: DrillStage, consumer: DrillConsumer) -> int | None:
     deadline = monotonic() + _PAUSE_SECONDS
     while consumer.exit_code is None and monotonic() < deadline:
         stage.feed(5)

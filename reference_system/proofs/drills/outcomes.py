@@ -29,7 +29,7 @@ _LATE_AFTER = timedelta(days=1)
 _HORIZON = timedelta(days=7)
 
 # (topic, event id)
-Identity = tuple[str, str]
+EventIdentity = tuple[str, str]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,23 +43,23 @@ class Book:
         """How many messages."""
         return len(self.events) + len(self.refused)
 
-    def identities(self) -> set[Identity]:
+    def identities(self) -> set[EventIdentity]:
         """The events, each once."""
         return {(event.topic.name, event.event_id) for _, event in self.events}
 
 
-class Expected(msgspec.Struct, frozen=True, kw_only=True):
+class DrillExpectation(msgspec.Struct, frozen=True, kw_only=True):
     """What the order within each partition makes of the events."""
 
-    late: set[Identity]
+    late: set[EventIdentity]
     outcomes: dict[Outcome, int]
 
 
-def expected(book: Book) -> Expected:
+def expected(book: Book) -> DrillExpectation:
     """Each event's outcome, from the book alone. It must know every record of the topics."""
     newest: dict[tuple[str, int], datetime] = {}
-    arrived: dict[Identity, datetime] = {}
-    late: set[Identity] = set()
+    arrived: dict[EventIdentity, datetime] = {}
+    late: set[EventIdentity] = set()
     outcomes = Counter({Outcome.DEAD_LETTERED: len(book.refused)})
     for place, sent in sorted(book.events, key=lambda pair: (pair[0].topic, pair[0].partition, pair[0].offset)):
         identity, channel = (sent.topic.name, sent.event_id), (place.topic, place.partition)
@@ -75,14 +75,14 @@ def expected(book: Book) -> Expected:
             outcomes[Outcome.COUNTED] += 1
             now = newest[channel] = max(now, known)
         arrived[identity] = now
-    return Expected(late=late, outcomes={outcome: outcomes[outcome] for outcome in Outcome})
+    return DrillExpectation(late=late, outcomes={outcome: outcomes[outcome] for outcome in Outcome})
 
 
-class Found(msgspec.Struct, frozen=True, kw_only=True):
+class DrillFindings(msgspec.Struct, frozen=True, kw_only=True):
     """What is there: rows of the lake by event, and totals of the tasks by topic."""
 
-    rows: Counter[Identity]
-    late: set[Identity]
+    rows: Counter[EventIdentity]
+    late: set[EventIdentity]
     totals: Counter[tuple[str, str]]
 
     def total(self, outcome: Outcome) -> int:
@@ -90,10 +90,10 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return sum(count for (_, name), count in self.totals.items() if name == outcome)
 
 
-def read_found(lake: Path, tasks: Iterable[TaskSnapshot]) -> Found:
+def read_found(lake: Path, tasks: Iterable[TaskSnapshot]) -> DrillFindings:
     """Read the lake; the totals come from the tasks."""
-    rows: Counter[Identity] = Counter()
-    late: set[Identity] = set()
+    rows: Counter[EventIdentity] = Counter()
+    late: set[EventIdentity] = set()
     for topic in TOPICS:
         table = delta_lake.read(lake, topic, columns=[topic.event_id, delta_lake.LATE]).read_all()
         for event_id, is_late in zip(*(column.to_pylist() for column in table.columns), strict=True):
@@ -103,25 +103,25 @@ def read_found(lake: Path, tasks: Iterable[TaskSnapshot]) -> Found:
     totals: Counter[tuple[str, str]] = Counter()
     for task in tasks:
         totals.update(task.totals)
-    return Found(rows=rows, late=late, totals=totals)
+    return DrillFindings(rows=rows, late=late, totals=totals)
 
 
-def read_tally(path: Path) -> Found:
+def read_tally(path: Path) -> DrillFindings:
     """The naive consumer's own book: how often it counted each event."""
     with closing(sqlite3.connect(path)) as db:
         rows = Counter({(topic, event_id): n for topic, event_id, n in db.execute("SELECT * FROM counted")})
     totals: Counter[tuple[str, str]] = Counter()
     for (topic, _), times in rows.items():
         totals[topic, Outcome.COUNTED] += times
-    return Found(rows=rows, late=set(), totals=totals)
+    return DrillFindings(rows=rows, late=set(), totals=totals)
 
 
-def lost_and_double(book: Book, found: Found) -> tuple[set[Identity], set[Identity]]:
+def lost_and_double(book: Book, found: DrillFindings) -> tuple[set[EventIdentity], set[EventIdentity]]:
     """Events without a row, and events with several."""
     return book.identities() - found.rows.keys(), {identity for identity, n in found.rows.items() if n > 1}
 
 
-def differences(book: Book, found: Found, acknowledged: dict[str, int]) -> list[str]:
+def differences(book: Book, found: DrillFindings, acknowledged: dict[str, int]) -> list[str]:
     """Sentences about everything that is not as it must be; `acknowledged` counts the records of each topic."""
     lost, double = lost_and_double(book, found)
     problems = _about(lost, "lost") + _about(double, "counted twice")
@@ -136,7 +136,7 @@ def differences(book: Book, found: Found, acknowledged: dict[str, int]) -> list[
     return problems
 
 
-def _unexpected(wanted: Expected, found: Found) -> list[str]:
+def _unexpected(wanted: DrillExpectation, found: DrillFindings) -> list[str]:
     problems = _about(wanted.late - found.late, "late and not marked as late")
     problems += _about(found.late - wanted.late, "marked as late and in time")
     for outcome, count in wanted.outcomes.items():
@@ -145,7 +145,7 @@ def _unexpected(wanted: Expected, found: Found) -> list[str]:
     return problems
 
 
-def _about(identities: set[Identity], what: str) -> list[str]:
+def _about(identities: set[EventIdentity], what: str) -> list[str]:
     if not identities:
         return []
     return [f"{len(identities)} events are {what}: {name_some({f'{t} {i}' for t, i in identities})}"]

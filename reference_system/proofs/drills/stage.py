@@ -7,7 +7,7 @@ Invariant: a report covers all that was ever sent on its stage, so drills may fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
@@ -17,25 +17,25 @@ import numpy as np
 from reference_system.features.feast.store import apply, open_store
 from reference_system.features.stream.deduplication import Outcome
 from reference_system.features.stream.snapshot import digest, snapshots
+from reference_system.progress import Progress
 from reference_system.proofs.drills.consumer_child import ConsumerPlan, naive_tally
 from reference_system.proofs.drills.consumer_processes import ConsumerFleet
 from reference_system.proofs.drills.outcomes import Book, differences, lost_and_double, read_found, read_tally
 from reference_system.proofs.drills.report import DrillCounts, DrillReport
 from reference_system.proofs.drills.traffic import DrillEvent, Traffic
 from reference_system.proofs.kafka_raw_producer import DrillProducer, RawMessage
-from reference_system.proofs.ledger.ledger import verify
+from reference_system.proofs.ledger.ledger import recount_and_compare
 from reference_system.proofs.scratch_system import Scratch, scratch_system
 from reference_system.settings import Settings
 from reference_system.stack.kafka.topics import end_offsets
 from reference_system.use_cases import TOPICS
 
 # A share between 0 and 1, and what happens now.
-Progress = Callable[[float, str], None]
 # Far more than a consumer takes to catch up with what a drill leaves.
 SETTLE_SECONDS = 180.0
 
 
-class Stage:
+class DrillStage:
     """One scratch system under drills."""
 
     def __init__(  # noqa: PLR0913 - one argument for each thing that a drill uses
@@ -111,7 +111,9 @@ class Stage:
             found, fingerprint = read_tally(naive_tally(self.settings)), ""
         else:
             # The ledger knows nothing of what the drill sent; the drill's book knows nothing of SQL.
-            ledger = verify(self.settings, progress=lambda _, text: self.progress(0.95, f"ledger: {text}"))
+            ledger = recount_and_compare(
+                self.settings, progress=lambda _, text: self.progress(0.95, f"ledger: {text}")
+            )
             problems = [*problems, *(each.for_person() for each in ledger.problems)]
             tasks = snapshots(self.scratch.paths.stream_tasks, with_states=False)
             found, fingerprint = read_found(self.scratch.paths.lake, tasks), ledger.digest
@@ -145,7 +147,7 @@ def open_stage(  # noqa: PLR0913 - what differs between drills
     progress: Progress,
     mutant: bool = False,
     preload: Sequence[str] = (),
-) -> Iterator[Stage]:
+) -> Iterator[DrillStage]:
     """A stage of its own; nothing of it is left at the end.
 
     Args:
@@ -163,4 +165,4 @@ def open_stage(  # noqa: PLR0913 - what differs between drills
         ConsumerFleet(scratch.paths.root, preload) as fleet,
     ):
         apply(open_store(scratch.paths))
-        yield Stage(scratch, producer, fleet, seed=seed, progress=progress, mutant=mutant)
+        yield DrillStage(scratch, producer, fleet, seed=seed, progress=progress, mutant=mutant)

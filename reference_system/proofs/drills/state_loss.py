@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from reference_system.features.stream.rebuild import remove
+from reference_system.features.stream.rebuild import remove_sqlite
 from reference_system.features.stream.snapshot import task_files
 from reference_system.flows.ingestion.state_replay import replay_topics
 from reference_system.proofs.drills.report import DrillReport
-from reference_system.proofs.drills.stage import Stage
+from reference_system.proofs.drills.stage import DrillStage
 
 _EVENTS = 200
 
 
-def state_loss(stage: Stage, *, times: int) -> DrillReport:
+def state_loss(stage: DrillStage, *, times: int) -> DrillReport:
     """Some task files are deleted, then all, in turn; each time the digest must come back."""
     faults: Counter[str] = Counter()
     problems: list[str] = []
@@ -39,10 +39,10 @@ def state_loss(stage: Stage, *, times: int) -> DrillReport:
     return stage.finish("state-loss", faults, problems)
 
 
-def _delete(stage: Stage, *, everything: bool) -> list[int]:
+def _delete(stage: DrillStage, *, everything: bool) -> list[int]:
     files = task_files(stage.scratch.paths.stream_tasks)
     count = len(files) if everything else int(stage.rng.integers(1, len(files)))
     lost = sorted(int(task) for task in stage.rng.choice(list(files), size=count, replace=False))
     for task in lost:
-        remove(files[task])
+        remove_sqlite(files[task])
     return lost

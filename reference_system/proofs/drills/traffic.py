@@ -41,7 +41,7 @@ from reference_system.use_cases.recommendation.events import (
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
 # No event of a drill lies after this: what the consumers take for now.
-END = START + timedelta(days=3_000)
+LAST_MOMENT = START + timedelta(days=3_000)
 # On average: windows of 1, 7 and 30 days and the deduplication horizon all pass within a long drill.
 _SECONDS_BETWEEN = 60.0
 # Of this many events one comes twice, one is late, one is no event.

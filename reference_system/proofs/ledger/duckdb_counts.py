@@ -14,8 +14,8 @@ from reference_system.event_time import micros
 from reference_system.events import Topic
 from reference_system.features.stream.deduplication import Outcome
 from reference_system.lake.delta_upkeep import Dropped
-from reference_system.proofs.ledger.duckdb_recount import Duck, Span, fields_of
-from reference_system.proofs.ledger.report import EXAMPLES, Problem, TopicLedger, problem
+from reference_system.proofs.ledger.duckdb_recount import Duck, PartitionSpan, fields_of
+from reference_system.proofs.ledger.report import EXAMPLES, LedgerProblem, TopicLedger, problem
 
 # A state can be made anew from the topics; a lake or a log that lost something cannot.
 REBUILD = "workbook state rebuild"
@@ -116,8 +116,8 @@ _SETS = f"""
 
 
 def topic_ledger(
-    duck: Duck, topic: Topic, spans: Sequence[Span], totals: Mapping[tuple[int, str], int], dropped: Dropped
-) -> tuple[TopicLedger, list[Problem]]:
+    duck: Duck, topic: Topic, spans: Sequence[PartitionSpan], totals: Mapping[tuple[int, str], int], dropped: Dropped
+) -> tuple[TopicLedger, list[LedgerProblem]]:
     """The topic's line and its problems.
 
     Args:
@@ -175,14 +175,16 @@ def _name_tables(duck: Duck, topic: Topic) -> None:
     )
 
 
-def _found(duck: Duck, topic: Topic, kind: str, query: str, then: str) -> list[Problem]:
+def _found(duck: Duck, topic: Topic, kind: str, query: str, then: str) -> list[LedgerProblem]:
     rows = duck.sql(
         f"SELECT example, count(*) OVER () FROM ({query}) AS found(example) ORDER BY 1 LIMIT {EXAMPLES}"
     ).fetchall()
     return problem(kind, topic.name, [example for example, _ in rows], rows[0][1] if rows else 0, then=then)
 
 
-def _totals(topic: Topic, sets: Mapping[tuple[int, str], int], totals: Mapping[tuple[int, str], int]) -> list[Problem]:
+def _totals(
+    topic: Topic, sets: Mapping[tuple[int, str], int], totals: Mapping[tuple[int, str], int]
+) -> list[LedgerProblem]:
     found = [
         f"task {part} {outcome} {totals.get((part, outcome), 0):,} (recount {sets.get((part, outcome), 0):,})"
         for part, outcome in sorted(sets.keys() | totals.keys())

@@ -33,7 +33,7 @@ Duck = duckdb.DuckDBPyConnection
 _ORIGIN = frozenset((delta_lake.EVENT_DAY, "kafka_partition", "kafka_offset", delta_lake.LATE))
 
 
-class Span(msgspec.Struct, frozen=True, kw_only=True):
+class PartitionSpan(msgspec.Struct, frozen=True, kw_only=True):
     """One partition: what the broker holds, and how far it was read."""
 
     part: int
@@ -127,7 +127,7 @@ def load_dropped(duck: Duck, topic: Topic, dropped: Dropped) -> None:
     duck.unregister("counts")
 
 
-def judge(duck: Duck, topic: Topic, spans: Sequence[Span]) -> None:
+def classify_records(duck: Duck, topic: Topic, spans: Sequence[PartitionSpan]) -> None:
     """Make `verdict_…`: counted, late or duplicate for each record that was not refused and is readable.
 
     Raises:
@@ -197,8 +197,8 @@ _ACCEPTED_NEXT = f"""
 """
 
 
-def _load_spans(duck: Duck, topic: Topic, spans: Sequence[Span]) -> None:
-    names = Span.__struct_fields__
+def _load_spans(duck: Duck, topic: Topic, spans: Sequence[PartitionSpan]) -> None:
+    names = PartitionSpan.__struct_fields__
     columns = [pa.array([getattr(span, name) for span in spans], pa.int64()) for name in names]
     rows = pa.table(columns, names=list(names))
     duck.register("spans", rows)

@@ -22,12 +22,12 @@ from reference_system.features.stream.kafka_keys import partition_of
 from reference_system.features.stream.snapshot import TaskSnapshot
 from reference_system.lake import delta_lake
 from reference_system.proofs.ledger.duckdb_recount import Duck
+from reference_system.proofs.ledger.states import ExpectedState
 from reference_system.reported_rows import Once
 from reference_system.use_cases import topic_named
-from reference_system.windows import EVERYONE, SNAP, Is, Profile, RecentItems, Rows, Value, View, WindowedView
+from reference_system.windows import EVERYONE, SNAP, Is, LatestFields, RecentItems, Rows, Value, View, WindowedView
 
 # Entity key, when its newest event was known (microseconds), state.
-Expected = tuple[str, int, bytes]
 _HISTORY = delta_lake.NO_OFFSET
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -42,7 +42,7 @@ def needed_fields(views: Sequence[View], topic: Topic) -> set[str]:
             needed |= {name for rows in of_topic if rows.once for name in (rows.once.per, _report(rows))}
             needed |= {name for rows in of_topic for _, value in rows.values if (name := _field(value)) is not None}
         elif view.topic == topic.name:
-            needed |= set(view.fields) if isinstance(view, Profile) else {view.item}
+            needed |= set(view.fields) if isinstance(view, LatestFields) else {view.item}
             needed |= {view.entity} if view.entity is not None else set()
     return needed
 
@@ -88,7 +88,7 @@ def load_limits(duck: Duck, tasks: Sequence[TaskSnapshot]) -> None:
     duck.unregister("limits")
 
 
-def expected_states(duck: Duck, view: View, tasks: int) -> Iterator[tuple[int, list[Expected]]]:
+def expected_states(duck: Duck, view: View, tasks: int) -> Iterator[tuple[int, list[ExpectedState]]]:
     """For each task the states that it must have of a view, ordered by key."""
     _load_owners(duck, view, tasks)
     match view:
@@ -98,11 +98,11 @@ def expected_states(duck: Duck, view: View, tasks: int) -> Iterator[tuple[int, l
                 yield task, list(_tails(duck, view, task))
         case RecentItems():
             yield from _by_task(_recent_items(duck, view), tasks)
-        case Profile():
+        case LatestFields():
             yield from _by_task(_profiles(duck, view), tasks)
 
 
-def _by_task(states: Sequence[tuple[int, Expected]], tasks: int) -> Iterator[tuple[int, list[Expected]]]:
+def _by_task(states: Sequence[tuple[int, ExpectedState]], tasks: int) -> Iterator[tuple[int, list[ExpectedState]]]:
     for task in range(tasks):
         yield task, [state for owner, state in states if owner == task]
 
@@ -220,7 +220,7 @@ def _value(value: Value, *, snap: bool) -> str:
     return f"{value!r}::DOUBLE"
 
 
-def _tails(duck: Duck, view: WindowedView, task: int) -> Iterator[Expected]:
+def _tails(duck: Duck, view: WindowedView, task: int) -> Iterator[ExpectedState]:
     """A task's states of a windowed view: times, then each column, little-endian."""
     names = ", ".join(f'"{name}"' for name in view.columns)
     table = duck.sql(f"SELECT * FROM rows WHERE task = {task} ORDER BY entity, t, {names}").to_arrow_table()
@@ -247,7 +247,7 @@ def _memories(duck: Duck, task: int) -> dict[str, bytes]:
     return {entity: struct.pack("<qq", -16 - len(told), oldest) + told for entity, oldest, told in packed}
 
 
-def _recent_items(duck: Duck, view: RecentItems) -> list[tuple[int, Expected]]:
+def _recent_items(duck: Duck, view: RecentItems) -> list[tuple[int, ExpectedState]]:
     ((topic, entity),) = _entities(view)
     owned = _owned(topic, entity, f'event_timestamp AS happened, known, "{view.item}" AS item')
     rows = duck.sql(f"""
@@ -258,7 +258,7 @@ def _recent_items(duck: Duck, view: RecentItems) -> list[tuple[int, Expected]]:
     return [(task, (key, known, _pack(items))) for task, key, known, items in rows]
 
 
-def _profiles(duck: Duck, view: Profile) -> list[tuple[int, Expected]]:
+def _profiles(duck: Duck, view: LatestFields) -> list[tuple[int, ExpectedState]]:
     ((topic, entity),) = _entities(view)
     fields = ", ".join(f'"{name}" AS "value_{name}"' for name in view.fields)
     owned = _owned(topic, entity, f"event_timestamp AS happened, known, {fields}")

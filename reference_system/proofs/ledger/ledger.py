@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,18 +23,17 @@ from reference_system.ingestion.kafka_log import TopicLog
 from reference_system.lake import delta_lake, delta_upkeep
 from reference_system.lake.duckdb_connection import connection
 from reference_system.paths import StatePaths
+from reference_system.progress import Progress
 from reference_system.proofs.ledger import duckdb_recount as recount
 from reference_system.proofs.ledger import duckdb_state_recount as state_recount
 from reference_system.proofs.ledger.duckdb_counts import REBUILD, topic_ledger
-from reference_system.proofs.ledger.duckdb_recount import Duck, Span
+from reference_system.proofs.ledger.duckdb_recount import Duck, PartitionSpan
 from reference_system.proofs.ledger.kafka_topic_reader import dead_letters, raw_records
-from reference_system.proofs.ledger.report import LedgerReport, Problem, StateLedger, TopicLedger, problem
-from reference_system.proofs.ledger.states import Comparison, compare_online, compare_view
+from reference_system.proofs.ledger.report import LedgerProblem, LedgerReport, StateLedger, TopicLedger, problem
+from reference_system.proofs.ledger.states import StateComparison, compare_online, compare_view
 from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS, VIEWS
-
-Progress = Callable[[float, str], None]
 
 # A running consumer commits to the lake every five seconds.
 _LAKE_SECONDS = 20.0
@@ -44,7 +43,7 @@ _MEMORY_MB = 1024
 _READ, _STATES = 0.7, 0.95
 
 
-def verify(
+def recount_and_compare(
     settings: Settings, *, progress: Progress = lambda *_: None, lake_seconds: float = _LAKE_SECONDS
 ) -> LedgerReport:
     """Recount and compare.
@@ -89,7 +88,7 @@ class _Audit:
     copies: Path
     tasks: Sequence[TaskSnapshot]
     progress: Progress
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[LedgerProblem] = field(default_factory=list)
     kept_from: dict[str, int] = field(default_factory=dict)  # of each topic the first moment that the lake keeps
 
     def topics(self) -> list[TopicLedger]:
@@ -112,7 +111,7 @@ class _Audit:
             dropped = delta_upkeep.dropped(lake, topic)
             recount.load_dropped(self.duck, topic, dropped)
             self.kept_from[topic.name] = micros(dropped.before)
-            recount.judge(self.duck, topic, spans[topic.name])
+            recount.classify_records(self.duck, topic, spans[topic.name])
             totals = _totals(self.tasks, topic)
             line, found = topic_ledger(self.duck, topic, spans[topic.name], totals, dropped)
             lines.append(line)
@@ -123,11 +122,11 @@ class _Audit:
         """Every state against the recount and against the online store."""
         state_recount.load_facts(self.duck, VIEWS, TOPICS)
         state_recount.load_limits(self.duck, self.tasks)
-        whole = Comparison()
+        whole = StateComparison()
         for place, view in enumerate(VIEWS):
             self.progress(_READ + (_STATES - _READ) * place / len(VIEWS), f"states of {view.name}")
             kept_from = max(self.kept_from[topic] for topic in topics_of(view))
-            found = Comparison()
+            found = StateComparison()
             for task, expected in state_recount.expected_states(self.duck, view, self.settings.kafka_partitions):
                 path = task_file(self.copies, task)
                 if path.exists():
@@ -173,13 +172,13 @@ def _copy(path: Path, copy: Path) -> None:
         raise StateError(f"{path} cannot be read ({error})", next_command=REBUILD) from error
 
 
-def _absent(tasks: Sequence[TaskSnapshot], settings: Settings) -> list[Problem]:
+def _absent(tasks: Sequence[TaskSnapshot], settings: Settings) -> list[LedgerProblem]:
     known = {task.task for task in tasks}
     absent = [f"task {task}" for task in range(settings.kafka_partitions) if task not in known]
     return problem("no state", "ingestion", absent, then="workbook restart ingestion")
 
 
-def _lake_behind(lake: Path, tasks: Sequence[TaskSnapshot], seconds: float) -> list[Problem]:
+def _lake_behind(lake: Path, tasks: Sequence[TaskSnapshot], seconds: float) -> list[LedgerProblem]:
     """Wait until the lake has what the states have; name the topics where it does not come to that."""
     deadline = time.monotonic() + seconds
     waited_for: Sequence[Topic] = TOPICS
@@ -206,7 +205,7 @@ def _lake_behind(lake: Path, tasks: Sequence[TaskSnapshot], seconds: float) -> l
     ]
 
 
-def _spans(log: TopicLog, topic: Topic, tasks: Sequence[TaskSnapshot]) -> list[Span]:
+def _spans(log: TopicLog, topic: Topic, tasks: Sequence[TaskSnapshot]) -> list[PartitionSpan]:
     extent = log.extent(topic.name)
     positions = {task.task: task.positions.get(topic.name, 0) for task in tasks}
     spans = []
@@ -215,7 +214,9 @@ def _spans(log: TopicLog, topic: Topic, tasks: Sequence[TaskSnapshot]) -> list[S
         position = positions.get(part, 0)
         taken = [task.taken.get((part, topic.name), 0) for task in tasks]
         spans.append(
-            Span(part=part, read_from=first, read_to=position, taken_to=min(max(position, *taken), end), log_end=end)
+            PartitionSpan(
+                part=part, read_from=first, read_to=position, taken_to=min(max(position, *taken), end), log_end=end
+            )
         )
     return spans
 

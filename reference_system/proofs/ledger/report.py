@@ -44,7 +44,7 @@ class StateLedger(msgspec.Struct, frozen=True, kw_only=True):
     online_in_flight: int  # states that were being pushed while the ledger looked, or that the next start pushes
 
 
-class Problem(msgspec.Struct, frozen=True, kw_only=True):
+class LedgerProblem(msgspec.Struct, frozen=True, kw_only=True):
     """One kind of difference at one topic or view."""
 
     kind: str
@@ -65,7 +65,7 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
     topics: list[TopicLedger]
     states: StateLedger
     digest: str  # of positions, totals and states: equal digests mean equal ingestion
-    problems: list[Problem]
+    problems: list[LedgerProblem]
     seconds: float
 
     @property
@@ -79,9 +79,11 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
         return sum(topic.double + topic.extra for topic in self.topics)
 
 
-def problem(kind: str, where: str, examples: Sequence[str], count: int | None = None, *, then: str) -> list[Problem]:
+def problem(
+    kind: str, where: str, examples: Sequence[str], count: int | None = None, *, then: str
+) -> list[LedgerProblem]:
     """The problem, or none if there are no examples."""
     if not examples:
         return []
     total = len(examples) if count is None else count
-    return [Problem(kind=kind, where=where, count=total, examples=list(examples[:EXAMPLES]), next_command=then)]
+    return [LedgerProblem(kind=kind, where=where, count=total, examples=list(examples[:EXAMPLES]), next_command=then)]

@@ -22,7 +22,7 @@ from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.events import EARLIEST
 from reference_system.features.stream.snapshot import task_file, task_files
 from reference_system.paths import StatePaths
-from reference_system.proofs.ledger.report import Problem, problem
+from reference_system.proofs.ledger.report import LedgerProblem, problem
 from reference_system.use_cases import VIEWS
 from reference_system.windows import RecentItems, View, WindowedView, unpack_tail
 
@@ -33,15 +33,15 @@ _PUSH_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 
 # Entity key, time in microseconds, state.
-Expected = tuple[str, int, bytes]
+ExpectedState = tuple[str, int, bytes]
 # Values of the online store for some keys of a view, with their times.
-ReadStates = Callable[[View, Sequence[str]], list[tuple[bytes | None, int | None]]]
+ReadStoredStates = Callable[[View, Sequence[str]], list[tuple[bytes | None, int | None]]]
 # (task, view's name, key)
-Name = tuple[int, str, str]
+StateName = tuple[int, str, str]
 
 
 @dataclass(slots=True)
-class Comparison:
+class StateComparison:
     """States of a view against the recount."""
 
     compared: int = 0
@@ -50,7 +50,7 @@ class Comparison:
     extra: list[str] = field(default_factory=list)
     aged: int = 0  # of days that the lake dropped
 
-    def add(self, other: Comparison) -> None:
+    def add(self, other: StateComparison) -> None:
         """Take in another comparison."""
         self.compared += other.compared
         self.different += other.different
@@ -58,7 +58,7 @@ class Comparison:
         self.extra += other.extra
         self.aged += other.aged
 
-    def problems(self, view: str) -> list[Problem]:
+    def problems(self, view: str) -> list[LedgerProblem]:
         """What differs, by kind."""
         return [
             *problem("states that differ from the recount", view, self.different, then=_REBUILD),
@@ -68,15 +68,15 @@ class Comparison:
 
 
 def compare_view(
-    path: Path, view: View, expected: Sequence[Expected], *, kept_from: int = micros(EARLIEST)
-) -> Comparison:
+    path: Path, view: View, expected: Sequence[ExpectedState], *, kept_from: int = micros(EARLIEST)
+) -> StateComparison:
     """A task's states of a view against those that it must have, which are ordered by key.
 
     A state with rows from before `kept_from` (microseconds) is not compared: the lake has dropped them.
     """
-    found = Comparison()
+    found = StateComparison()
     with closing(sqlite3.connect(path)) as db:
-        stored: Iterator[Expected] = db.execute(
+        stored: Iterator[ExpectedState] = db.execute(
             "SELECT key, time, state FROM state WHERE view = ? ORDER BY key", (view.name,)
         )
         wanted = iter(expected)
@@ -116,7 +116,7 @@ def _is_aged(view: View, state: bytes, kept_from: int) -> bool:
     return False
 
 
-def _difference(view: View, mine: Expected, due: Expected) -> str:
+def _difference(view: View, mine: ExpectedState, due: ExpectedState) -> str:
     """The key, and in a few words what differs."""
     if mine[2] == due[2]:
         return f"{mine[0]} (time {mine[1]}, recount {due[1]})"
@@ -135,9 +135,9 @@ class OnlineComparison:
 
     compared: int = 0
     in_flight: int = 0
-    different: list[Name] = field(default_factory=list)
+    different: list[StateName] = field(default_factory=list)
 
-    def problems(self) -> list[Problem]:
+    def problems(self) -> list[LedgerProblem]:
         """What differs, by view."""
         by_view: dict[str, list[str]] = {}
         for _, view, key in self.different:
@@ -153,8 +153,8 @@ def compare_online(paths: StatePaths, copies: Path) -> OnlineComparison:
         return found
     from reference_system.features.feast.store import open_store, read_states
 
-    read: ReadStates = partial(read_states, open_store(paths))
-    pending: list[Name] = []
+    read: ReadStoredStates = partial(read_states, open_store(paths))
+    pending: list[StateName] = []
     for task, path in task_files(copies).items():
         with closing(sqlite3.connect(path)) as db:
             for view in VIEWS:
@@ -174,7 +174,7 @@ def compare_online(paths: StatePaths, copies: Path) -> OnlineComparison:
     return found
 
 
-def _look_again(read: ReadStates, paths: StatePaths, pending: list[Name]) -> list[Name]:
+def _look_again(read: ReadStoredStates, paths: StatePaths, pending: list[StateName]) -> list[StateName]:
     """Those that still differ when state and store are read side by side, several times."""
     views = {view.name: view for view in VIEWS}
     deadline = time.monotonic() + _PUSH_SECONDS
@@ -190,8 +190,8 @@ def _look_again(read: ReadStates, paths: StatePaths, pending: list[Name]) -> lis
     return pending
 
 
-def _live_states(paths: StatePaths, names: Sequence[Name]) -> dict[Name, tuple[bytes, int]]:
-    found: dict[Name, tuple[bytes, int]] = {}
+def _live_states(paths: StatePaths, names: Sequence[StateName]) -> dict[StateName, tuple[bytes, int]]:
+    found: dict[StateName, tuple[bytes, int]] = {}
     for task in {task for task, _, _ in names}:
         with closing(sqlite3.connect(f"file:{task_file(paths.stream_tasks, task)}?mode=ro", uri=True)) as db:
             for name in (name for name in names if name[0] == task):
@@ -201,7 +201,7 @@ def _live_states(paths: StatePaths, names: Sequence[Name]) -> dict[Name, tuple[b
     return found
 
 
-def _unpushed(paths: StatePaths, names: Sequence[Name]) -> set[Name]:
+def _unpushed(paths: StatePaths, names: Sequence[StateName]) -> set[StateName]:
     """Those that their task knows as not pushed: its next start pushes them first."""
     found = set()
     for task in {task for task, _, _ in names}:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats, Micros
+from reference_system.arrays import Floats, Ints, Micros
 from reference_system.errors import BundleRefused
 from reference_system.event_time import moment_of
 from reference_system.events import Topic
@@ -34,8 +34,8 @@ from reference_system.use_cases.recommendation import features as recommendation
 from reference_system.use_cases.recommendation.events import CATEGORIES, IMPRESSIONS, VIDEOS
 from reference_system.windows import WindowedView
 
-INPUTS: dict[str, tuple[str, ...]] = {"fraud": fraud.INPUTS, "recommendation": recommendation.INPUTS}
-VIEWS: dict[str, tuple[WindowedView, WindowedView]] = {
+INPUTS_LOGGED: dict[str, tuple[str, ...]] = {"fraud": fraud.INPUTS, "recommendation": recommendation.INPUTS}
+VIEWS_SERVED: dict[str, tuple[WindowedView, WindowedView]] = {
     "fraud": (fraud.CUSTOMER_ACTIVITY, fraud.TERMINAL_RISK),
     "recommendation": (recommendation.VIEWER_ACTIVITY, recommendation.VIDEO_POPULARITY),
 }
@@ -57,9 +57,8 @@ LOGGED = (
 # A request and its event may lie on two sides of a range's end.
 _SLACK = timedelta(hours=1)
 
-Places = NDArray[np.int64]
 # From the features of the two views, and the rows that they are for, to the model's input rows.
-Assemble = Callable[[Floats, Floats, Places], Floats]
+Assemble = Callable[[Floats, Floats, Ints], Floats]
 
 
 class _Signature(msgspec.Struct, frozen=True):
@@ -76,8 +75,8 @@ class LoggedRows:
     """
 
     table: pa.Table
-    of: Places
-    place: Places
+    of: Ints
+    place: Ints
 
     def times(self, name: str) -> Micros:
         """A column of moments, by row, microseconds; `NO_STATE` where there is none."""
@@ -88,7 +87,7 @@ class LoggedRows:
         """A column by row."""
         return self.table[name].take(pa.array(self.of)).combine_chunks()
 
-    def of_lists(self, name: str, places: Places) -> pa.Array:
+    def of_lists(self, name: str, places: Ints) -> pa.Array:
         """From a column of lists, for each row the element at its place."""
         lists = self.table[name].combine_chunks()
         starts = lists.offsets.to_numpy()[:-1]
@@ -113,7 +112,7 @@ def served_values(log: LoggedRows, bundles: Path, use_case: str) -> tuple[Floats
 
     A vector is in the order of its model's signature, which the model's bundle knows.
     """
-    names = INPUTS[use_case]
+    names = INPUTS_LOGGED[use_case]
     served = np.full((len(log.of), len(names)), np.nan)
     extra: Counter[str] = Counter()
     versions = log.table["model_version"].to_pylist()
@@ -133,7 +132,7 @@ def served_values(log: LoggedRows, bundles: Path, use_case: str) -> tuple[Floats
 
 def _signature(bundles: Path, use_case: str, version: str, width: int) -> tuple[str, ...]:
     """The names of a version's inputs; a version whose bundle is gone had today's if it had as many."""
-    names: tuple[str, ...] = INPUTS[use_case]
+    names: tuple[str, ...] = INPUTS_LOGGED[use_case]
     try:
         manifest = version_folder(bundles, use_case, version) / MANIFEST
         names = msgspec.json.decode(manifest.read_bytes(), type=_Signature).inputs
@@ -157,7 +156,8 @@ def payment_questions(lake: Path, log: LoggedRows, served: Floats) -> tuple[Ques
         & (np.array(customers.to_pylist()) == np.array(paid["customer_id"].to_pylist() or [""])[place])
     )
     customer, terminal = (
-        _questions(view, log, number, log.times("created_timestamp")) for number, view in enumerate(VIEWS["fraud"])
+        _questions(view, log, number, log.times("created_timestamp"))
+        for number, view in enumerate(VIEWS_SERVED["fraud"])
     )
     customer = Questions(
         view=customer.view,
@@ -171,7 +171,7 @@ def payment_questions(lake: Path, log: LoggedRows, served: Floats) -> tuple[Ques
         [fraud.request_inputs(a, moment_of(t)) for a, t in zip(amounts.tolist(), moments.tolist(), strict=True)]
     )
 
-    def assemble(of_customer: Floats, of_terminal: Floats, rows: Places) -> Floats:
+    def assemble(of_customer: Floats, of_terminal: Floats, rows: Ints) -> Floats:
         return np.column_stack([requests[rows], of_customer, of_terminal])
 
     return customer, terminal, assemble
@@ -185,11 +185,11 @@ def page_questions(lake: Path, log: LoggedRows, _served: Floats) -> tuple[Questi
     published = _at(known["event_timestamp"].cast(pa.int64()), place)
     durations = np.where(found, _at(known["duration_seconds"], place), np.nan)
     moments = log.times("event_timestamp")
-    one, other = VIEWS["recommendation"]
+    one, other = VIEWS_SERVED["recommendation"]
     viewer = _questions(one, log, 0, log.times("created_timestamp"))
     video = _questions(other, log, log.place + 1, log.times("catalogue_timestamp"))
 
-    def assemble(of_viewer: Floats, of_video: Floats, rows: Places) -> Floats:
+    def assemble(of_viewer: Floats, of_video: Floats, rows: Ints) -> Floats:
         return recommendation.ranker_inputs(
             viewer=of_viewer,
             videos=of_video,
@@ -203,7 +203,7 @@ def page_questions(lake: Path, log: LoggedRows, _served: Floats) -> tuple[Questi
     return viewer, video, assemble
 
 
-def _questions(view: WindowedView, log: LoggedRows, place: Places | int, read_at: Micros) -> Questions:
+def _questions(view: WindowedView, log: LoggedRows, place: Ints | int, read_at: Micros) -> Questions:
     places = np.broadcast_to(place, log.of.shape)
     return Questions(
         view=view,
@@ -227,13 +227,13 @@ def read_around(lake: Path, topic: Topic, first: int, last: int, columns: tuple[
     return delta_lake.read(lake, topic, start=start, end=end, columns=columns)
 
 
-def _places(wanted: pa.Array, ids: pa.ChunkedArray) -> tuple[NDArray[np.bool_], Places]:
+def _places(wanted: pa.Array, ids: pa.ChunkedArray) -> tuple[NDArray[np.bool_], Ints]:
     """Where each id stands, and 0 where it does not: the first answer says which."""
     found = pc.index_in(wanted, ids.combine_chunks())
     return found.is_valid().to_numpy(zero_copy_only=False), found.fill_null(0).to_numpy(zero_copy_only=False)
 
 
-def _at(column: pa.ChunkedArray, places: Places) -> NDArray[Any]:
+def _at(column: pa.ChunkedArray, places: Ints) -> NDArray[Any]:
     """The values at these places; of an empty column zeros, which nobody reads."""
     values: NDArray[Any] = column.to_numpy()
     return values[places] if len(values) else np.zeros(len(places))

@@ -4,7 +4,7 @@ In: for each logged row its values, the values of history, and between which val
 was read could lead. Out: a verdict for each value, and the report.
 Invariant: a difference is never explained by anything but events that the state could not have held.
 
-- match: equal within `TOLERANCE`, relative to numbers above 1.
+- match: equal within `RELATIVE_TOLERANCE`, relative to numbers above 1.
 - lag: different, and what was served is what the events known to the state give.
 - error: different, and nothing explains it.
 - missing: no value was served (a rule answered, or a model without this input).
@@ -21,16 +21,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Flags, Floats
 
-TOLERANCE = 1e-6
+RELATIVE_TOLERANCE = 1e-6
 _WORST = 3  # examples of each feature
 
-Mask = NDArray[np.bool_]
-Verdicts = NDArray[np.int8]
+Matches = NDArray[np.int8]
 
 
-class Verdict(IntEnum):
+class Match(IntEnum):
     """What became of one value."""
 
     MATCH = 0
@@ -51,7 +50,7 @@ class FeatureParity(msgspec.Struct, frozen=True, kw_only=True):
     extra: int = 0
 
 
-class Difference(msgspec.Struct, frozen=True, kw_only=True):
+class FeatureDifference(msgspec.Struct, frozen=True, kw_only=True):
     """One value that differs: where, what was served and what history says.
 
     `known_low` and `known_high` bound what the events that the state could have held give; null where no state is
@@ -89,11 +88,11 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
     tolerance: float
     all_features: FeatureParity
     features: list[FeatureParity]
-    differences: list[Difference]
+    differences: list[FeatureDifference]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class ComparedRows:
     """The rows of a comparison; all but `names`, `extra` and `keys` have shape (n, len(names)).
 
     `served` is NaN where nothing was served; `low` and `high` are NaN where no lag can explain anything. `keys` and
@@ -111,54 +110,54 @@ class Rows:
     extra: dict[str, int]
 
 
-def differs(served: Floats, recomputed: Floats) -> Mask:
+def differs(served: Floats, recomputed: Floats) -> Flags:
     """Where two values are not the same; a value that is missing differs from every other."""
     return ~(np.abs(served - recomputed) <= _slack(recomputed))
 
 
-def judge(rows: Rows) -> Verdicts:
-    """A `Verdict` for each value."""
+def match(rows: ComparedRows) -> Matches:
+    """A `Match` for each value."""
     inside = (rows.served >= rows.low - _slack(rows.low)) & (rows.served <= rows.high + _slack(rows.high))
     return np.select(
         [np.isnan(rows.served), ~differs(rows.served, rows.recomputed), inside],
-        [Verdict.MISSING, Verdict.MATCH, Verdict.LAG],
-        Verdict.ERROR,
+        [Match.MISSING, Match.MATCH, Match.LAG],
+        Match.ERROR,
     ).astype(np.int8)
 
 
-def by_feature(rows: Rows, verdicts: Verdicts) -> list[FeatureParity]:
+def by_feature(rows: ComparedRows, verdicts: Matches) -> list[FeatureParity]:
     """The counts of each feature in the order of the declaration, then what no declaration knows."""
-    counts = {verdict: (verdicts == verdict).sum(axis=0) for verdict in Verdict}
+    counts = {verdict: (verdicts == verdict).sum(axis=0) for verdict in Match}
     declared = [
         FeatureParity(
             feature=name,
-            match=int(counts[Verdict.MATCH][column]),
-            mismatch=int(counts[Verdict.LAG][column] + counts[Verdict.ERROR][column]),
-            explained_by_lag=int(counts[Verdict.LAG][column]),
-            errors=int(counts[Verdict.ERROR][column]),
-            missing=int(counts[Verdict.MISSING][column]),
+            match=int(counts[Match.MATCH][column]),
+            mismatch=int(counts[Match.LAG][column] + counts[Match.ERROR][column]),
+            explained_by_lag=int(counts[Match.LAG][column]),
+            errors=int(counts[Match.ERROR][column]),
+            missing=int(counts[Match.MISSING][column]),
         )
         for column, name in enumerate(rows.names)
     ]
     return [*declared, *(FeatureParity(feature=name, extra=count) for name, count in sorted(rows.extra.items()))]
 
 
-def worst(rows: Rows, verdicts: Verdicts) -> list[Difference]:
+def worst(rows: ComparedRows, verdicts: Matches) -> list[FeatureDifference]:
     """The largest differences of each feature; those that nothing explains come first."""
     with np.errstate(invalid="ignore"):
         sizes = np.abs(rows.served - rows.recomputed) / np.maximum(1.0, np.abs(rows.recomputed))
     # History without a value (a video that the lake does not know) differs by more than any number.
     sizes = np.nan_to_num(sizes, nan=np.inf)
     found = []
-    for verdict in (Verdict.ERROR, Verdict.LAG):
+    for verdict in (Match.ERROR, Match.LAG):
         for column in range(len(rows.names)):
             places = np.flatnonzero(verdicts[:, column] == verdict)
             chosen = places[np.argsort(-sizes[places, column], kind="stable")[:_WORST]]
-            found += [_difference(rows, int(row), column, explained=verdict == Verdict.LAG) for row in chosen]
+            found += [_difference(rows, int(row), column, explained=verdict == Match.LAG) for row in chosen]
     return found
 
 
-def total(features: Sequence[FeatureParity]) -> FeatureParity:
+def all_features(features: Sequence[FeatureParity]) -> FeatureParity:
     """The sum over all features."""
     names = [name for name in FeatureParity.__struct_fields__ if name != "feature"]
     return FeatureParity(
@@ -166,8 +165,8 @@ def total(features: Sequence[FeatureParity]) -> FeatureParity:
     )
 
 
-def _difference(rows: Rows, row: int, column: int, *, explained: bool) -> Difference:
-    return Difference(
+def _difference(rows: ComparedRows, row: int, column: int, *, explained: bool) -> FeatureDifference:
+    return FeatureDifference(
         feature=rows.names[column],
         prediction_id=rows.predictions[row],
         entity_keys=list(rows.keys[row]),
@@ -185,5 +184,5 @@ def _number(value: float) -> float | None:
 
 
 def _slack(values: Floats) -> Floats:
-    slack: Floats = TOLERANCE * np.maximum(1.0, np.abs(values))
+    slack: Floats = RELATIVE_TOLERANCE * np.maximum(1.0, np.abs(values))
     return slack

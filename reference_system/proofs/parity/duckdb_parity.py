@@ -28,9 +28,9 @@ from reference_system.lake.duckdb_connection import connection
 from reference_system.paths import StatePaths
 from reference_system.proofs.parity.cases import (
     EVENTS,
-    INPUTS,
+    INPUTS_LOGGED,
     LOGGED,
-    VIEWS,
+    VIEWS_SERVED,
     LoggedRows,
     page_questions,
     payment_questions,
@@ -39,13 +39,13 @@ from reference_system.proofs.parity.cases import (
     served_values,
 )
 from reference_system.proofs.parity.comparison import (
-    TOLERANCE,
+    RELATIVE_TOLERANCE,
+    ComparedRows,
     ParityReport,
-    Rows,
+    all_features,
     by_feature,
     differs,
-    judge,
-    total,
+    match,
     worst,
 )
 from reference_system.proofs.parity.questions import UNSETTLED
@@ -55,7 +55,7 @@ from reference_system.use_cases import topic_named
 NEWEST = 20_000
 
 
-def parity(
+def check_parity(
     paths: StatePaths,
     use_case: str,
     *,
@@ -79,7 +79,7 @@ def parity(
         predictions, settling = _predictions(duck, paths.lake, use_case, _Range(start, end, limit))
         without_event, unasked = _unmatched(duck, paths.lake, use_case, predictions)
     rows = _compared(paths, use_case, predictions)
-    features = by_feature(rows, verdicts := judge(rows))
+    features = by_feature(rows, verdicts := match(rows))
     return ParityReport(
         use_case=use_case,
         first=min(rows.moments),
@@ -90,20 +90,20 @@ def parity(
         settling=settling,
         predictions_without_event=without_event,
         events_without_prediction=unasked,
-        tolerance=TOLERANCE,
-        all_features=total(features),
+        tolerance=RELATIVE_TOLERANCE,
+        all_features=all_features(features),
         features=features,
         differences=worst(rows, verdicts),
     )
 
 
-def _compared(paths: StatePaths, use_case: str, predictions: pa.Table) -> Rows:
+def _compared(paths: StatePaths, use_case: str, predictions: pa.Table) -> ComparedRows:
     """What was served, row by row, beside what history says."""
     log = rows_of_log(predictions, use_case)
     served, extra = served_values(log, paths.bundles, use_case)
     recomputed, low, high = _recompute(paths.lake, use_case, log, served)
-    return Rows(
-        names=INPUTS[use_case],
+    return ComparedRows(
+        names=INPUTS_LOGGED[use_case],
         served=served,
         recomputed=recomputed,
         low=low,
@@ -139,7 +139,7 @@ class _Range:
 
 def _predictions(duck: duckdb.DuckDBPyConnection, lake: Path, use_case: str, of: _Range) -> tuple[pa.Table, int]:
     """The settled predictions of a range, and how many in it have not settled."""
-    newest = max(_newest(duck, lake, topic) for view in VIEWS[use_case] for topic in topics_of(view))
+    newest = max(_newest(duck, lake, topic) for view in VIEWS_SERVED[use_case] for topic in topics_of(view))
     settled = newest - micros(moment_of(0) + UNSETTLED)
     asked = delta_lake.read(lake, PREDICTIONS, start=of.start, end=of.end, columns=("event_timestamp", "use_case"))
     duck.register("asked", asked)

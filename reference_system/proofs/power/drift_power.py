@@ -18,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reference_system.monitoring.drift import Sample, compare_columns
-from reference_system.monitoring.table_drift.columns import Batch, TableView
+from reference_system.monitoring.drift import ColumnSample, compare_columns
+from reference_system.monitoring.table_drift.columns import ColumnBatch, TableView
 from reference_system.monitoring.table_drift.comparison import compare_tables
 from reference_system.monitoring.table_drift.report import FALSE_ALARM_RATE, DriftSettings
+from reference_system.progress import Progress
 from reference_system.proofs.benchmarks.result import BenchGoal
 
 ROWS = (500, 1_000, 2_000, 5_000)
@@ -42,7 +43,6 @@ _WEEKEND = 0.3
 _REFERENCE_DAYS, _RECENT_DAYS = range(7, 35), range(7)
 
 Method = Literal["table", "live"]
-Progress = Callable[[float, str], None]
 # What may change in a table, and by how much.
 CHANGES = {"mean": 0.3, "spread": 0.3, "category": 0.1, "missing": 0.05, "new text": 0.02}
 _MOVES = {"mean": "mean", "spread": "spread", "category": "category", "missing": "missing", "new text": "symbols"}
@@ -73,7 +73,7 @@ class PowerResult(msgspec.Struct, frozen=True, kw_only=True):
     goals: list[BenchGoal]
 
 
-def run(*, windows: int, seed: int, progress: Progress) -> PowerResult:
+def measure_power(*, windows: int, seed: int, progress: Progress) -> PowerResult:
     """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
     trials = max(windows // _TRIALS_SHARE, 1)
     steps = list(_steps(windows, trials, seed))
@@ -99,13 +99,13 @@ def _steps(windows: int, trials: int, seed: int) -> Iterator[tuple[str, Callable
         yield f"live: {trials:,} times, mean changed by {size:g}", partial(_live_power, size, trials, seed)
 
 
-def drawn(rng: np.random.Generator, rows: int, change: str = "", size: float = 0.0) -> TableView:
+def drawn_table(rng: np.random.Generator, rows: int, change: str = "", size: float = 0.0) -> TableView:
     """A table: five columns that may change, and numbers and texts of other shapes that never do."""
     of = {name: size if name == change else 0.0 for name in CHANGES}
     texts = np.array(["a", "b", "c", "d"])
     symbols = rng.choice(np.array(["?", "n/a", "#1", "ok"]), rows, p=[0.05, 0.05, 0.1, 0.8])
     gone = rng.random(rows) < 0.05 + of["missing"]
-    columns: Batch = {
+    columns: ColumnBatch = {
         "mean": pa.array(rng.normal(of["mean"], 1.0, rows)),
         "spread": pa.array(rng.normal(0.0, 1.0 + of["spread"], rows)),
         "category": pa.array(rng.choice(texts, rows, p=[0.5 - of["category"], 0.3, 0.15, 0.05 + of["category"]])),
@@ -126,7 +126,7 @@ def _table_alarms(windows: int, rows: int, seed: int) -> PowerCell:
     for number in range(tables):
         rng = np.random.default_rng([seed, 0, rows, number])
         judged = min(_WINDOWS_OF_A_TABLE, windows - number * _WINDOWS_OF_A_TABLE)
-        reference, current = drawn(rng, _REFERENCE_WINDOWS * rows), drawn(rng, judged * rows)
+        reference, current = drawn_table(rng, _REFERENCE_WINDOWS * rows), drawn_table(rng, judged * rows)
         found = compare_tables(reference, current, DriftSettings(chunk_size=rows))
         each = [[chunk.alert for chunk in column.chunks] for column in found.columns.values()]
         alarms += int(np.array(each).any(axis=0).sum())
@@ -137,7 +137,7 @@ def _table_power(change: str, size: float, rows: int, trials: int, seed: int) ->
     alarms = 0
     for number in range(trials):
         rng = np.random.default_rng([seed, 1, rows, number])
-        reference, current = drawn(rng, _REFERENCE_WINDOWS * rows), drawn(rng, WITHIN * rows, change, size)
+        reference, current = drawn_table(rng, _REFERENCE_WINDOWS * rows), drawn_table(rng, WITHIN * rows, change, size)
         found = compare_tables(reference, current, DriftSettings(chunk_size=rows))
         alarms += found.columns[_MOVES[change]].first_alert is not None
     return PowerCell(method="table", change=change, size=size, rows=rows, trials=trials, alarms=alarms)
@@ -165,7 +165,7 @@ def _live_power(size: float, trials: int, seed: int) -> PowerCell:
     return PowerCell(method="live", change="mean", size=size, rows=2 * _LIVE_ROWS, trials=trials, alarms=alarms)
 
 
-def _live(seed: list[int], days: range, size: float = 0.0, since: int = 0) -> dict[str, Sample]:
+def _live(seed: list[int], days: range, size: float = 0.0, since: int = 0) -> dict[str, ColumnSample]:
     """Days like the live system's: each has a mood, weekends differ, rows of one customer are alike."""
     rng = np.random.default_rng(seed)
     rows = len(days) * _LIVE_ROWS
@@ -182,7 +182,7 @@ def _live(seed: list[int], days: range, size: float = 0.0, since: int = 0) -> di
         "rate": rate,
         "category": category,
     }
-    return {name: Sample(values=values, blocks=blocks) for name, values in columns.items()}
+    return {name: ColumnSample(values=values, blocks=blocks) for name, values in columns.items()}
 
 
 def _goals(cells: list[PowerCell]) -> list[BenchGoal]:

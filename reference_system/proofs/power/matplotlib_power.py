@@ -25,7 +25,7 @@ _Z = 1.96
 _share = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 
 
-def draw(result: PowerResult, *, title: str) -> bytes:
+def draw_power(result: PowerResult, *, title: str) -> bytes:
     """Power of both methods, and their false alarms, as PNG."""
     figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -52,7 +52,7 @@ def draw(result: PowerResult, *, title: str) -> bytes:
     return buffer.getvalue()
 
 
-def interval(cell: PowerCell) -> tuple[float, float]:
+def true_share_interval(cell: PowerCell) -> tuple[float, float]:
     """Where the true share lies with 95 %.
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
@@ -69,14 +69,14 @@ def _is_mean(cell: PowerCell) -> bool:
 
 def _curve(axes: Axes, cells: Sequence[PowerCell], colour: str, label: str) -> None:
     sizes = [cell.size for cell in cells]
-    low, high = np.array([interval(cell) for cell in cells]).T
+    low, high = np.array([true_share_interval(cell) for cell in cells]).T
     axes.plot(sizes, [cell.share for cell in cells], color=colour, marker="o", markersize=3.5, label=label)
     axes.fill_between(sizes, low, high, color=colour, alpha=0.15, linewidth=0)
 
 
 def _false_alarms(axes: Axes, cells: Sequence[PowerCell]) -> None:
     places = np.arange(len(cells))
-    low, high = np.array([interval(cell) for cell in cells]).T
+    low, high = np.array([true_share_interval(cell) for cell in cells]).T
     shares = np.array([cell.share for cell in cells])
     axes.errorbar(
         places, shares, yerr=np.clip([shares - low, high - shares], 0.0, None), fmt="o", color=_COLOURS[1], capsize=3

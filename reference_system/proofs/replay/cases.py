@@ -28,7 +28,7 @@ from reference_system.windows import WindowedView, evaluate_state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class ReplayCase:
     """One use case: whose events ask, which views they ask, what they are served, what `features build` says."""
 
     asking: Topic
@@ -38,7 +38,7 @@ class Case:
     history: Callable[[Path, Path], pa.Table]
 
 
-def case_of(use_case: str) -> Case:
+def case_of(use_case: str) -> ReplayCase:
     """The case of a use case."""
     return {"fraud": _PAYMENTS, "recommendation": _RATED}[use_case]
 
@@ -67,8 +67,8 @@ def _rating(event: Event, read: ReadStates) -> Sequence[float]:
     ]
 
 
-_PAYMENTS = Case(asking=TRANSACTIONS, views=PAYMENT_VIEWS, names=INPUTS, serve=_payment, history=fraud_inputs)
-_RATED = Case(
+_PAYMENTS = ReplayCase(asking=TRANSACTIONS, views=PAYMENT_VIEWS, names=INPUTS, serve=_payment, history=fraud_inputs)
+_RATED = ReplayCase(
     asking=RATINGS,
     views=RATING_VIEWS,
     names=tuple(name for view in RATING_VIEWS for name in view.features),

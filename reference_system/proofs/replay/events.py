@@ -68,7 +68,7 @@ def copy_history(period: Period, lake: Path) -> int:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Happening:
+class ReplayEvent:
     """One event of the period, and whether it asks."""
 
     topic: Topic
@@ -102,18 +102,18 @@ class Happenings:
         """The events that ask, in order."""
         return self._tables[self._topics.index(self._asking)]
 
-    def __iter__(self) -> Iterator[Happening]:
+    def __iter__(self) -> Iterator[ReplayEvent]:
         """Each in its turn."""
         for first in range(0, len(self), _ROWS_AT_ONCE):
             yield from self._some(slice(first, first + _ROWS_AT_ONCE))
 
-    def _some(self, chosen: slice) -> list[Happening]:
+    def _some(self, chosen: slice) -> list[ReplayEvent]:
         of, place = self._of[chosen], self._place[chosen]
-        found: list[Happening | None] = [None] * len(of)
+        found: list[ReplayEvent | None] = [None] * len(of)
         for number, (topic, table) in enumerate(zip(self._topics, self._tables, strict=True)):
             where = np.flatnonzero(of == number)
             for at, event in zip(where.tolist(), _records(topic, table, place[where]), strict=True):
-                found[at] = Happening(topic=topic, event=event, asks=topic is self._asking)
+                found[at] = ReplayEvent(topic=topic, event=event, asks=topic is self._asking)
         return [each for each in found if each is not None]
 
 

@@ -36,11 +36,12 @@ from reference_system.flows.ingestion.loop import IngestionLoop
 from reference_system.flows.ingestion.setup import open_loop
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.lake.datasets import dataset_for, order_folder
+from reference_system.progress import Progress
 from reference_system.proofs.kafka_raw_producer import DrillProducer, RawMessage
-from reference_system.proofs.parity.comparison import TOLERANCE
-from reference_system.proofs.replay.cases import Case, case_of
-from reference_system.proofs.replay.events import Happening, Happenings, Period, copy_history
-from reference_system.proofs.replay.report import LEAST_EQUAL, Comparison, ReplayReport, compare
+from reference_system.proofs.parity.comparison import RELATIVE_TOLERANCE
+from reference_system.proofs.replay.cases import ReplayCase, case_of
+from reference_system.proofs.replay.events import Happenings, Period, ReplayEvent, copy_history
+from reference_system.proofs.replay.report import LEAST_EQUAL, ReplayComparison, ReplayReport, compare_rows
 from reference_system.proofs.scratch_system import Scratch, scratch_system
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.settings import Settings
@@ -48,7 +49,6 @@ from reference_system.use_cases import TOPICS
 from reference_system.windows import WindowedView, row_time
 
 # A share between 0 and 1, and what happens now.
-Progress = Callable[[float, str], None]
 # Bounds a group where no entity comes twice.
 _MOST_EVENTS = 2_000
 # A group is consumed within a second; a broker that is silent for so long is gone.
@@ -77,7 +77,7 @@ class _Run:
     seconds: float
 
 
-def replay(settings: Settings, request: ReplayRequest, progress: Progress) -> tuple[pa.Table, ReplayReport]:
+def replay_period(settings: Settings, request: ReplayRequest, progress: Progress) -> tuple[pa.Table, ReplayReport]:
     """Play the period in a scratch system.
 
     Returns:
@@ -99,7 +99,7 @@ def replay(settings: Settings, request: ReplayRequest, progress: Progress) -> tu
         )
     served, run = _run(settings, case, period, happenings, progress)
     progress(_ASKED, "comparing with history")
-    found = compare(case.names, served, case.history(period.paths.lake, period.order), asked, case.asking.key)
+    found = compare_rows(case.names, served, case.history(period.paths.lake, period.order), asked, case.asking.key)
     progress(1.0, "done")
     columns = dict(zip(case.names, served.T, strict=True))
     table = pa.table({case.asking.event_id: asked[case.asking.event_id], **columns})
@@ -107,7 +107,7 @@ def replay(settings: Settings, request: ReplayRequest, progress: Progress) -> tu
 
 
 def _run(
-    settings: Settings, case: Case, period: Period, happenings: Happenings, progress: Progress
+    settings: Settings, case: ReplayCase, period: Period, happenings: Happenings, progress: Progress
 ) -> tuple[Floats, _Run]:
     """The served vectors, and what it took."""
     with scratch_system(settings, "replay") as scratch:
@@ -119,7 +119,7 @@ def _run(
             return served, _Run(history_rows=copied, groups=player.groups, seconds=monotonic() - began)
 
 
-def _report(request: ReplayRequest, run: _Run, events: int, found: Comparison) -> ReplayReport:
+def _report(request: ReplayRequest, run: _Run, events: int, found: ReplayComparison) -> ReplayReport:
     rows = found.equal + found.ties + found.unexplained
     return ReplayReport(
         use_case=request.use_case,
@@ -135,7 +135,7 @@ def _report(request: ReplayRequest, run: _Run, events: int, found: Comparison) -
         share_equal=found.equal / rows,
         explained_by_ties=found.ties,
         unexplained=found.unexplained,
-        tolerance=TOLERANCE,
+        tolerance=RELATIVE_TOLERANCE,
         ok=found.equal >= LEAST_EQUAL * rows and not found.unexplained,
         seconds=round(run.seconds, 2),
         rows_per_second=round(rows / run.seconds, 1),
@@ -144,7 +144,7 @@ def _report(request: ReplayRequest, run: _Run, events: int, found: Comparison) -
     )
 
 
-def _period(settings: Settings, request: ReplayRequest, case: Case) -> Period:
+def _period(settings: Settings, request: ReplayRequest, case: ReplayCase) -> Period:
     paths, _ = dataset_for(settings, request.dataset, request.use_case)
     return Period(
         paths=paths,
@@ -185,7 +185,7 @@ class _Row:
 class Player:
     """Requests and events in turn, over one broker and one online store."""
 
-    def __init__(self, case: Case, producer: DrillProducer, loop: IngestionLoop, read: ReadStates) -> None:
+    def __init__(self, case: ReplayCase, producer: DrillProducer, loop: IngestionLoop, read: ReadStates) -> None:
         """Take what is open."""
         self._case = case
         self._producer = producer
@@ -211,7 +211,7 @@ class Player:
             self._consume()
         return self._case.serve(event, self._read)
 
-    def add(self, happening: Happening) -> None:
+    def add(self, happening: ReplayEvent) -> None:
         """Let the event happen."""
         topic, event = happening.topic, happening.event
         self._group.append(RawMessage(topic.name, topic.key_of(event).encode(), encode(event)))
@@ -273,7 +273,7 @@ def _rows_of(topic: str, views: Sequence[WindowedView]) -> list[_Row]:
 
 
 @contextmanager
-def _player(scratch: Scratch, case: Case, end: datetime) -> Iterator[Player]:
+def _player(scratch: Scratch, case: ReplayCase, end: datetime) -> Iterator[Player]:
     store = open_store(scratch.paths)
     apply(store)
     metrics = IngestionMetrics(TOPICS, Outcome, registry=CollectorRegistry())

@@ -69,7 +69,7 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class ReplayComparison:
     """Rows that equal history, rows that a tie explains, and what nothing explains."""
 
     equal: int
@@ -79,7 +79,9 @@ class Comparison:
     differences: list[ReplayDifference]
 
 
-def compare(names: tuple[str, ...], served: Floats, history: pa.Table, asked: pa.Table, entity: str) -> Comparison:
+def compare_rows(
+    names: tuple[str, ...], served: Floats, history: pa.Table, asked: pa.Table, entity: str
+) -> ReplayComparison:
     """Compare the served rows with history.
 
     Args:
@@ -111,7 +113,7 @@ def compare(names: tuple[str, ...], served: Floats, history: pa.Table, asked: pa
                 )
             )
     counts = different.sum(axis=0).tolist()
-    return Comparison(
+    return ReplayComparison(
         equal=int((~rows).sum()),
         ties=int((rows & tied).sum()),
         unexplained=len(unexplained),

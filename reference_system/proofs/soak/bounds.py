@@ -99,7 +99,7 @@ MOST_MB_A_MONTH = 500.0
 MOST_CORES = 0.6
 
 
-def judge(samples: Sequence[Sample], settings: Settings) -> list[Judged]:
+def check_bounds(samples: Sequence[Sample], settings: Settings) -> list[Judged]:
     """Every figure against every bound for it, in the order of the rules."""
     first = samples[0].seconds + WARM_UP * (samples[-1].seconds - samples[0].seconds)
     after = [sample for sample in samples if sample.seconds >= first]

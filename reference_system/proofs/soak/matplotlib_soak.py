@@ -32,7 +32,7 @@ _MOST_LINES = 8
 _WINDOW = 300.0
 
 
-def draw(samples: Sequence[Sample], *, title: str) -> bytes:
+def draw_soak(samples: Sequence[Sample], *, title: str) -> bytes:
     """The picture, as PNG."""
     figure = Figure(figsize=(12, 7.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -19,17 +19,17 @@ import msgspec
 from reference_system.clock import wall_now
 from reference_system.errors import ServiceError
 from reference_system.paths import PROJECT_ROOT, StatePaths
+from reference_system.progress import Progress
 from reference_system.proofs.ledger import ledger
 from reference_system.proofs.ledger.report import LedgerReport
 from reference_system.proofs.scratch_system import scratch_folder, scratch_settings, terminated_politely
-from reference_system.proofs.soak.bounds import Judged, judge
+from reference_system.proofs.soak.bounds import Judged, check_bounds
 from reference_system.proofs.soak.prefect_lateness import Lateness
 from reference_system.proofs.soak.sampler import Sample, Sampler
 from reference_system.settings import Settings
 from reference_system.stack.environment import child_environment
 from reference_system.stack.processes import marked_processes, stop_processes
 
-Progress = Callable[[float, str], None]
 # A look costs some hundredths of a second of a core; a plot has no more points than these.
 _LEAST_BETWEEN, _MOST_SAMPLES = 5.0, 480
 _SAID = 2_000
@@ -50,7 +50,7 @@ class SoakReport(msgspec.Struct, frozen=True, kw_only=True):
         return not self.problems and all(one.holds for one in self.judged)
 
 
-def soak(settings: Settings, *, minutes: float, progress: Progress) -> SoakReport:
+def run_soak(settings: Settings, *, minutes: float, progress: Progress) -> SoakReport:
     """Bring a system up beside the live one, watch it, recount, and remove it.
 
     Raises:
@@ -59,16 +59,16 @@ def soak(settings: Settings, *, minutes: float, progress: Progress) -> SoakRepor
     with terminated_politely() as unwound, whole_system(settings, progress, leaving=unwound.set) as ours:
         samples = watch(ours, minutes=minutes, progress=progress)
         progress(0.95, "verify")
-        recount = ledger.verify(ours)
-    return report(samples, ours, recount)
+        recount = ledger.recount_and_compare(ours)
+    return soak_report(samples, ours, recount)
 
 
-def report(samples: Sequence[Sample], settings: Settings, recount: LedgerReport) -> SoakReport:
+def soak_report(samples: Sequence[Sample], settings: Settings, recount: LedgerReport) -> SoakReport:
     """What samples and ledger say."""
     return SoakReport(
         minutes=round((samples[-1].seconds - samples[0].seconds) / 60, 1),
         samples=list(samples),
-        judged=judge(samples, settings),
+        judged=check_bounds(samples, settings),
         problems=[each.for_person() for each in recount.problems],
         verify_seconds=recount.seconds,
     )

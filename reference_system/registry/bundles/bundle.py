@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.errors import BundleRefused
-from reference_system.registry.bundles.catalogue import Catalogue, read_catalogue
+from reference_system.registry.bundles.catalogue import BundleCatalogue, read_bundle_catalogue
 from reference_system.registry.bundles.npz_arrays import MOST_BYTES, packed, unpacked
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.replaced_files import replace_file
@@ -62,7 +62,7 @@ class ReviewThresholds(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     block: float
 
 
-class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a bundle says of itself.
 
     `data_digest` is that of the rows it learned from, `trigger` why it was trained.
@@ -94,14 +94,19 @@ class Golden:
 class Bundle:
     """A verified model with everything that an answer needs."""
 
-    manifest: Manifest
+    manifest: BundleManifest
     scorer: OnnxScorer
-    catalogue: Catalogue | None
+    catalogue: BundleCatalogue | None
     directory: Path
 
 
 def write_bundle(
-    directory: Path, manifest: Manifest, *, model: bytes, golden: Golden, catalogue: Catalogue | None = None
+    directory: Path,
+    manifest: BundleManifest,
+    *,
+    model: bytes,
+    golden: Golden,
+    catalogue: BundleCatalogue | None = None,
 ) -> Path:
     """Write a bundle whole or not at all; the manifest's `files` are filled in here.
 
@@ -110,7 +115,7 @@ def write_bundle(
     """
     contents = {MODEL: model, GOLDEN: packed(inputs=golden.inputs, scores=golden.scores)}
     if catalogue is not None:
-        contents[CATALOGUE] = packed(**{name: getattr(catalogue, name) for name in Catalogue.__slots__})
+        contents[CATALOGUE] = packed(**{name: getattr(catalogue, name) for name in BundleCatalogue.__slots__})
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     contents[MANIFEST] = msgspec.json.format(msgspec.json.encode(msgspec.structs.replace(manifest, files=digests)))
     contents[MANIFEST_DIGEST] = hashlib.sha256(contents[MANIFEST]).hexdigest().encode()
@@ -136,7 +141,7 @@ def load_bundle(directory: Path, *, use_case: str, inputs: tuple[str, ...]) -> B
         BundleRefused: with the file or field that is not as it must be; nothing else, whatever the files hold.
     """
     with _refusing(directory):
-        manifest = read_manifest(directory)
+        manifest = read_bundle_manifest(directory)
         if manifest.use_case != use_case:
             raise BundleRefused(f"{directory.name}: a bundle for {manifest.use_case}, wanted for {use_case}")
         if manifest.model_version != directory.name:
@@ -152,7 +157,7 @@ def load_bundle(directory: Path, *, use_case: str, inputs: tuple[str, ...]) -> B
             )
         _replay_golden(directory, scorer, contents[GOLDEN])
         what = f"{directory.name}: {CATALOGUE}"
-        catalogue = read_catalogue(what, contents[CATALOGUE]) if CATALOGUE in contents else None
+        catalogue = read_bundle_catalogue(what, contents[CATALOGUE]) if CATALOGUE in contents else None
         return Bundle(manifest=manifest, scorer=scorer, catalogue=catalogue, directory=directory)
 
 
@@ -193,10 +198,10 @@ def verify_current(root: Path, use_case: str) -> None:
         raise BundleRefused(f"no version is champion in {root / use_case}")
     folder = version_folder(root, use_case, version)
     with _refusing(folder):
-        _verified_contents(folder, read_manifest(folder))
+        _verified_contents(folder, read_bundle_manifest(folder))
 
 
-def read_manifest(directory: Path) -> Manifest:
+def read_bundle_manifest(directory: Path) -> BundleManifest:
     """What the bundle says of itself; its other files are not looked at.
 
     Raises:
@@ -206,7 +211,7 @@ def read_manifest(directory: Path) -> Manifest:
     if hashlib.sha256(content).hexdigest().encode() != digest:
         raise BundleRefused(f"{directory.name}: {MANIFEST} does not have the digest that {MANIFEST_DIGEST} holds")
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
+        manifest = msgspec.json.decode(content, type=BundleManifest)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BundleRefused(f"{directory.name}: {MANIFEST}: {error}") from error
     numbers = (*manifest.metrics.values(), *(manifest.usual or ()))
@@ -232,7 +237,7 @@ def _refusing(directory: Path) -> Iterator[None]:
         raise BundleRefused(f"{directory.name}: {type(error).__name__}: {error}") from error
 
 
-def _verified_contents(directory: Path, manifest: Manifest) -> dict[str, bytes]:
+def _verified_contents(directory: Path, manifest: BundleManifest) -> dict[str, bytes]:
     """The files' bytes, read once: what was verified is what is loaded."""
     expected = _EXPECTED_FILES[manifest.use_case]
     found = {path.name for path in directory.iterdir()} - {MANIFEST, MANIFEST_DIGEST}

@@ -1,6 +1,6 @@
 """The catalogue in a bundle: what the recommender knows of the videos.
 
-In: the bytes of `catalogue.npz`. Out: a `Catalogue`, or `BundleRefused` with the array that does not fit.
+In: the bytes of `catalogue.npz`. Out: a `BundleCatalogue`, or `BundleRefused` with the array that does not fit.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PER_VIDEO = ("categories", "durations", "published", "neighbour_items")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Catalogue:
+class BundleCatalogue:
     """Row i of each array is video i.
 
     Shapes: (n,), the neighbours (n, k) with -1 where a video has fewer, the factors (n, d) in float32; `popular` lists
@@ -46,7 +46,7 @@ class Catalogue:
     popular: NDArray[np.int64]
 
 
-def read_catalogue(what: str, content: bytes) -> Catalogue:
+def read_bundle_catalogue(what: str, content: bytes) -> BundleCatalogue:
     """The catalogue that the bytes hold.
 
     Args:
@@ -56,13 +56,13 @@ def read_catalogue(what: str, content: bytes) -> Catalogue:
     Raises:
         BundleRefused: if an array is missing, or does not fit the others.
     """
-    arrays = unpacked(what, content, tuple(Catalogue.__slots__))
+    arrays = unpacked(what, content, tuple(BundleCatalogue.__slots__))
     for name, array in arrays.items():
         if (array.dtype.kind, array.ndim) != _KINDS[name]:
             raise BundleRefused(f"{what}: {name} holds {array.dtype} of {array.ndim} dimensions")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise BundleRefused(f"{what}: {name} holds a number that is not finite")
-    catalogue = Catalogue(**arrays)  # type: ignore[arg-type]  # the kinds are checked above
+    catalogue = BundleCatalogue(**arrays)  # type: ignore[arg-type]  # the kinds are checked above
     count = len(catalogue.video_ids)
     if not count or any(len(arrays[name]) != count for name in _PER_VIDEO):
         raise BundleRefused(f"{what} does not have one row for each of its {count} videos")

@@ -1,6 +1,6 @@
 """The gate's other checks: what a good average does not say of a model.
 
-In: numbers that were measured of challenger and champion. Out: a `Check` each, with its answer and its reason.
+In: numbers that were measured of challenger and champion. Out: a `GateCheck` each, with its answer and its reason.
 Invariant: every check says what it looked at, also where there was nothing to look at; none of them guesses.
 """
 
@@ -14,8 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.arrays import Floats
-from reference_system.registry.bundles.bundle import Manifest, UseCase
-from reference_system.registry.gate.decision import TOLERANCE, Answer, Check, Interval, Worth, intervals
+from reference_system.registry.bundles.bundle import BundleManifest, UseCase
+from reference_system.registry.gate.decision import (
+    WORSE_BY,
+    GateAnswer,
+    GateCheck,
+    Interval,
+    WeightedMetric,
+    intervals,
+)
 
 # A figure between the ends of its interval: low, value, high.
 Bounds = tuple[float, float, float]
@@ -52,24 +59,24 @@ SAME_WINDOW = 0.95
 class SlicePair:
     """A slice as challenger and champion do there."""
 
-    challenger: Worth
-    champion: Worth
+    challenger: WeightedMetric
+    champion: WeightedMetric
     positives: int
 
 
-def mature_check(challenger: Worth, champion: Worth, groups: int, *, seed: int) -> Check:
+def mature_check(challenger: WeightedMetric, champion: WeightedMetric, groups: int, *, seed: int) -> GateCheck:
     """Whether a model that learned what is new still knows what was known, on mature labels."""
     everyone = np.ones(groups)
     if not np.isfinite(champion(everyone)):
-        return Check(name="mature window", answer="hold", reason="no frauds among the held-out cards")
+        return GateCheck(name="mature window", answer="hold", reason="no frauds among the held-out cards")
     interval = intervals(challenger, {"champion": champion}, groups, seed)["champion"]
-    allowed = TOLERANCE * champion(everyone)
+    allowed = WORSE_BY * champion(everyone)
     figures = {"difference": interval.difference, "low": interval.low, "high": interval.high}
     if interval.high < -allowed:
         reason = f"surely worse than the champion where every label is known: {interval}"
-        return Check(name="mature window", answer="refuse", reason=reason, figures=figures)
+        return GateCheck(name="mature window", answer="refuse", reason=reason, figures=figures)
     reason = f"not surely worse where every label is known: {interval}"
-    return Check(name="mature window", answer="promote", reason=reason, figures=figures)
+    return GateCheck(name="mature window", answer="promote", reason=reason, figures=figures)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +96,11 @@ class PageWorth:
     served: Bounds | None = None
 
 
-def page_worth_check(found: PageWorth | None, why_not: str = "") -> Check:
+def page_worth_check(found: PageWorth | None, why_not: str = "") -> GateCheck:
     """Whether the challenger's pages surely bring less than the champion's, or than pages drawn by chance."""
     name = "worth of a page"
     if found is None:
-        return Check(name=name, answer="promote", reason=f"nothing can be said of it: {why_not}")
+        return GateCheck(name=name, answer="promote", reason=f"nothing can be said of it: {why_not}")
     said = [f"its pages {_bounds(found.challenger)} watches each"]
     said += [f"the champion's {_bounds(found.champion)}"] if found.champion else []
     said += [f"difference {_bounds(found.difference, '+')}"] if found.difference else []
@@ -104,12 +111,12 @@ def page_worth_check(found: PageWorth | None, why_not: str = "") -> Check:
         for what in ("challenger", "champion", "difference", "by_chance", "served")
         for bound, number in zip(("low", "value", "high"), getattr(found, what) or (), strict=False)
     }
-    answer: Answer = "promote"
+    answer: GateAnswer = "promote"
     if found.challenger[2] < found.by_chance[0]:
         answer, reason = "refuse", f"surely worth less than pages drawn by chance: {reason}"
-    elif found.champion and found.difference and found.difference[2] < -TOLERANCE * found.champion[1]:
+    elif found.champion and found.difference and found.difference[2] < -WORSE_BY * found.champion[1]:
         answer, reason = "refuse", f"surely worth less than the champion's pages: {reason}"
-    return Check(name=name, answer=answer, reason=reason, figures=figures)
+    return GateCheck(name=name, answer=answer, reason=reason, figures=figures)
 
 
 def _bounds(found: Bounds, sign: str = "") -> str:
@@ -117,7 +124,7 @@ def _bounds(found: Bounds, sign: str = "") -> str:
     return f"{value:{sign}.2f} ({low:{sign}.2f} to {high:{sign}.2f})"
 
 
-def slice_check(slices: Mapping[str, SlicePair], groups: int, *, seed: int) -> Check:
+def slice_check(slices: Mapping[str, SlicePair], groups: int, *, seed: int) -> GateCheck:
     """Whether any part of the rows is surely much worse off."""
     looked: dict[str, Interval] = {}
     worse = []
@@ -132,32 +139,32 @@ def slice_check(slices: Mapping[str, SlicePair], groups: int, *, seed: int) -> C
     figures = {name: interval.difference for name, interval in looked.items()}
     if worse:
         said = "; ".join(f"{name} {looked[name]}" for name in worse)
-        return Check(name="slices", answer="refuse", reason=f"surely much worse in {said}", figures=figures)
+        return GateCheck(name="slices", answer="refuse", reason=f"surely much worse in {said}", figures=figures)
     reason = f"none of {len(looked)} slices with {MIN_SLICE_POSITIVES} positives is surely much worse"
-    return Check(name="slices", answer="promote", reason=reason, figures=figures)
+    return GateCheck(name="slices", answer="promote", reason=reason, figures=figures)
 
 
-def calibration_check(use_case: UseCase, error: float, champion: float | None) -> Check:
+def calibration_check(use_case: UseCase, error: float, champion: float | None) -> GateCheck:
     """Whether the score is a probability, or as much of one as the champion's."""
     allowed = max(CALIBRATION_BOUND[use_case], 0.0 if champion is None else 1.5 * champion)
     figures = {"expected_calibration_error": error, "allowed": allowed}
     if error > allowed:
         reason = f"the scores are {error:.4f} away from the shares of positives, {allowed:.4f} at most"
-        return Check(name="calibration", answer="refuse", reason=reason, figures=figures)
-    return Check(name="calibration", answer="promote", reason=f"expected error {error:.4f}", figures=figures)
+        return GateCheck(name="calibration", answer="refuse", reason=reason, figures=figures)
+    return GateCheck(name="calibration", answer="promote", reason=f"expected error {error:.4f}", figures=figures)
 
 
-def cost_checks(use_case: UseCase, *, micros: float, model_bytes: int) -> list[Check]:
+def cost_checks(use_case: UseCase, *, micros: float, model_bytes: int) -> list[GateCheck]:
     """Whether a request can wait for the model, and memory hold it."""
     budget = LATENCY_BUDGET[use_case]
     figures = {"p99_us": micros, "budget_us": budget}
-    latency = Check(
+    latency = GateCheck(
         name="latency",
         answer="refuse" if micros > budget else "promote",
         reason=f"a request's rows take {micros:.0f} µs (p99), the budget is {budget:.0f} µs",
         figures=figures,
     )
-    size = Check(
+    size = GateCheck(
         name="size",
         answer="refuse" if model_bytes > MODEL_BYTES else "promote",
         reason=f"the model has {model_bytes / 1e6:.1f} MB, {MODEL_BYTES / 1e6:.0f} MB at most",
@@ -166,37 +173,37 @@ def cost_checks(use_case: UseCase, *, micros: float, model_bytes: int) -> list[C
     return [latency, size]
 
 
-def learned_check(names: Sequence[str], learned: NDArray[np.float32], judged: NDArray[np.float32]) -> Check:
+def learned_check(names: Sequence[str], learned: NDArray[np.float32], judged: NDArray[np.float32]) -> GateCheck:
     """Whether every input that varies where the model is judged varied where it learned."""
     constant = [name for name, one, other in zip(names, learned.T, judged.T, strict=True) if _dead(one, other)]
     if constant:
         said = f"learned from rows in which {', '.join(constant)} never changed, which it does now"
-        return Check(name="features", answer="refuse", reason=said)
-    return Check(name="features", answer="promote", reason=f"{len(names)} inputs varied in training")
+        return GateCheck(name="features", answer="refuse", reason=said)
+    return GateCheck(name="features", answer="promote", reason=f"{len(names)} inputs varied in training")
 
 
-def leak_check(names: Sequence[str], auc: Floats) -> Check:
+def leak_check(names: Sequence[str], auc: Floats) -> GateCheck:
     """Whether any single input tells the outcome: then it knows what it cannot know when it is served."""
     best = int(np.argmax(auc))
     figures = {"largest_auc_of_one_input": float(auc[best])}
     if auc[best] > LEAK_AUC:
         reason = f"{names[best]} alone orders the outcomes with a ROC AUC of {auc[best]:.4f}: it knows them"
-        return Check(name="leak", answer="refuse", reason=reason, figures=figures)
+        return GateCheck(name="leak", answer="refuse", reason=reason, figures=figures)
     reason = f"no single input orders the outcomes better than {names[best]} ({auc[best]:.3f})"
-    return Check(name="leak", answer="promote", reason=reason, figures=figures)
+    return GateCheck(name="leak", answer="promote", reason=reason, figures=figures)
 
 
-def served_check(names: Sequence[str], history: NDArray[np.float32], served: NDArray[np.float32]) -> Check:
+def served_check(names: Sequence[str], history: NDArray[np.float32], served: NDArray[np.float32]) -> GateCheck:
     """Whether the inputs are there when the model is asked: as served and from history, row by row."""
     if len(served) < MIN_SERVED_ROWS:
         reason = f"only {len(served)} rows were served, {MIN_SERVED_ROWS} are needed to look"
-        return Check(name="availability", answer="promote", reason=reason)
+        return GateCheck(name="availability", answer="promote", reason=reason)
     dead = [name for name, one, other in zip(names, served.T, history.T, strict=True) if _dead(one, other)]
     figures = {"rows": float(len(served))}
     if dead:
         reason = f"{', '.join(dead)} never changed in {len(served)} served rows, and should have"
-        return Check(name="availability", answer="refuse", reason=reason, figures=figures)
-    return Check(
+        return GateCheck(name="availability", answer="refuse", reason=reason, figures=figures)
+    return GateCheck(
         name="availability",
         answer="promote",
         reason=f"every input lived in {len(served)} served rows",
@@ -206,7 +213,7 @@ def served_check(names: Sequence[str], history: NDArray[np.float32], served: NDA
 
 def parity_check(
     names: Sequence[str], rows: tuple[NDArray[np.float32], NDArray[np.float32]], scores: Floats, *, what: str
-) -> Check:
+) -> GateCheck:
     """Whether the model answers the same from history as from what was served.
 
     Args:
@@ -218,7 +225,7 @@ def parity_check(
     name, (history, served) = f"parity of {what} rows", rows
     if len(served) < MIN_SERVED_ROWS:
         reason = f"only {len(served)} of them were served, {MIN_SERVED_ROWS} are needed to compare"
-        return Check(name=name, answer="promote", reason=reason)
+        return GateCheck(name=name, answer="promote", reason=reason)
     chances = np.clip(scores, _LEAST_CHANCE, 1.0 - _LEAST_CHANCE)
     log_odds = np.log(chances / (1.0 - chances))
     share = float(np.mean(np.abs(log_odds[0] - log_odds[1]) > SKEWED_LOG_ODDS))
@@ -229,15 +236,17 @@ def parity_check(
         f"of {len(served)} that were served {share:.1%} score differently from history by more than"
         f" {SKEWED_LOG_ODDS} in log-odds; {names[worst]} differs in {differ[worst]:.1%}"
     )
-    answer: Answer = "promote"
+    answer: GateAnswer = "promote"
     if share > SKEWED_REFUSE or differ[worst] > SKEWED_INPUT:
         answer = "refuse"
     elif share > SKEWED_HOLD:
         answer = "hold"
-    return Check(name=name, answer=answer, reason=reason, figures=figures)
+    return GateCheck(name=name, answer=answer, reason=reason, figures=figures)
 
 
-def staleness_check(manifest: Manifest, champion: Manifest | None, *, newest_row: datetime, gap: timedelta) -> Check:
+def staleness_check(
+    manifest: BundleManifest, champion: BundleManifest | None, *, newest_row: datetime, gap: timedelta
+) -> GateCheck:
     """Whether the model learned from what is new.
 
     Args:
@@ -250,32 +259,34 @@ def staleness_check(manifest: Manifest, champion: Manifest | None, *, newest_row
     figures = {"age_days": age / timedelta(days=1)}
     if age > gap + STALE_AFTER:
         reason = f"its newest row is {age.days} days old, {(gap + STALE_AFTER).days} at most"
-        return Check(name="staleness", answer="refuse", reason=reason, figures=figures)
+        return GateCheck(name="staleness", answer="refuse", reason=reason, figures=figures)
     if champion is not None and manifest.data_digest and manifest.data_digest == champion.data_digest:
         reason = f"it learned from the same rows as the champion, version {champion.model_version}"
-        return Check(name="staleness", answer="hold", reason=reason, figures=figures)
+        return GateCheck(name="staleness", answer="hold", reason=reason, figures=figures)
     if champion is not None and manifest.data_window.end < champion.data_window.end:
         reason = f"its training ends before the champion's, {manifest.data_window.end:%Y-%m-%d %H:%M}"
-        return Check(name="staleness", answer="hold", reason=reason, figures=figures)
-    return Check(name="staleness", answer="promote", reason=f"its newest row is {age.days} days old", figures=figures)
+        return GateCheck(name="staleness", answer="hold", reason=reason, figures=figures)
+    return GateCheck(
+        name="staleness", answer="promote", reason=f"its newest row is {age.days} days old", figures=figures
+    )
 
 
-def again_check(manifest: Manifest, rolled_back: Sequence[Manifest]) -> Check:
+def again_check(manifest: BundleManifest, rolled_back: Sequence[BundleManifest]) -> GateCheck:
     """Whether this is, all but the name, a version that was rolled back."""
     for old in rolled_back:
         if old.files == manifest.files or (manifest.data_digest and old.data_digest == manifest.data_digest):
             reason = f"it is version {old.model_version}, which was rolled back, under another number"
-            return Check(name="rolled back before", answer="refuse", reason=reason)
+            return GateCheck(name="rolled back before", answer="refuse", reason=reason)
         share = _overlap(manifest, old)
         if share > SAME_WINDOW:
             reason = (
                 f"{share:.0%} of what it learned from is what version {old.model_version}, rolled back, learned from"
             )
-            return Check(name="rolled back before", answer="hold", reason=reason, figures={"overlap": share})
-    return Check(name="rolled back before", answer="promote", reason="no version like it was rolled back")
+            return GateCheck(name="rolled back before", answer="hold", reason=reason, figures={"overlap": share})
+    return GateCheck(name="rolled back before", answer="promote", reason="no version like it was rolled back")
 
 
-def _overlap(one: Manifest, other: Manifest) -> float:
+def _overlap(one: BundleManifest, other: BundleManifest) -> float:
     """The share of the first one's window that the other one's covers; 0 if they were split differently."""
     both = min(one.data_window.end, other.data_window.end) - max(one.data_window.start, other.data_window.start)
     whole = one.data_window.end - one.data_window.start

@@ -23,13 +23,13 @@ import numpy as np
 
 from reference_system.arrays import Floats
 
-Answer = Literal["promote", "hold", "refuse"]
-SEVERITY: tuple[Answer, ...] = ("promote", "hold", "refuse")
+GateAnswer = Literal["promote", "hold", "refuse"]
+SEVERITY: tuple[GateAnswer, ...] = ("promote", "hold", "refuse")
 # The primary metric when the groups count with these weights, shape (groups,).
-Worth = Callable[[Floats], float]
+WeightedMetric = Callable[[Floats], float]
 # A share of the champion's value: who is surely worse by more is refused, and by no more may somebody be worse who
 # replaces a champion that has grown old.
-TOLERANCE = 0.05
+WORSE_BY = 0.05
 # A champion is old once its training ends so much earlier than the challenger's: the longest training window, so that
 # it has learned from none of the days that a challenger learns from.
 OLD_AFTER = timedelta(days=28)
@@ -49,48 +49,48 @@ class Interval(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.difference:+.4f} (90 % interval {self.low:+.4f} to {self.high:+.4f})"
 
 
-class Check(msgspec.Struct, frozen=True, kw_only=True):
+class GateCheck(msgspec.Struct, frozen=True, kw_only=True):
     """What one look at the challenger found; `figures` are the numbers that decided."""
 
     name: str
-    answer: Answer
+    answer: GateAnswer
     reason: str
     figures: dict[str, float] = {}
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class GateDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What the gate says; `against` holds an interval for each opponent, `checks` everything else that was looked at.
 
     The first reason is the one that decided.
     """
 
-    answer: Answer
+    answer: GateAnswer
     reasons: tuple[str, ...]
     metric: str
     challenger: float
     champion: float | None
     against: dict[str, Interval]
-    checks: tuple[Check, ...] = ()
+    checks: tuple[GateCheck, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contenders:
     """Who is compared, on which metric, over how many groups; `champion` is `None` before the first promotion.
 
-    `tolerance` is a share of the champion's value (see `TOLERANCE`); `newer` says how much later the challenger's
+    `tolerance` is a share of the champion's value (see `WORSE_BY`); `newer` says how much later the challenger's
     training ends than the champion's, where that may count for it.
     """
 
     metric: str
     groups: int
-    challenger: Worth
-    champion: Worth | None
-    baselines: Mapping[str, Worth]
-    tolerance: float = TOLERANCE
+    challenger: WeightedMetric
+    champion: WeightedMetric | None
+    baselines: Mapping[str, WeightedMetric]
+    tolerance: float = WORSE_BY
     newer: timedelta = timedelta(0)
 
 
-def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -> Verdict:
+def decide_gate(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -> GateDecision:
     """The gate's answer.
 
     Args:
@@ -105,7 +105,7 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
     if contenders.champion is not None:
         opponents["champion"] = contenders.champion
         champion = contenders.champion(everyone)
-    answer: Answer
+    answer: GateAnswer
     against: dict[str, Interval] = {}
     measured = {**metrics, contenders.metric: value}
     broken = sorted(name for name, number in measured.items() if not np.isfinite(number))
@@ -114,7 +114,7 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
     else:
         against = intervals(contenders.challenger, opponents, contenders.groups, seed)
         answer, reasons = _answer(contenders, against, champion)
-    return Verdict(
+    return GateDecision(
         answer=answer,
         reasons=tuple(reasons),
         metric=contenders.metric,
@@ -124,11 +124,11 @@ def decide(contenders: Contenders, metrics: Mapping[str, float], *, seed: int) -
     )
 
 
-def conclude(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
+def conclude_gate(verdict: GateDecision, checks: Sequence[GateCheck]) -> GateDecision:
     """The verdict with its checks: the worst answer wins; of a first model's checks only what must be refused counts.
 
     Args:
-        verdict: what `decide` said.
+        verdict: what `decide_gate` said.
         checks: what else was found.
     """
     weighed = [(verdict.answer, reason) for reason in verdict.reasons]
@@ -144,7 +144,7 @@ def conclude(verdict: Verdict, checks: Sequence[Check]) -> Verdict:
 
 def _answer(
     contenders: Contenders, against: Mapping[str, Interval], champion: float | None
-) -> tuple[Answer, list[str]]:
+) -> tuple[GateAnswer, list[str]]:
     reasons = [f"{contenders.metric} against {name}: {interval}" for name, interval in against.items()]
     baselines = {name: interval for name, interval in against.items() if name != "champion"}
     lost = [name for name, interval in baselines.items() if interval.high <= 0.0]
@@ -161,7 +161,7 @@ def _answer(
     return answer, [reason, *reasons]
 
 
-def against_champion(interval: Interval, allowed: float, *, newer: timedelta) -> tuple[Answer, str]:
+def against_champion(interval: Interval, allowed: float, *, newer: timedelta) -> tuple[GateAnswer, str]:
     """What a difference to the champion means.
 
     Args:
@@ -187,7 +187,7 @@ def against_champion(interval: Interval, allowed: float, *, newer: timedelta) ->
 
 
 def intervals(
-    challenger: Worth, opponents: Mapping[str, Worth], groups: int, seed: int, *, draws: int = _DRAWS
+    challenger: WeightedMetric, opponents: Mapping[str, WeightedMetric], groups: int, seed: int, *, draws: int = _DRAWS
 ) -> dict[str, Interval]:
     """How much better than each opponent the challenger is, by a paired bootstrap over the groups."""
     rng = np.random.default_rng(seed)

@@ -15,12 +15,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Flags, Floats
 from reference_system.event_time import micros
 from reference_system.events import PREDICTIONS, SHADOWS
 from reference_system.lake.delta_lake import read
 from reference_system.lake.duckdb_connection import connection
-from reference_system.registry.release.evidence import Flags, PagePairs, PaymentPairs, Scores
+from reference_system.registry.release.evidence import PagePairs, PaymentPairs, ScorePairs
 from reference_system.registry.release.releases import Release
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS
 from reference_system.use_cases.fraud.labels import DISPUTE_FIELDS, disputes_query
@@ -165,10 +165,10 @@ class ReleaseLogs:
             in_canary=_flags(by_viewer, "canary"),
         )
 
-    def _said(self, scores: Floats, champion_scores: Floats) -> Scores:
+    def _said(self, scores: Floats, champion_scores: Floats) -> ScorePairs:
         times = self._ask("SELECT shadow = $version AS ours, latency_ms FROM pairs").to_arrow_table()
         ours, taken = _flags(times, "ours"), _numbers(times, "latency_ms")
-        return Scores(
+        return ScorePairs(
             scores=scores,
             champion_scores=champion_scores,
             scoring_ms=taken[ours],

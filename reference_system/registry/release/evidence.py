@@ -1,6 +1,6 @@
 """What both models said to the same requests, and what came of it, as the numbers that guardrails look at.
 
-In: paired answers. Out: a `Comparison`.
+In: paired answers. Out: a `RequestComparison`.
 Invariant: both models are compared on the same requests; only what viewers did afterwards is compared between
 different viewers, those of the canary and the others.
 """
@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats
-from reference_system.registry.release.guardrails import Comparison, Difference, Outcome
+from reference_system.arrays import Flags, Floats
+from reference_system.registry.release.guardrails import MetricDifference, OutcomeDifference, RequestComparison
 
-Flags = NDArray[np.bool_]
 # Reported frauds, and viewers in each arm, from which on a difference has an interval that can be believed.
 MIN_FRAUDS, MIN_VIEWERS = 20, 50
 # A release is looked at up to some hundred times: each look may be wrong once in 500 on either side.
@@ -27,7 +26,7 @@ _FLOOR = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scores:
+class ScorePairs:
     """What both models said; `scores` and `champion_scores` have one element for each request (or shown video).
 
     The times are each model's own for one request, in milliseconds; the champion's are known during a canary.
@@ -43,7 +42,7 @@ class Scores:
 class PaymentPairs:
     """Payments that both models scored, shapes (n,): would they be reviewed or blocked, is a fraud reported so far."""
 
-    said: Scores
+    said: ScorePairs
     alerts: Flags
     champion_alerts: Flags
     reported: Flags
@@ -57,21 +56,23 @@ class PagePairs:
     a canary: how many videos of a page were watched, on average, and whether the challenger chose the viewer's pages.
     """
 
-    said: Scores
+    said: ScorePairs
     videos: int
     champion_videos: int
     watches: Floats
     in_canary: Flags
 
 
-def compare_payments(pairs: PaymentPairs, *, seed: int) -> Comparison | None:
+def compare_payments(pairs: PaymentPairs, *, seed: int) -> RequestComparison | None:
     """The fraud models side by side; `None` before anything was scored by both."""
     if not len(pairs.alerts):
         return None
     found = int(pairs.reported.sum())
     outcomes = (
-        Outcome(what="average precision on frauds reported so far", count=found, difference=_precision(pairs, seed)),
-        Outcome(what="share of reported frauds that alert", count=found, difference=_caught(pairs)),
+        OutcomeDifference(
+            what="average precision on frauds reported so far", count=found, difference=_precision(pairs, seed)
+        ),
+        OutcomeDifference(what="share of reported frauds that alert", count=found, difference=_caught(pairs)),
     )
     return _comparison(
         pairs.said,
@@ -81,12 +82,12 @@ def compare_payments(pairs: PaymentPairs, *, seed: int) -> Comparison | None:
     )
 
 
-def compare_pages(pairs: PagePairs) -> Comparison | None:
+def compare_pages(pairs: PagePairs) -> RequestComparison | None:
     """The recommenders side by side; `None` before anything was composed by both."""
     if not len(pairs.said.scores) or not len(pairs.said.champion_scores):
         return None
     ours, theirs = pairs.watches[pairs.in_canary], pairs.watches[~pairs.in_canary]
-    watched = Outcome(what="watches a page", count=len(ours), difference=_means(ours, theirs))
+    watched = OutcomeDifference(what="watches a page", count=len(ours), difference=_means(ours, theirs))
     return _comparison(pairs.said, variety=pairs.videos / max(pairs.champion_videos, 1), outcomes=(watched,))
 
 
@@ -101,14 +102,14 @@ def population_stability(scores: Floats, champion_scores: Floats) -> float:
 
 
 def _comparison(
-    said: Scores,
+    said: ScorePairs,
     *,
-    outcomes: tuple[Outcome, ...],
+    outcomes: tuple[OutcomeDifference, ...],
     alerts: float | None = None,
     champion_alerts: float | None = None,
     variety: float | None = None,
-) -> Comparison:
-    return Comparison(
+) -> RequestComparison:
+    return RequestComparison(
         scoring_p99_ms=_p99(said.scoring_ms) or 0.0,
         champion_scoring_p99_ms=_p99(said.champion_scoring_ms),
         psi=population_stability(said.scores, said.champion_scores),
@@ -121,7 +122,7 @@ def _comparison(
     )
 
 
-def _precision(pairs: PaymentPairs, seed: int) -> Difference | None:
+def _precision(pairs: PaymentPairs, seed: int) -> MetricDifference | None:
     """Both models meet the same draws of payments (a paired bootstrap)."""
     if pairs.reported.sum() < MIN_FRAUDS:
         return None
@@ -157,7 +158,7 @@ def _average_precision(order: NDArray[np.intp], labels: Flags, ends: NDArray[np.
     return float(np.sum(np.diff(true, prepend=0.0) * precision) / true[-1])
 
 
-def _caught(pairs: PaymentPairs) -> Difference | None:
+def _caught(pairs: PaymentPairs) -> MetricDifference | None:
     """Of the frauds, those that one model alone would have stopped decide (McNemar), one more added for safety."""
     frauds = int(pairs.reported.sum())
     if frauds < MIN_FRAUDS:
@@ -167,15 +168,15 @@ def _caught(pairs: PaymentPairs) -> Difference | None:
     return _around((ours - theirs) / frauds, float(np.sqrt(ours + theirs + 1.0)) / frauds)
 
 
-def _means(ours: Floats, theirs: Floats) -> Difference | None:
+def _means(ours: Floats, theirs: Floats) -> MetricDifference | None:
     if min(len(ours), len(theirs)) < MIN_VIEWERS:
         return None
     error = np.sqrt(ours.var(ddof=1) / len(ours) + theirs.var(ddof=1) / len(theirs))
     return _around(float(ours.mean() - theirs.mean()), float(error))
 
 
-def _around(middle: float, error: float) -> Difference:
-    return Difference(low=middle - _SIGMAS * error, middle=middle, high=middle + _SIGMAS * error)
+def _around(middle: float, error: float) -> MetricDifference:
+    return MetricDifference(low=middle - _SIGMAS * error, middle=middle, high=middle + _SIGMAS * error)
 
 
 def _p99(values: Floats) -> float | None:

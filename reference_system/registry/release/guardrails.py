@@ -41,7 +41,7 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
+class MetricDifference:
     """Challenger minus champion, with bounds that the truth leaves once in 500 looks, on either side."""
 
     low: float
@@ -50,7 +50,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class OutcomeDifference:
     """What happened afterwards: fewer than enough outcomes give no difference yet.
 
     `what` says in words what is compared; `count` is how many frauds were reported, or pages shown.
@@ -58,11 +58,11 @@ class Outcome:
 
     what: str
     count: int
-    difference: Difference | None
+    difference: MetricDifference | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class RequestComparison:
     """Both models on the same requests. Fields of the other use case are `None`.
 
     `alerts` are shares of payments that would be reviewed or blocked; `variety` is the challenger's number of
@@ -78,7 +78,7 @@ class Comparison:
     alerts: float | None = None
     champion_alerts: float | None = None
     variety: float | None = None
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[OutcomeDifference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class Evidence:
     dropped: int = 0
     pairs: int = 0
     canary_answers: int = 0
-    comparison: Comparison | None = None
+    comparison: RequestComparison | None = None
     more: dict[str, float] = field(default_factory=dict)
 
     def figures(self) -> dict[str, float]:
@@ -155,7 +155,7 @@ def missing(evidence: Evidence, policy: Policy, *, stage: Literal["shadow", "can
     return found
 
 
-def _harms_on_the_same_requests(both: Comparison, policy: Policy) -> list[str]:
+def _harms_on_the_same_requests(both: RequestComparison, policy: Policy) -> list[str]:
     found = []
     limit = max(policy.latency_budget_ms, 3.0 * (both.champion_scoring_p99_ms or 0.0))
     if both.scoring_p99_ms > limit:
@@ -167,7 +167,7 @@ def _harms_on_the_same_requests(both: Comparison, policy: Policy) -> list[str]:
     return found
 
 
-def _harms_of_alerts(both: Comparison, pairs: int) -> list[str]:
+def _harms_of_alerts(both: RequestComparison, pairs: int) -> list[str]:
     if both.alerts is None or both.champion_alerts is None:
         return []
     limit = max(_MORE_ALERTS * both.champion_alerts, _MORE_THAN_BUDGET * MAX_ALERT_SHARE)

@@ -23,22 +23,23 @@ from typing import Annotated, Literal, cast
 import msgspec
 from msgspec import Meta
 
+from reference_system.assignment import ChallengerMode
 from reference_system.errors import BundleRefused, StateError
 from reference_system.registry.bundles.bundle import current_version
 from reference_system.registry.promotion import rolled_back
-from reference_system.registry.promotion_log import Decision, Kind, append_decision, read_decisions
+from reference_system.registry.promotion_log import DecisionKind, LoggedDecision, append_decision, read_decisions
 from reference_system.registry.release.guardrails import Evidence, Policy, harms, missing
-from reference_system.registry.traffic import Mode, TrafficPlan, clear_plan, read_plan, write_plan
+from reference_system.registry.traffic import TrafficPlan, clear_plan, read_plan, write_plan
 from reference_system.replaced_files import read_record, replace_file
 
 RELEASE = "release.json"
 _LOCK = ".release.lock"
 _MADE_OUTSIDE = "it was made champion outside of its release"
 UseCase = Literal["fraud", "recommendation"]
-Stage = Literal["shadow", "canary"]
+ReleaseStage = Literal["shadow", "canary"]
 Move = Literal["stay", "canary", "champion", "rolled back"]
 # Makes the version of a decision the champion, and writes the decision; may be called twice with one decision.
-Promote = Callable[[Decision], None]
+Promote = Callable[[LoggedDecision], None]
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,13 +51,13 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     use_case: UseCase
     version: str
     champion: str
-    stage: Stage
+    stage: ReleaseStage
     salt: Annotated[str, Meta(min_length=1, max_length=64)]
     started: datetime
     since: datetime  # when the stage began
     reasons: tuple[str, ...] = ()
     figures: dict[str, float] = {}
-    pending: Decision | None = None
+    pending: LoggedDecision | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +69,7 @@ class Means:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ReleaseStep:
     """What should happen to a release, and why."""
 
     to: Move
@@ -76,10 +77,10 @@ class Step:
     figures: dict[str, float]
 
 
-def judge(release: Release, evidence: Evidence, now: datetime, policy: Policy) -> Step:
+def next_step(release: Release, evidence: Evidence, now: datetime, policy: Policy) -> ReleaseStep:
     """The next step: back at the first sure harm, on when the stage has lasted and shown enough, else wait."""
     if evidence.champion == release.version:
-        return Step(to="champion", reasons=(_MADE_OUTSIDE,), figures=evidence.figures())
+        return ReleaseStep(to="champion", reasons=(_MADE_OUTSIDE,), figures=evidence.figures())
     harm = harms(evidence, policy)
     if evidence.champion != release.champion:
         harm = [f"the champion is {evidence.champion} now; this release began against {release.champion}", *harm]
@@ -97,7 +98,7 @@ def judge(release: Release, evidence: Evidence, now: datetime, policy: Policy) -
     else:
         to = "canary" if release.stage == "shadow" else "champion"
         reasons = [f"{release.stage} for {_hours(now - release.since)} hours without harm"]
-    return Step(to=to, reasons=tuple(reasons), figures=evidence.figures())
+    return ReleaseStep(to=to, reasons=tuple(reasons), figures=evidence.figures())
 
 
 def read_release(root: Path, use_case: str) -> Release | None:
@@ -110,7 +111,7 @@ def read_release(root: Path, use_case: str) -> Release | None:
     return read_record(path, Release)
 
 
-def begin(  # noqa: PLR0913 - one argument for each fact of a release
+def begin_release(  # noqa: PLR0913 - one argument for each fact of a release
     root: Path, *, use_case: str, version: str, champion: str, now: datetime, seed: int
 ) -> Release:
     """Start a release in the shadow: `version` is what the gate promoted, `seed` of the assignment to the canary.
@@ -125,7 +126,7 @@ def begin(  # noqa: PLR0913 - one argument for each fact of a release
             raise StateError(f"{use_case}: the {what} is on", next_command=f"workbook timeline {use_case}")
         if version in rolled_back(root, use_case):
             raise StateError(f"{use_case}: version {version} was rolled back", next_command="workbook models list")
-        decision = Decision(
+        decision = LoggedDecision(
             event_timestamp=now,
             use_case=use_case,
             kind="shadow",
@@ -156,7 +157,7 @@ def resume(root: Path, use_case: str, means: Means) -> Release | None:
         return _carry_out(root, release, release.pending, means)
 
 
-def advance(root: Path, judged: Release, step: Step, now: datetime, means: Means) -> None:
+def advance(root: Path, judged: Release, step: ReleaseStep, now: datetime, means: Means) -> None:
     """Take a step; nothing happens if the release is no longer the one that was judged."""
     with _locked(root, judged.use_case):
         release = read_release(root, judged.use_case)
@@ -183,7 +184,7 @@ def abort(root: Path, use_case: str, *, reason: str, now: datetime) -> Release |
             return _end(root, release, reason, now)
         plan = read_plan(root, use_case)
         if plan is not None:
-            ended_plan = Decision(
+            ended_plan = LoggedDecision(
                 event_timestamp=now,
                 use_case=use_case,
                 kind="experiment",
@@ -199,7 +200,7 @@ def _end(root: Path, release: Release, reason: str, now: datetime) -> Release | 
     """Roll back; a step that took effect, or a roll back that was begun, is finished instead."""
     begun = release.pending
     if _is_live(root, release):
-        to: Kind = "champion"
+        to: DecisionKind = "champion"
         release = msgspec.structs.replace(release, reasons=(_MADE_OUTSIDE,))
     else:
         to = "rolled back"
@@ -215,7 +216,7 @@ def _is_live(root: Path, release: Release) -> bool:
     return current_version(root, release.use_case) == release.version
 
 
-def _carry_out(root: Path, release: Release, decision: Decision, means: Means | None) -> Release | None:
+def _carry_out(root: Path, release: Release, decision: LoggedDecision, means: Means | None) -> Release | None:
     """Write the decision and let it take effect; every line of this may run twice.
 
     Without `means` there are only steps into the shadow, back, and to the end of a step that took effect.
@@ -229,7 +230,7 @@ def _carry_out(root: Path, release: Release, decision: Decision, means: Means | 
             decision = msgspec.structs.replace(decision, kind="rolled back", reasons=(refused,))
     _append_once(root, decision)
     if decision.kind in ("shadow", "canary"):
-        stage: Stage = "canary" if decision.kind == "canary" else "shadow"
+        stage: ReleaseStage = "canary" if decision.kind == "canary" else "shadow"
         share = means.share if means is not None and stage == "canary" else 0.0
         write_plan(root, _plan(release, stage, share, decision.event_timestamp))
         moved = msgspec.structs.replace(release, stage=stage, since=decision.event_timestamp, pending=None)
@@ -240,7 +241,7 @@ def _carry_out(root: Path, release: Release, decision: Decision, means: Means | 
     return None
 
 
-def _plan(release: Release, mode: Mode, share: float, since: datetime) -> TrafficPlan:
+def _plan(release: Release, mode: ChallengerMode, share: float, since: datetime) -> TrafficPlan:
     return TrafficPlan(
         use_case=release.use_case,
         mode=mode,
@@ -252,8 +253,8 @@ def _plan(release: Release, mode: Mode, share: float, since: datetime) -> Traffi
     )
 
 
-def _decision(release: Release, kind: Kind, now: datetime) -> Decision:
-    return Decision(
+def _decision(release: Release, kind: DecisionKind, now: datetime) -> LoggedDecision:
+    return LoggedDecision(
         event_timestamp=now,
         use_case=release.use_case,
         kind=kind,
@@ -264,7 +265,7 @@ def _decision(release: Release, kind: Kind, now: datetime) -> Decision:
     )
 
 
-def _append_once(root: Path, decision: Decision) -> None:
+def _append_once(root: Path, decision: LoggedDecision) -> None:
     if decision not in read_decisions(root, decision.use_case):
         append_decision(root, decision)
 

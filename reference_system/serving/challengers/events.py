@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reference_system.serving.challengers.prometheus_metrics import ChallengerMetrics
-from reference_system.serving.challengers.traffic import Plan
+from reference_system.serving.challengers.traffic import ChallengerPlan
 from reference_system.serving.structured_log import write_event
 
 
@@ -19,7 +19,7 @@ class News:
     use_case: str
     metrics: ChallengerMetrics
 
-    def planned(self, plan: Plan | None) -> None:
+    def planned(self, plan: ChallengerPlan | None) -> None:
         """A challenger was loaded, or there is none any more."""
         if plan is None:
             self.metrics.ended(self.use_case)

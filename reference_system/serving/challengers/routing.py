@@ -17,64 +17,65 @@ import msgspec
 
 from reference_system.serving.challengers.prometheus_metrics import ChallengerMetrics
 from reference_system.serving.challengers.traffic import Challenger
-from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates, StateFound
+from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates
+from reference_system.states import StateFound
 from reference_system.windows import View
 
-Model = TypeVar("Model")
-Found = TypeVar("Found")
+_Model = TypeVar("_Model")
+_Found = TypeVar("_Found")
 
 
-class Said(msgspec.Struct, Generic[Found], frozen=True, kw_only=True):
+class Said(msgspec.Struct, Generic[_Found], frozen=True, kw_only=True):
     """What a version said to a request, and the CPU time that its work took."""
 
     version: str
-    found: Found
+    found: _Found
     seconds: float
 
 
-class Answered(msgspec.Struct, Generic[Found], frozen=True, kw_only=True):
+class RoutedAnswer(msgspec.Struct, Generic[_Found], frozen=True, kw_only=True):
     """The answer, and the other model's work: `None` where there is no shadow."""
 
-    said: Said[Found]
+    said: Said[_Found]
     shadow_version: str
-    shadow: Callable[[], Said[Found] | None] | None
+    shadow: Callable[[], Said[_Found] | None] | None
 
 
-class Contest(msgspec.Struct, Generic[Model, Found], frozen=True, kw_only=True):
+class ChallengerRouting(msgspec.Struct, Generic[_Model, _Found], frozen=True, kw_only=True):
     """Both models, and what they are asked; `is_valid` says of the challenger's work whether it is an answer."""
 
     use_case: str
     version: str
-    champion: Model
-    challenger: Challenger[Model] | None
-    score: Callable[[Model], Found]
-    is_valid: Callable[[Found], bool]
+    champion: _Model
+    challenger: Challenger[_Model] | None
+    score: Callable[[_Model], _Found]
+    is_valid: Callable[[_Found], bool]
     metrics: ChallengerMetrics
 
-    def answer(self, entity: str) -> Answered[Found]:
+    def answer(self, entity: str) -> RoutedAnswer[_Found]:
         """Let one model answer the entity's request."""
         challenger = self.challenger
         if challenger is None:
             said = Said(version=self.version, found=self.score(self.champion), seconds=0.0)
             self.metrics.answered(self.use_case, self.version, "champion")
-            return Answered(said=said, shadow_version="", shadow=None)
+            return RoutedAnswer(said=said, shadow_version="", shadow=None)
         by_challenger = challenger.answers(entity)
         attempted = self._by_challenger(challenger) if by_challenger else None
         if attempted is not None:
             self.metrics.answered(self.use_case, challenger.version, "challenger")
             shadow = self._by_champion if challenger.is_shadowed else None
-            return Answered(said=attempted, shadow_version=self.version, shadow=shadow)
+            return RoutedAnswer(said=attempted, shadow_version=self.version, shadow=shadow)
         said = self._by_champion()
         self.metrics.answered(self.use_case, self.version, "champion")
         # A challenger that has just failed on this request is not asked again.
         later = challenger.is_shadowed and not by_challenger
-        return Answered(
+        return RoutedAnswer(
             said=said,
             shadow_version=challenger.version,
             shadow=(lambda: self._by_challenger(challenger)) if later else None,
         )
 
-    def _by_champion(self) -> Said[Found]:
+    def _by_champion(self) -> Said[_Found]:
         started = thread_time()
         found = self.score(self.champion)
         seconds = thread_time() - started
@@ -83,7 +84,7 @@ class Contest(msgspec.Struct, Generic[Model, Found], frozen=True, kw_only=True):
         self.metrics.scored(self.use_case, "champion", seconds)
         return Said(version=self.version, found=found, seconds=seconds)
 
-    def _by_challenger(self, challenger: Challenger[Model]) -> Said[Found] | None:
+    def _by_challenger(self, challenger: Challenger[_Model]) -> Said[_Found] | None:
         """What the challenger says; `None` if that is nothing."""
         if challenger.breaker.reason is not None:  # it opened while this waited in the shadow
             return None

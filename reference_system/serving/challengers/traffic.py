@@ -11,22 +11,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, Protocol, TypeVar
 
-from reference_system.assignment import is_in_share
+from reference_system.assignment import ChallengerMode, is_in_share
 from reference_system.errors import WorkbookError
 from reference_system.serving.challengers.breaker import Breaker
 from reference_system.serving.champions import REFUSED_SECONDS
 
-Mode = Literal["shadow", "canary", "experiment"]
-Arm = Literal["control", "treatment"]
-Model = TypeVar("Model")
+ExperimentArm = Literal["control", "treatment"]
+_Model = TypeVar("_Model")
 Model_co = TypeVar("Model_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class ChallengerPlan:
     """What a version beside the champion does; `salt` and `share` say which entities it answers."""
 
-    mode: Mode
+    mode: ChallengerMode
     version: str
     name: str
     share: float
@@ -37,7 +36,7 @@ class Plan:
 class Challenger(Generic[Model_co]):
     """A verified version beside the champion, with its plan and the breaker that can stop it."""
 
-    plan: Plan
+    plan: ChallengerPlan
     model: Model_co
     breaker: Breaker
 
@@ -57,17 +56,17 @@ class Challenger(Generic[Model_co]):
         """Whether every request is scored by both models; in an experiment each viewer has one model only."""
         return self.plan.mode != "experiment" and self.breaker.reason is None
 
-    def arm_of(self, entity: str) -> Arm | None:
+    def arm_of(self, entity: str) -> ExperimentArm | None:
         """The entity's arm while an experiment runs, whoever really answers."""
         if self.plan.mode != "experiment":
             return None
         return "treatment" if is_in_share(entity, self.plan.salt, self.plan.share) else "control"
 
 
-class Heard(Protocol):
+class ChallengerListener(Protocol):
     """Who is told."""
 
-    def planned(self, plan: Plan | None) -> None:
+    def planned(self, plan: ChallengerPlan | None) -> None:
         """A challenger was loaded, or there is none any more."""
 
     def refused(self, version: str, reason: str) -> None:
@@ -78,20 +77,20 @@ class Heard(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSource(Generic[Model]):
+class PlanSource(Generic[_Model]):
     """Where one use case's plan and its model come from; both may raise `WorkbookError` or `OSError`."""
 
-    plan: Callable[[], Plan | None]
-    load: Callable[[str], Model]  # fetches the bundle if it is not there, and verifies it
+    plan: Callable[[], ChallengerPlan | None]
+    load: Callable[[str], _Model]  # fetches the bundle if it is not there, and verifies it
 
 
-class Challengers(Generic[Model]):
+class Challengers(Generic[_Model]):
     """The challenger of one use case."""
 
     def __init__(
         self,
-        source: PlanSource[Model],
-        heard: Heard,
+        source: PlanSource[_Model],
+        heard: ChallengerListener,
         *,
         budget_seconds: float,
         monotonic: Callable[[], float],
@@ -101,10 +100,10 @@ class Challengers(Generic[Model]):
         self._heard = heard
         self._budget = budget_seconds
         self._monotonic = monotonic
-        self._plan: Plan | None = None
+        self._plan: ChallengerPlan | None = None
         self._again_at = float("-inf")
         self._unreadable: str | None = None
-        self.current: Challenger[Model] | None = None
+        self.current: Challenger[_Model] | None = None
 
     def poll(self) -> None:
         """Follow the plan if it changed; try a refused bundle again from time to time."""
@@ -118,7 +117,7 @@ class Challengers(Generic[Model]):
         if plan is not None and self.current is None and self._monotonic() >= self._again_at:
             self._load(plan)
 
-    def _read(self) -> Plan | None:
+    def _read(self) -> ChallengerPlan | None:
         try:
             plan = self._source.plan()
         except (WorkbookError, OSError) as error:
@@ -129,7 +128,7 @@ class Challengers(Generic[Model]):
         self._unreadable = None
         return plan
 
-    def _load(self, plan: Plan) -> None:
+    def _load(self, plan: ChallengerPlan) -> None:
         try:
             model = self._source.load(plan.version)
         except (WorkbookError, OSError) as error:

@@ -38,7 +38,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpAnswer:
     """What is sent back."""
 
     body: bytes
@@ -47,7 +47,7 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Endpoint = Callable[[bytes], Answer]
+Endpoint = Callable[[bytes], HttpAnswer]
 Routes = Mapping[str, Mapping[str, Endpoint]]
 
 
@@ -92,7 +92,7 @@ class HttpApp:
         await send({"type": "http.response.start", "status": answer.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
-    async def _answer(self, path: str, method: str, scope: Scope, receive: Receive) -> Answer | None:
+    async def _answer(self, path: str, method: str, scope: Scope, receive: Receive) -> HttpAnswer | None:
         try:
             endpoint = self._endpoint(path, method)
             body: bytes | None = b""
@@ -131,10 +131,10 @@ class HttpApp:
         return endpoint
 
 
-def refusal(refused: RequestRefused) -> Answer:
+def refusal(refused: RequestRefused) -> HttpAnswer:
     """A refusal in the one shape that all have."""
     body = msgspec.json.encode(ProblemAnswer(error=refused.problem))
-    return Answer(status=refused.status, body=body, headers=refused.headers)
+    return HttpAnswer(status=refused.status, body=body, headers=refused.headers)
 
 
 def _overloaded() -> RequestRefused:

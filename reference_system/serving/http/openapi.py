@@ -18,7 +18,7 @@ from reference_system.serving.api import (
     RecommendationRequest,
 )
 
-Json = dict[str, object]
+JsonObject = dict[str, object]
 
 _REFUSALS = {
     "400": "The body is not JSON in UTF-8 without a byte order mark.",
@@ -44,12 +44,12 @@ def document() -> bytes:
     records = (FraudScoreRequest, FraudScoreAnswer, RecommendationRequest, RecommendationAnswer, ProblemAnswer)
     references, components = msgspec.json.schema_components(records, ref_template="#/components/schemas/{name}")
     score, scored, recommend, recommended, problem = references
-    paths: Json = {
+    paths: JsonObject = {
         "/v1/fraud/score": _post("Score a card payment", "scoreFraud", score, scored, problem),
         "/v1/recommendations": _post("Recommend a page of videos", "recommend", recommend, recommended, problem),
     }
     for path, (summary, refused) in _PLAIN_PAGES.items():
-        answers: Json = {"200": {"description": "Yes."}}
+        answers: JsonObject = {"200": {"description": "Yes."}}
         if refused:
             answers[refused] = {"description": "No."}
         paths[path] = {"get": {"summary": summary, "responses": answers}}
@@ -59,8 +59,8 @@ def document() -> bytes:
     return msgspec.json.format(msgspec.json.encode(found, order="sorted"), indent=2) + b"\n"
 
 
-def _post(summary: str, operation: str, request: Json, answer: Json, problem: Json) -> Json:
-    def body(schema: Json) -> Json:
+def _post(summary: str, operation: str, request: JsonObject, answer: JsonObject, problem: JsonObject) -> JsonObject:
+    def body(schema: JsonObject) -> JsonObject:
         return {"application/json": {"schema": schema}}
 
     refusals = {status: {"description": text, "content": body(problem)} for status, text in _REFUSALS.items()}

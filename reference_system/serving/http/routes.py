@@ -11,12 +11,12 @@ from reference_system.serving.answering import Answering
 from reference_system.serving.api import RequestRefused
 from reference_system.serving.challengers.shadow import Shadow
 from reference_system.serving.housekeeping import Housekeeping
-from reference_system.serving.http.app import Answer, HttpApp, refusal
+from reference_system.serving.http.app import HttpAnswer, HttpApp, refusal
 from reference_system.serving.http.landing_page import landing_page
 from reference_system.serving.http.openapi import document
 from reference_system.serving.prediction_log.kafka_log import PredictionLog
 from reference_system.serving.prometheus_metrics import CONTENT_TYPE, ServingMetrics
-from reference_system.serving.structured_log import place_of, write_event
+from reference_system.serving.structured_log import log_place, write_event
 from reference_system.settings import Settings
 
 
@@ -31,28 +31,28 @@ def new_app(
     answering = _answering(settings, housekeeping, predictions, metrics, shadow)
     here, mlflow, prefect = (settings.url(name) for name in ("serving", "mlflow", "prefect"))
 
-    def page(_: bytes) -> Answer:
+    def page(_: bytes) -> HttpAnswer:
         body = landing_page(here=here, mlflow=mlflow, prefect=prefect, beside=housekeeping.beside)
-        return Answer(body=body, content_type=b"text/html; charset=utf-8")
+        return HttpAnswer(body=body, content_type=b"text/html; charset=utf-8")
 
-    def ready(_: bytes) -> Answer:
+    def ready(_: bytes) -> HttpAnswer:
         missing = housekeeping.missing
         if app.draining or missing:
             reason = "the service is stopping" if app.draining else f"no verified model for {', '.join(missing)} yet"
             return refusal(RequestRefused(503, "not_ready", reason))
-        return Answer(body=b'{"ready":true}')
+        return HttpAnswer(body=b'{"ready":true}')
 
     app = HttpApp(
         {
             **answering.routes(),
             "/": {"GET": page},
-            "/livez": {"GET": lambda _: Answer(body=b'{"alive":true}')},
+            "/livez": {"GET": lambda _: HttpAnswer(body=b'{"alive":true}')},
             "/readyz": {"GET": ready},
-            "/metrics": {"GET": lambda _: Answer(body=metrics.text(), content_type=CONTENT_TYPE.encode())},
-            "/openapi.json": {"GET": lambda _: Answer(body=document())},
+            "/metrics": {"GET": lambda _: HttpAnswer(body=metrics.text(), content_type=CONTENT_TYPE.encode())},
+            "/openapi.json": {"GET": lambda _: HttpAnswer(body=document())},
         },
         metrics,
-        lambda path, error: write_event("endpoint_failed", path=path, error=place_of(error)),
+        lambda path, error: write_event("endpoint_failed", path=path, error=log_place(error)),
     )
     return app
 

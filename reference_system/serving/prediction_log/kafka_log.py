@@ -23,8 +23,8 @@ from kafka.errors import KafkaError
 
 from reference_system.events import Event, Topic, encode
 from reference_system.kafka_producers import drop
-from reference_system.serving.prediction_log.spool import Record, Spool
-from reference_system.serving.structured_log import place_of
+from reference_system.serving.prediction_log.spool import Spool, SpooledRecord
+from reference_system.serving.structured_log import log_place
 
 # Lost are those without room in memory or in the spool (dropped), and those that the disk refused (unspooled).
 OUTCOMES = ("sent", "spooled", "replayed", "dropped", "unspooled")
@@ -34,14 +34,14 @@ _SEND_EVERY_SECONDS = 0.05
 _RETRY_SECONDS = 2.0
 _BROKER_SECONDS = 3
 
-Count = Callable[[str, int], None]
-Report = Callable[[str, str], None]
+CountRecords = Callable[[str, int], None]
+LogReport = Callable[[str, str], None]
 
 
 class PredictionLog:
     """The log of one service."""
 
-    def __init__(self, bootstrap: str, spool: Spool, *, count: Count, report: Report) -> None:
+    def __init__(self, bootstrap: str, spool: Spool, *, count: CountRecords, report: LogReport) -> None:
         """Nothing is connected before `start`."""
         self._bootstrap = bootstrap
         self._spool = spool
@@ -86,7 +86,7 @@ class PredictionLog:
             self._deliver(taken)
         except Exception as error:  # noqa: BLE001 - without this thread nothing would be logged any more, unnoticed
             self._count("dropped", len(taken))
-            self._say("prediction_log_thread", up=False, reason=place_of(error))
+            self._say("prediction_log_thread", up=False, reason=log_place(error))
         else:
             self._say("prediction_log_thread", up=True, reason="works again")
 
@@ -128,7 +128,7 @@ class PredictionLog:
                 self._say("prediction_log", up=True, reason="connected")
         return self._producer is not None
 
-    def _send(self, records: Sequence[Record]) -> list[Record]:
+    def _send(self, records: Sequence[SpooledRecord]) -> list[SpooledRecord]:
         """Send all and wait for the broker; what it did not acknowledge."""
         if self._producer is None:
             return list(records)
@@ -145,7 +145,7 @@ class PredictionLog:
             self._disconnect(reason or "the broker did not acknowledge")
         return failed
 
-    def _to_spool(self, records: Sequence[Record]) -> None:
+    def _to_spool(self, records: Sequence[SpooledRecord]) -> None:
         if not records:
             return
         try:

@@ -18,7 +18,7 @@ from reference_system.use_cases import TOPICS
 
 _TOPICS = {topic.name.encode() for topic in TOPICS}
 # Topic, key and value.
-Record = tuple[bytes, bytes, bytes]
+SpooledRecord = tuple[bytes, bytes, bytes]
 # About 40,000 records: ten minutes of a broker that is down at 60 requests a second.
 MAX_BYTES = 64 * 1024 * 1024
 
@@ -41,7 +41,7 @@ class Spool:
         """Whether it holds anything."""
         return self._size > 0
 
-    def append(self, records: Sequence[Record]) -> int:
+    def append(self, records: Sequence[SpooledRecord]) -> int:
         """Write the records to the disk; how many found room (the first ones).
 
         Raises:
@@ -65,13 +65,13 @@ class Spool:
         self._size = size
         return len(lines)
 
-    def records(self) -> list[Record]:
+    def records(self) -> list[SpooledRecord]:
         """Everything in it, oldest first."""
         if not self:
             return []
         return [_record_of(line) for line in self._path.read_bytes().split(b"\n")[:-1]]
 
-    def keep(self, records: Sequence[Record]) -> None:
+    def keep(self, records: Sequence[SpooledRecord]) -> None:
         """Replace the content by these records: those that are still not accepted."""
         if records:
             self._replace([b"%b\t%b\t%b\n" % record for record in records])
@@ -93,7 +93,7 @@ class Spool:
             os.fsync(file.fileno())
 
 
-def _record_of(line: bytes) -> Record:
+def _record_of(line: bytes) -> SpooledRecord:
     first, _, rest = line.partition(b"\t")
     if first not in _TOPICS:
         return PREDICTIONS.name.encode(), first, rest

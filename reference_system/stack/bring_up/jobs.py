@@ -141,7 +141,7 @@ class ServiceStart:
 
 
 @dataclass(slots=True)
-class Step:
+class BringUpStep:
     """`workbook run NAME` once in the life of a state directory."""
 
     settings: Settings

@@ -22,7 +22,7 @@ from reference_system.errors import SetupError, StateError
 from reference_system.paths import PROJECT_ROOT, StatePaths
 from reference_system.replaced_files import replace_file
 from reference_system.settings import LOOPBACK, Settings
-from reference_system.stack.kafka.jars import JAR_CACHE, Progress, class_path, read_lock, resolve_jars
+from reference_system.stack.kafka.jars import JAR_CACHE, DownloadProgress, class_path, read_lock, resolve_jars
 
 TEMPLATES = PROJECT_ROOT / "infra" / "kafka"
 NODE_ID = "1"
@@ -62,7 +62,7 @@ def java_version() -> str:
     return found[1]
 
 
-def prepare_broker(settings: Settings, progress: Progress | None = None) -> None:
+def prepare_broker(settings: Settings, progress: DownloadProgress | None = None) -> None:
     """Everything that must be there before the broker starts: jars, storage, configuration. Safe to run again.
 
     Raises:

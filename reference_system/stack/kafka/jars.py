@@ -41,7 +41,7 @@ _FileName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.j
 _Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 _Coordinate = Annotated[str, msgspec.Meta(pattern=r"^[^:\s]+:[^:\s]+:[^:\s]+$")]
 
-Progress = Callable[[str, int, int], None]
+DownloadProgress = Callable[[str, int, int], None]
 """Called after each jar: its file name, bytes done, bytes in all. Calls never overlap."""
 
 
@@ -81,7 +81,7 @@ def class_path(lock: JarLock, cache: Path = JAR_CACHE) -> list[Path]:
 
 
 def resolve_jars(
-    progress: Progress | None = None,
+    progress: DownloadProgress | None = None,
     *,
     lock_path: Path = JAR_LOCK,
     cache: Path = JAR_CACHE,
@@ -167,7 +167,7 @@ def _fetch_all(
     cache: Path,
     incoming: Path,
     repositories: Mapping[str, str] | None,
-    progress: Progress | None,
+    progress: DownloadProgress | None,
 ) -> None:
     total = sum(jar.size for jar in jars)
     done = 0

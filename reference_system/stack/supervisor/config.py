@@ -21,7 +21,7 @@ from reference_system.stack.services import services
 if TYPE_CHECKING:
     from reference_system.settings import Settings
 
-TEMPLATE = PROJECT_ROOT / "infra" / "local" / "supervisord.conf"
+CONFIG_TEMPLATE = PROJECT_ROOT / "infra" / "local" / "supervisord.conf"
 _PROGRAM = "; From here on:"
 
 
@@ -38,7 +38,7 @@ def write_config(settings: Settings) -> Path:
     draft = path.with_suffix(".draft")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(render(settings, password=secrets.token_urlsafe(32)))
+        file.write(render_config(settings, password=secrets.token_urlsafe(32)))
     draft.replace(path)
     return path
 
@@ -51,9 +51,9 @@ def read_password(settings: Settings) -> str | None:
     return parser.get("inet_http_server", "password", fallback=None)
 
 
-def render(settings: Settings, *, password: str) -> str:
+def render_config(settings: Settings, *, password: str) -> str:
     """The configuration as text."""
-    daemon, _, program = TEMPLATE.read_text(encoding="utf-8").partition(_PROGRAM)
+    daemon, _, program = CONFIG_TEMPLATE.read_text(encoding="utf-8").partition(_PROGRAM)
     paths = StatePaths(settings.state_dir)
     shared = {
         "home": str(paths.supervisor),

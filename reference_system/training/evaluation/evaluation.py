@@ -15,19 +15,19 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.reliability import expected_calibration_error
 from reference_system.training.evaluation.slices import page_slices, payment_slices
-from reference_system.training.labelled_rows import Inputs, LabelledRows
+from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.recommendation.page_cases import PageCase
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 from reference_system.use_cases.recommendation.policy import compose_page
 
-Scorer = Callable[[Inputs], Floats]
-Worth = Callable[[Floats], float]
+Scorer = Callable[[Floats32], Floats]
+WeightedWorth = Callable[[Floats], float]
 CALIBRATION_ERROR = "expected_calibration_error"
 
 
@@ -35,12 +35,12 @@ CALIBRATION_ERROR = "expected_calibration_error"
 class Slice:
     """A part of the rows or pages: the primary metric there, and how many positives say so."""
 
-    worth: Worth
+    worth: WeightedWorth
     positives: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class Evaluation:
     """What one scorer is worth.
 
     `scores` are those of the test rows. `primary` gives the primary metric when the groups (cards, viewers) count
@@ -50,11 +50,11 @@ class Judgement:
 
     metrics: dict[str, float]
     scores: Floats
-    primary: Worth
+    primary: WeightedWorth
     slices: Callable[[], Mapping[str, Slice]]
 
 
-class Judge(Protocol):
+class Evaluator(Protocol):
     """Something that can tell what a scorer is worth."""
 
     @property
@@ -67,7 +67,7 @@ class Judge(Protocol):
         """How many cards or viewers there are."""
         ...
 
-    def judge(self, scorer: Scorer) -> Judgement:
+    def judge(self, scorer: Scorer) -> Evaluation:
         """Let the scorer answer everything, and judge the answers."""
         ...
 
@@ -83,13 +83,13 @@ class PaymentJudge:
         """The number of cards."""
         return int(self.rows.groups.max()) + 1
 
-    def judge(self, scorer: Scorer) -> Judgement:
+    def judge(self, scorer: Scorer) -> Evaluation:
         """Average precision, ROC AUC and card precision@k."""
         scores = scorer(self.rows.inputs)
         ordered = Ordered.by(scores, self.rows.labels)
         days = self.rows.times // MICROS_PER_DAY
         k = fraud.checked_cards(self.groups)
-        return Judgement(
+        return Evaluation(
             metrics={
                 "average_precision": ordered.average_precision(),
                 "roc_auc": ordered.roc_auc(),
@@ -130,7 +130,7 @@ class PageJudge:
         """The number of viewers."""
         return len(self.cases)
 
-    def judge(self, scorer: Scorer) -> Judgement:
+    def judge(self, scorer: Scorer) -> Evaluation:
         """Ndcg and recall of whole pages, coverage of the catalogue, and ROC AUC on impressions."""
         k = recommendation.PAGE_LENGTH
         pages = self.pages(scorer)
@@ -140,7 +140,7 @@ class PageJudge:
         plain = [(page, set(videos)) for page, videos in zip(pages, relevant, strict=True)]
         scores = scorer(self.rows.inputs)
         primary = partial(_share_of, gains)
-        return Judgement(
+        return Evaluation(
             metrics={
                 f"ndcg@{k}": primary(np.ones(len(gains))),
                 f"recall@{k}": float(found[:, 0].sum() / found[:, 1].sum()),

@@ -11,16 +11,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.training.evaluation.ranking_metrics import Ordered
-from reference_system.training.labelled_rows import Ids, Inputs, LabelledRows
+from reference_system.training.labelled_rows import LabelledRows
 
 # Rows of each class that are enough to see an importance of a hundredth.
 _MOST_OF_A_CLASS = 4_000
 _REPEATS = 2
 
 
-def permutation_importance(score: Callable[[Inputs], Floats], rows: LabelledRows, *, seed: int) -> Floats:
+def permutation_importance(score: Callable[[Floats32], Floats], rows: LabelledRows, *, seed: int) -> Floats:
     """The mean fall of the ROC AUC for each input, shape (width,)."""
     rng = np.random.default_rng(seed)
     chosen = np.concatenate([_some(rng, np.flatnonzero(rows.labels == label)) for label in (0, 1)])
@@ -35,6 +35,6 @@ def permutation_importance(score: Callable[[Inputs], Floats], rows: LabelledRows
     return falls
 
 
-def _some(rng: np.random.Generator, places: Ids) -> Ids:
-    chosen: Ids = rng.choice(places, min(len(places), _MOST_OF_A_CLASS), replace=False)
+def _some(rng: np.random.Generator, places: Ints) -> Ints:
+    chosen: Ints = rng.choice(places, min(len(places), _MOST_OF_A_CLASS), replace=False)
     return chosen

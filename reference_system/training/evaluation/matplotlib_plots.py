@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from reference_system.arrays import Floats
-from reference_system.training.evaluation.evaluation import Judgement
+from reference_system.training.evaluation.evaluation import Evaluation
 from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.reliability import halving_edges
 from reference_system.training.labelled_rows import LabelledRows
@@ -57,12 +57,12 @@ def recommendation_plots(selection: Selection, test: LabelledRows, positions: Fl
     }
 
 
-def _scorers(selection: Selection) -> dict[str, Judgement]:
+def _scorers(selection: Selection) -> dict[str, Evaluation]:
     judged = {candidate.model.name: candidate.judgement for candidate in selection.candidates}
     return judged | {f"{name} alone": judgement for name, judgement in selection.baselines.items()}
 
 
-def _precision_recall(scorers: Mapping[str, Judgement], labels: Floats) -> bytes:
+def _precision_recall(scorers: Mapping[str, Evaluation], labels: Floats) -> bytes:
     figure, axes = _figure("Precision and recall in the test window", "recall", "precision")
     for name, judgement in scorers.items():
         precision, recall = Ordered.by(judgement.scores, labels).precision_recall()
@@ -98,7 +98,7 @@ def _calibration(scores: Floats, labels: Floats) -> bytes:
     return _png(figure)
 
 
-def _ndcg(scorers: Mapping[str, Judgement]) -> bytes:
+def _ndcg(scorers: Mapping[str, Evaluation]) -> bytes:
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     names = list(scorers)
     places = np.arange(len(names))

@@ -11,17 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from reference_system.arrays import Floats
-from reference_system.training.labelled_rows import Ids
+from reference_system.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
 class Ordered:
     """Labels in the order of falling scores; `ends` are the last rows of each run of equal scores."""
 
-    order: Ids
+    order: Ints
     labels: Floats
-    ends: Ids
+    ends: Ints
 
     @classmethod
     def by(cls, scores: Floats, labels: Floats) -> Ordered:

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.training.labelled_rows import Inputs
+from reference_system.arrays import Flags, Floats32
 from reference_system.training.recommendation.page_cases import PageCase
 from reference_system.use_cases.fraud import features as fraud
 from reference_system.use_cases.recommendation import features as recommendation
@@ -26,12 +26,11 @@ FEW_PAYMENTS = 5
 MANY_WATCHES = 20
 NEW_VIDEO_DAYS = 7.0
 
-Rows = NDArray[np.bool_]
 # Whether a video of a case belongs to a slice.
-Wanted = Callable[[PageCase, int], bool]
+WantedPage = Callable[[PageCase, int], bool]
 
 
-def payment_slices(inputs: Inputs) -> Mapping[str, Rows]:
+def payment_slices(inputs: Floats32) -> Mapping[str, Flags]:
     """Which payments, by amount, hour, age of the card and past of the terminal; each shape (n,)."""
 
     def column(name: str) -> NDArray[np.float32]:
@@ -52,7 +51,7 @@ def payment_slices(inputs: Inputs) -> Mapping[str, Rows]:
     }
 
 
-def page_slices(cases: Sequence[PageCase], categories: Sequence[int]) -> Mapping[str, Wanted]:
+def page_slices(cases: Sequence[PageCase], categories: Sequence[int]) -> Mapping[str, WantedPage]:
     """What counts of a page: everything for some viewers, or some videos for every viewer."""
     age = recommendation.INPUTS.index("video_age_days")
     watched = recommendation.INPUTS.index("viewer_watch_count_30d")
@@ -71,5 +70,5 @@ def _band(low: float, high: float) -> str:
     return f"amount {low:g} to {high:g}" if np.isfinite(high) else f"amount from {low:g}"
 
 
-def _of_category(index: int, categories: Sequence[int]) -> Wanted:
+def _of_category(index: int, categories: Sequence[int]) -> WantedPage:
     return lambda _, video: categories[video] == index

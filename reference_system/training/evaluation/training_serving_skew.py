@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reference_system.arrays import Micros
+from reference_system.arrays import Floats32, Micros
 from reference_system.training import duckdb_events
 from reference_system.training.evaluation.evaluation import PageJudge
-from reference_system.training.labelled_rows import Inputs, LabelledRows
+from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.temporal_split import Span
 
 # The newest part of a window is enough to see whether inputs are there, and is quickly read.
@@ -32,8 +32,8 @@ class AsServed:
     `paired` says whether row i of both is the same request; else they are two samples of the same kind.
     """
 
-    history: Inputs
-    served: Inputs
+    history: Floats32
+    served: Floats32
     paired: bool
 
 
@@ -42,18 +42,18 @@ NOTHING_SERVED = AsServed(history=np.empty((0, 0), np.float32), served=np.empty(
 
 def served_payments(lake: Path, span: Span, rows: LabelledRows) -> AsServed:
     """The payments of the last days of a window, as they were served."""
-    found = _rows(duckdb_events.served(lake, _last_days(span), "fraud"), rows.inputs.shape[1])
+    found = _rows(duckdb_events.served_requests(lake, _last_days(span), "fraud"), rows.inputs.shape[1])
     return paired(rows, *found)
 
 
 def served_pages(lake: Path, span: Span, judge: PageJudge) -> AsServed:
     """Rows of served pages beside the rows of the page cases."""
     history = np.concatenate([case.inputs for case in judge.cases])
-    served, _ = _rows(duckdb_events.served(lake, _last_days(span), "recommendation"), history.shape[1])
+    served, _ = _rows(duckdb_events.served_requests(lake, _last_days(span), "recommendation"), history.shape[1])
     return AsServed(history=history[:_PAGE_ROWS], served=served[:_PAGE_ROWS], paired=False)
 
 
-def paired(rows: LabelledRows, inputs: Inputs, times: Micros) -> AsServed:
+def paired(rows: LabelledRows, inputs: Floats32, times: Micros) -> AsServed:
     """The rows whose moment and first input (the amount) occur once on each side."""
     ours = {key: place for place, key in _unique(rows.inputs, rows.times)}
     theirs = {key: place for place, key in _unique(inputs, times)}
@@ -65,7 +65,7 @@ def paired(rows: LabelledRows, inputs: Inputs, times: Micros) -> AsServed:
     )
 
 
-def _rows(table: pa.Table, width: int) -> tuple[Inputs, Micros]:
+def _rows(table: pa.Table, width: int) -> tuple[Floats32, Micros]:
     """The input rows of the answers, shape (n, width), and the moment of each."""
     lengths = pc.list_value_length(table["features"]).to_numpy()
     table = table.filter(pa.array(lengths % width == 0, pa.bool_()))
@@ -74,7 +74,7 @@ def _rows(table: pa.Table, width: int) -> tuple[Inputs, Micros]:
     return values, np.repeat(table["time"].to_numpy(), counts)
 
 
-def _unique(inputs: Inputs, times: Micros) -> list[tuple[int, tuple[int, float]]]:
+def _unique(inputs: Floats32, times: Micros) -> list[tuple[int, tuple[int, float]]]:
     seen: dict[tuple[int, float], int | None] = {}
     for place, key in enumerate(zip(times.tolist(), inputs[:, 0].tolist(), strict=True)):
         seen[key] = None if key in seen else place

@@ -19,14 +19,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from reference_system.arrays import Floats, Micros
+from reference_system.arrays import Floats, Floats32, Ints, Micros
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.reliability import expected_calibration_error
 from reference_system.training.labelled_rows import (
-    Ids,
-    Inputs,
     LabelledRows,
     canonical_order,
     require_both_classes,
@@ -37,37 +35,37 @@ from reference_system.training.model_search import (
     Say,
     Search,
     Trial,
-    conclude,
+    conclude_search,
     negative_share,
     trials_of,
     try_out,
 )
-from reference_system.training.prequential import Fold, Protocol, prequential_folds, rows_of
+from reference_system.training.prequential import Fold, Protocol, fold_rows, prequential_folds
 from reference_system.training.sklearn_estimators import FittedModel
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud import model
 
 # The `reported` of a payment that nobody disputed, and the `withdrawn` of a dispute that stands.
-NEVER = np.iinfo(np.int64).max
+NEVER_REPORTED = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Payments:
+class DatasetPayments:
     """All payments of a dataset in the order of time.
 
-    Each is known to be a fraud from `reported` on and before `withdrawn`; either may be `NEVER`.
+    Each is known to be a fraud from `reported` on and before `withdrawn`; either may be `NEVER_REPORTED`.
     """
 
-    inputs: Inputs
+    inputs: Floats32
     reported: Micros
     withdrawn: Micros
-    cards: Ids
+    cards: Ints
     times: Micros
 
     @classmethod
     def in_order(
-        cls, *, inputs: Inputs, reported: Micros, withdrawn: Micros, cards: Ids, times: Micros
-    ) -> tuple[Payments, Ids]:
+        cls, *, inputs: Floats32, reported: Micros, withdrawn: Micros, cards: Ints, times: Micros
+    ) -> tuple[DatasetPayments, Ints]:
         """Payments in their canonical order, and the place that each had before; the arrays are in any order."""
         order = canonical_order(times, inputs, reported.astype(np.float64), withdrawn.astype(np.float64))
         found = cls(
@@ -101,7 +99,7 @@ class Payments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class BacktestPlan:
     """What is backtested.
 
     `names` are the estimators to choose from, the simplest first. With `drop_known`, cards of known frauds leave the
@@ -125,13 +123,13 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BacktestFold:
     """One fold: the windows, the model, why it was chosen, what it is worth; `places` are the tested payments."""
 
     fold: Fold
     train: LabelledRows
     test: LabelledRows
-    places: Ids
+    places: Ints
     fitted: FittedModel
     search: Search | None
     reason: str
@@ -140,7 +138,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
+class LeftOutPayments:
     """A fold that cannot be tested, and why."""
 
     fold: Fold
@@ -151,13 +149,13 @@ class LeftOut:
 class Backtest:
     """A backtest under way; what a fold of the search found is kept for the folds that need it again."""
 
-    payments: Payments
-    plan: Plan
+    payments: DatasetPayments
+    plan: BacktestPlan
     seed: int
     say: Say
     _tried: dict[Fold, tuple[FoldResult, ...] | None] = field(default_factory=dict)
 
-    def run(self) -> Iterator[Outcome | LeftOut]:
+    def run(self) -> Iterator[BacktestFold | LeftOutPayments]:
         """Every fold, in the order of time; one whose windows have a single outcome is left out with the reason.
 
         Raises:
@@ -169,7 +167,7 @@ class Backtest:
         if len(faults) == len(folds):
             raise faults[0]
         for fold, fault in folds:
-            yield self._outcome(fold) if fault is None else LeftOut(fold=fold, reason=str(fault))
+            yield self._outcome(fold) if fault is None else LeftOutPayments(fold=fold, reason=str(fault))
 
     def _fault(self, fold: Fold) -> TrainingError | None:
         try:
@@ -179,7 +177,7 @@ class Backtest:
             return error
         return None
 
-    def _outcome(self, fold: Fold) -> Outcome:
+    def _outcome(self, fold: Fold) -> BacktestFold:
         train, (test, places) = self._train(fold), self._test(fold)
         trials = trials_of(self.plan.names)
         search, reason = self._search(fold, trials)
@@ -189,7 +187,7 @@ class Backtest:
         if search is not None:
             fitted = fitted.calibrated(search.winner.calibration())
         scores = fitted.score(test.inputs)
-        return Outcome(
+        return BacktestFold(
             fold=fold,
             train=train,
             test=test,
@@ -204,16 +202,16 @@ class Backtest:
     def _train(self, fold: Fold) -> LabelledRows:
         return self.payments.between(fold.train_start, fold.train_end, known=fold.test_start)
 
-    def _test(self, fold: Fold) -> tuple[LabelledRows, Ids]:
-        rows = self.payments.between(fold.test_start, fold.test_end, known=NEVER - 1)
+    def _test(self, fold: Fold) -> tuple[LabelledRows, Ints]:
+        rows = self.payments.between(fold.test_start, fold.test_end, known=NEVER_REPORTED - 1)
         first = int(np.searchsorted(self.payments.times, fold.test_start))
         kept = self._kept(fold, rows)
-        return rows_of(rows, kept), first + np.flatnonzero(kept)
+        return fold_rows(rows, kept), first + np.flatnonzero(kept)
 
     def _kept(self, fold: Fold, rows: LabelledRows) -> NDArray[np.bool_]:
         if not self.plan.drop_known:
             return np.ones(len(rows), np.bool_)
-        before = self.payments.between(fold.train_start, fold.test_end, known=NEVER - 1)
+        before = self.payments.between(fold.train_start, fold.test_end, known=NEVER_REPORTED - 1)
         return ~known_compromised(before, rows, delay_days=self.plan.protocol.delay_days)
 
     def _search(self, fold: Fold, trials: Sequence[Trial]) -> tuple[Search | None, str]:
@@ -230,7 +228,7 @@ class Backtest:
         usable = [result for result in results if result is not None]
         if not usable:
             return None, f"{trials[0]}: the simplest, because no fold before the test has both outcomes"
-        search = conclude(trials, usable)
+        search = conclude_search(trials, usable)
         return search, search.reason + (f" ({found.shortened})" if found.shortened else "")
 
     def _try(
@@ -245,7 +243,7 @@ class Backtest:
             test = self.payments.between(fold.test_start, fold.test_end, known=judged)
             rows = FoldRows(
                 train=self.payments.between(fold.train_start, fold.train_end, known=learned),
-                test=rows_of(test, self._kept(fold, test)),
+                test=fold_rows(test, self._kept(fold, test)),
             )
             share = negative_share(rows.train, model.MOST_GENUINE)
             self._tried[fold] = (
@@ -254,7 +252,7 @@ class Backtest:
         return self._tried[fold]
 
 
-def require_data(payments: Payments, plan: Plan) -> None:
+def require_data(payments: DatasetPayments, plan: BacktestPlan) -> None:
     """Refuse folds that reach beyond the payments.
 
     Raises:
@@ -288,7 +286,7 @@ def known_compromised(before: LabelledRows, rows: LabelledRows, *, delay_days: i
     """
     frauds = before.labels == 1
     cards = int(np.concatenate([before.groups, rows.groups]).max(initial=-1)) + 1
-    first_fraud = np.full(cards, NEVER)
+    first_fraud = np.full(cards, NEVER_REPORTED)
     np.minimum.at(first_fraud, before.groups[frauds], before.times[frauds])
     known_until = (rows.times // MICROS_PER_DAY - delay_days) * MICROS_PER_DAY
     known: NDArray[np.bool_] = first_fraud[rows.groups] < known_until

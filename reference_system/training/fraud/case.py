@@ -22,13 +22,13 @@ from reference_system.training.fraud.training_set import fraud_rows, require_pos
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.point_in_time import Join
 from reference_system.training.prequential import Protocol
-from reference_system.training.selection import Contest, Selection
+from reference_system.training.selection import Selection, SelectionSpec
 from reference_system.training.temporal_split import Span, TemporalSplit, fresh_split, temporal_split
 from reference_system.use_cases.fraud import model
 from reference_system.use_cases.fraud.labels import LABEL_DELAY, LABEL_DELAY_DAYS
 from reference_system.use_cases.fraud.policy import Thresholds, set_thresholds
 
-CONTEST = Contest(
+FRAUD_SELECTION = SelectionSpec(
     candidates=model.CANDIDATES,
     baselines=model.BASELINES,
     primary_metric=model.PRIMARY_METRIC,

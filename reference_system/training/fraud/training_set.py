@@ -23,7 +23,7 @@ from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, request_inputs
 
 # Which of a window's payments are wanted, by card and moment (microseconds).
-Wanted = Callable[[str, int], bool]
+WantedPayment = Callable[[str, int], bool]
 
 
 def fraud_rows(  # noqa: PLR0913 - where from, which, what is known of them, and what to call them
@@ -33,7 +33,7 @@ def fraud_rows(  # noqa: PLR0913 - where from, which, what is known of them, and
     *,
     what: str,
     known: datetime | None = None,
-    wanted: Wanted | None = None,
+    wanted: WantedPayment | None = None,
     both_classes: bool = True,
 ) -> LabelledRows:
     """The payments of a window.
@@ -50,7 +50,7 @@ def fraud_rows(  # noqa: PLR0913 - where from, which, what is known of them, and
     Raises:
         TrainingError: if the window has no payments, one kind of outcome, or features that nobody computed.
     """
-    payments = duckdb_events.payments(lake, span, known=known)
+    payments = duckdb_events.labelled_payments(lake, span, known=known)
     if wanted is not None:
         payments = _filtered(payments, wanted)
     labels = payments["label"].to_numpy()
@@ -89,6 +89,6 @@ def require_positives(rows: LabelledRows, least: int, span: Span) -> None:
         )
 
 
-def _filtered(payments: pa.Table, wanted: Wanted) -> pa.Table:
+def _filtered(payments: pa.Table, wanted: WantedPayment) -> pa.Table:
     pairs = zip(payments["customer_id"].to_pylist(), payments["time"].to_pylist(), strict=True)
     return payments.filter(pa.array([wanted(card, time) for card, time in pairs], pa.bool_()))

@@ -19,12 +19,12 @@ from reference_system.training.recommendation.logged_pages import LoggedPages, l
 from reference_system.training.recommendation.page_cases import page_cases
 from reference_system.training.recommendation.training_set import impression_rows
 from reference_system.training.recommendation.video_tables import VideoTables, read_videos, video_tables
-from reference_system.training.selection import Contest
+from reference_system.training.selection import SelectionSpec
 from reference_system.training.temporal_split import TemporalSplit, temporal_split
 from reference_system.use_cases.recommendation import model
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION
 
-CONTEST = Contest(
+RANKER_SELECTION = SelectionSpec(
     candidates=model.CANDIDATES,
     baselines=model.BASELINES,
     primary_metric=model.PRIMARY_METRIC,

@@ -19,13 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.errors import TrainingError
 from reference_system.training import duckdb_events
 from reference_system.training.evaluation.evaluation import Scorer
-from reference_system.training.labelled_rows import Ids, Inputs
 from reference_system.training.point_in_time import Join
-from reference_system.training.recommendation.off_policy import Matches
+from reference_system.training.recommendation.off_policy import LoggedMatches
 from reference_system.training.recommendation.page_cases import PageCase, cases_at
 from reference_system.training.recommendation.video_tables import Videos, VideoTables
 from reference_system.training.temporal_split import Span
@@ -55,7 +54,7 @@ class LoggedPages:
     cases: Sequence[PageCase]
     videos: Videos
 
-    def beside(self, scorer: Scorer) -> Matches:
+    def beside(self, scorer: Scorer) -> LoggedMatches:
         """The same pages beside those of a ranker."""
         return _matches(self.pages, _pages(self.cases, self.videos, scorer))
 
@@ -129,12 +128,12 @@ def _pages(cases: Sequence[PageCase], videos: Videos, scorer: Scorer) -> list[di
     return [{item: next(expected) for item in page} for page in pages]
 
 
-def _ends(cases: Sequence[PageCase]) -> Ids:
-    ends: Ids = np.cumsum([len(case.candidates) for case in cases])[:-1]
+def _ends(cases: Sequence[PageCase]) -> Ints:
+    ends: Ints = np.cumsum([len(case.candidates) for case in cases])[:-1]
     return ends
 
 
-def _over_positions(rows: Inputs, scorer: Scorer) -> Floats:
+def _over_positions(rows: Floats32, scorer: Scorer) -> Floats:
     total = np.zeros(len(rows))
     for position in range(1, PAGE_LENGTH + 1):
         placed = rows.copy()
@@ -143,7 +142,7 @@ def _over_positions(rows: Inputs, scorer: Scorer) -> Floats:
     return total / PAGE_LENGTH
 
 
-def _matches(logged: Sequence[_LoggedPage], ranked: Sequence[dict[int, float]]) -> Matches:
+def _matches(logged: Sequence[_LoggedPage], ranked: Sequence[dict[int, float]]) -> LoggedMatches:
     # Numbered as they came: an interval draws viewers by their numbers, and names are not to decide on it.
     number_of: dict[str, int] = {}
     viewers = np.array([number_of.setdefault(page.viewer, len(number_of)) for page in logged])
@@ -154,7 +153,7 @@ def _matches(logged: Sequence[_LoggedPage], ranked: Sequence[dict[int, float]]) 
         if video in theirs
     ]
     found = np.array(places, np.float64).reshape(-1, 4)
-    return Matches(
+    return LoggedMatches(
         viewers=viewers,
         lengths=np.array([len(page) for page in ranked], np.float64),
         predicted=np.array([sum(page.values()) for page in ranked]),

@@ -23,9 +23,8 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Ints
 from reference_system.errors import TrainingError
-from reference_system.training.labelled_rows import Ids
 
 CLIP = 1_000.0
 # Fewer matched places than this, counted by their weights, are an anecdote.
@@ -36,7 +35,7 @@ _DOUBLY_ROBUST = 2  # among the estimates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Matches:
+class LoggedMatches:
     """Logged places whose video is on the ranker's page, and what the ranker's pages promise.
 
     Of the pages, shape (pages,): `viewers` numbers from 0, `lengths` of the ranker's page, `predicted` watches on it,
@@ -44,17 +43,17 @@ class Matches:
     was watched) and `expected`, what the model of the watches says.
     """
 
-    viewers: Ids
+    viewers: Ints
     lengths: Floats
     predicted: Floats
     watched: Floats
-    page: Ids
+    page: Ints
     propensities: Floats
     labels: Floats
     expected: Floats
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+class OffPolicyEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """Watches a page, with the interval that holds the truth 95 times of 100."""
 
     value: float
@@ -65,11 +64,11 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 class OffPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """What the pages say. `naive` is the unweighted mean of the matched places, for comparison: it is biased."""
 
-    inverse_propensity: Estimate
-    self_normalised: Estimate
-    doubly_robust: Estimate
-    naive: Estimate
-    logged: Estimate
+    inverse_propensity: OffPolicyEstimate
+    self_normalised: OffPolicyEstimate
+    doubly_robust: OffPolicyEstimate
+    naive: OffPolicyEstimate
+    logged: OffPolicyEstimate
     pages: int
     viewers: int
     matched: int
@@ -87,7 +86,7 @@ class OffPolicyReport(msgspec.Struct, frozen=True, kw_only=True):
     result: OffPolicy
 
 
-def evaluate(matches: Matches, *, seed: int, clip: float = CLIP) -> OffPolicy:
+def estimate_off_policy(matches: LoggedMatches, *, seed: int, clip: float = CLIP) -> OffPolicy:
     """Estimate what the ranker's pages would have brought.
 
     Raises:
@@ -98,7 +97,7 @@ def evaluate(matches: Matches, *, seed: int, clip: float = CLIP) -> OffPolicy:
     found, spread = _estimates(sums.sum(axis=0)[None, :])[:, 0], _estimates(_drawn(len(sums), seed) @ sums)
     low, high = np.nanquantile(spread, [_TAIL, 1.0 - _TAIL], axis=1)
     ips, snips, robust, naive, logged = (
-        Estimate(value=float(value), low=float(least), high=float(most))
+        OffPolicyEstimate(value=float(value), low=float(least), high=float(most))
         for value, least, most in zip(found, low, high, strict=True)
     )
     return OffPolicy(
@@ -116,7 +115,7 @@ def evaluate(matches: Matches, *, seed: int, clip: float = CLIP) -> OffPolicy:
     )
 
 
-def difference(ours: Matches, theirs: Matches, *, seed: int, clip: float = CLIP) -> Estimate:
+def difference(ours: LoggedMatches, theirs: LoggedMatches, *, seed: int, clip: float = CLIP) -> OffPolicyEstimate:
     """By how much one ranker's pages would have brought more than another's, doubly robust.
 
     Args:
@@ -126,17 +125,17 @@ def difference(ours: Matches, theirs: Matches, *, seed: int, clip: float = CLIP)
         clip: where weights are cut.
 
     Raises:
-        TrainingError: as `evaluate`, for either.
+        TrainingError: as `estimate_off_policy`, for either.
     """
     both = [_sums(each, clip) for each in (ours, theirs)]
     drawn = _drawn(len(both[0]), seed)
     values = [_estimates(sums.sum(axis=0)[None, :])[_DOUBLY_ROBUST, 0] for sums in both]
     spread = [_estimates(drawn @ sums)[_DOUBLY_ROBUST] for sums in both]
     low, high = np.nanquantile(spread[0] - spread[1], [_TAIL, 1.0 - _TAIL])
-    return Estimate(value=float(values[0] - values[1]), low=float(low), high=float(high))
+    return OffPolicyEstimate(value=float(values[0] - values[1]), low=float(low), high=float(high))
 
 
-def _sums(matches: Matches, clip: float) -> Floats:
+def _sums(matches: LoggedMatches, clip: float) -> Floats:
     """What the estimates are made of, one row a viewer.
 
     Raises:
@@ -167,7 +166,7 @@ def _drawn(viewers: int, seed: int) -> Floats:
     return np.random.default_rng(seed).multinomial(viewers, shares, _RESAMPLES).astype(np.float64)
 
 
-def _by_viewer(matches: Matches, weights: Floats) -> Floats:
+def _by_viewer(matches: LoggedMatches, weights: Floats) -> Floats:
     """One row a viewer, one column a sum that the estimates are made of."""
     count = int(matches.viewers.max()) + 1
     of_place = matches.viewers[matches.page]

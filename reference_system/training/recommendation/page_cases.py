@@ -24,11 +24,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.errors import TrainingError
 from reference_system.event_time import micros, moment_of
 from reference_system.training import duckdb_events
-from reference_system.training.labelled_rows import Ids, Inputs
 from reference_system.training.point_in_time import Join, values_at
 from reference_system.training.recommendation.video_tables import Videos, VideoTables
 from reference_system.training.temporal_split import Span
@@ -58,8 +57,8 @@ class PageCase:
 
     viewer: str
     time: int
-    candidates: Ids
-    inputs: Inputs
+    candidates: Ints
+    inputs: Floats32
     recent: frozenset[int]
     relevant: dict[int, float]
 
@@ -174,7 +173,7 @@ def _outcomes(lake: Path, test: Span, videos: Videos) -> list[_Outcome]:
 
 def _watched(lake: Path, test: Span, videos: Videos) -> dict[str, list[tuple[int, int]]]:
     """For each viewer the watches up to the end of the window, oldest first: (time, video)."""
-    table = duckdb_events.watches(lake, Span(start=test.start - timedelta(days=_RECENT_DAYS), end=test.end))
+    table = duckdb_events.watched_videos(lake, Span(start=test.start - timedelta(days=_RECENT_DAYS), end=test.end))
     items = videos.indices(table["video_id"]).tolist()
     watched: dict[str, list[tuple[int, int]]] = {}
     for viewer, time, item in zip(table["viewer_id"].to_pylist(), table["time"].to_pylist(), items, strict=True):

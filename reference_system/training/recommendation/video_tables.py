@@ -16,15 +16,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
-from reference_system.arrays import Floats, Micros
+from reference_system.arrays import Floats, Floats32, Ints, Micros
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.training import duckdb_events
-from reference_system.training.labelled_rows import Ids
 from reference_system.training.recommenders.recommenders import item_factors
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
-from reference_system.use_cases.recommendation.model import FACTORS, Neighbours, Vectors, item_neighbours
+from reference_system.use_cases.recommendation.model import FACTORS, Neighbours, item_neighbours
 
 # Watches that say which videos belong together, and which are wanted now.
 TASTE_DAYS = 30
@@ -36,7 +35,7 @@ class Videos:
     """The catalogue, oldest first; row i of each array is video i."""
 
     ids: NDArray[np.str_]
-    categories: Ids
+    categories: Ints
     durations: Floats
     published: Micros
 
@@ -44,10 +43,10 @@ class Videos:
         """The size of the catalogue."""
         return len(self.ids)
 
-    def indices(self, ids: pa.Array | pa.ChunkedArray) -> Ids:
+    def indices(self, ids: pa.Array | pa.ChunkedArray) -> Ints:
         """The index of each id; -1 for a video that is not in the catalogue."""
         found = pc.index_in(ids, value_set=pa.array(self.ids.tolist()))
-        indices: Ids = pc.fill_null(pc.cast(found, "int64"), -1).to_numpy()
+        indices: Ints = pc.fill_null(pc.cast(found, "int64"), -1).to_numpy()
         return indices
 
 
@@ -60,8 +59,8 @@ class VideoTables:
 
     videos: Videos
     neighbours: Neighbours
-    vectors: Vectors
-    popular: Ids
+    vectors: Floats32
+    popular: Ints
 
 
 def read_videos(lake: Path, until: datetime) -> Videos:
@@ -82,7 +81,7 @@ def video_tables(lake: Path, moment: datetime) -> VideoTables:
         TrainingError: if nothing was published or watched before it.
     """
     videos = read_videos(lake, moment)
-    watches = duckdb_events.watches(lake, Span(start=moment - timedelta(days=TASTE_DAYS), end=moment))
+    watches = duckdb_events.watched_videos(lake, Span(start=moment - timedelta(days=TASTE_DAYS), end=moment))
     items = videos.indices(watches["video_id"])
     times = watches["time"].to_numpy()
     liked = (watches["completion"].to_numpy() >= MIN_COMPLETION) & (items >= 0)

@@ -17,24 +17,24 @@ from typing import Literal
 
 import msgspec
 
+from reference_system.arrays import Flags, Ints
 from reference_system.errors import TrainingError
-from reference_system.training.labelled_rows import Ids
+from reference_system.progress import Progress
 from reference_system.training.recommenders import recommenders
 from reference_system.training.recommenders.hiding import Exam, hide, newest_share, random_share
-from reference_system.training.recommenders.interactions import Flags, Interactions, history_of
-from reference_system.training.recommenders.ranked_lists import judged
+from reference_system.training.recommenders.interactions import Interactions, history_of
+from reference_system.training.recommenders.ranked_lists import judged_lists
 from reference_system.training.recommenders.search import (
     KINDS,
     Choice,
     Hiding,
-    Progress,
     choose,
-    fit,
+    fit_recommender,
     limits_of,
 )
 
 Split = Literal["temporal", "random"]
-BASELINES = ("popularity", "recent_popularity")
+BASELINE_RECOMMENDERS = ("popularity", "recent_popularity")
 _FEW_USERS = 100
 _HIDING: dict[Split, Hiding] = {"temporal": "newest", "random": "random"}
 # What may leave somebody to judge where a split did not.
@@ -73,7 +73,7 @@ class RecommendationBacktest(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...]
 
 
-def backtest(  # noqa: PLR0913 - what is split, how, and who is told
+def backtest_recommenders(  # noqa: PLR0913 - what is split, how, and who is told
     rows: Interactions, *, dataset: str, split: Split, test_share: float, k: int, seed: int, progress: Progress
 ) -> RecommendationBacktest:
     """Split, choose, learn, judge.
@@ -142,14 +142,14 @@ def _other_split(rows: Interactions, dataset: str, seed: int) -> str:
     return f"workbook data describe {dataset}"
 
 
-def _judged(exam: Exam, users: Ids, *, choice: Choice, k: int, progress: Progress) -> tuple[JudgedRecommender, ...]:
+def _judged(exam: Exam, users: Ints, *, choice: Choice, k: int, progress: Progress) -> tuple[JudgedRecommender, ...]:
     found = []
     kinds = [kind for kind in KINDS if kind in choice.settings]
     for place, kind in enumerate(kinds):
         progress(0.7 + 0.3 * place / len(kinds), f"judging {kind}")
         began = perf_counter()
-        model = fit(kind, exam.history, choice)
-        metrics = judged(model, exam, users, k=k)
+        model = fit_recommender(kind, exam.history, choice)
+        metrics = judged_lists(model, exam, users, k=k)
         found.append(
             JudgedRecommender(
                 name=kind,
@@ -162,14 +162,14 @@ def _judged(exam: Exam, users: Ids, *, choice: Choice, k: int, progress: Progres
     return tuple(found)
 
 
-def _cold(exam: Exam, users: Ids, choice: Choice, k: int) -> dict[str, float]:
+def _cold(exam: Exam, users: Ints, choice: Choice, k: int) -> dict[str, float]:
     if not len(users):
         return {}
     share = choice.settings.get("recent_popularity", {}).get("share", 0.1)
-    return judged(recommenders.recent_popularity(exam.history, share=share), exam, users, k=k)
+    return judged_lists(recommenders.recent_popularity(exam.history, share=share), exam, users, k=k)
 
 
-def _out_of_reach(exam: Exam, users: Ids) -> list[str]:
+def _out_of_reach(exam: Exam, users: Ints) -> list[str]:
     """How much of what is wanted no list can hold."""
     beyond = int(exam.beyond[users].sum())
     if not beyond:
@@ -181,9 +181,9 @@ def _out_of_reach(exam: Exam, users: Ids) -> list[str]:
 
 def _verdict(models: tuple[JudgedRecommender, ...], winner: JudgedRecommender, choice: Choice, ndcg: str) -> str:
     """Who won, in words; it says so when popularity did."""
-    plain = max((m for m in models if m.name in BASELINES), key=lambda model: model.metrics[ndcg])
+    plain = max((m for m in models if m.name in BASELINE_RECOMMENDERS), key=lambda model: model.metrics[ndcg])
     chosen = next(model for model in models if model.name == choice.best)
-    if winner.name in BASELINES:
+    if winner.name in BASELINE_RECOMMENDERS:
         return f"{winner.name} wins: {ndcg} {winner.metrics[ndcg]:.4f}; no model here is worth its cost"
     text = f"{winner.name} wins: {ndcg} {winner.metrics[ndcg]:.4f}, {plain.name} {plain.metrics[ndcg]:.4f}"
     if chosen.name == winner.name:

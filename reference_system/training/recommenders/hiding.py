@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
-from reference_system.training.labelled_rows import Ids
+from reference_system.arrays import Flags, Ints
 from reference_system.training.recommenders.interactions import (
-    Flags,
     History,
     Interactions,
     history_of,
-    numbered,
+    numbered_pairs,
 )
 
 
@@ -34,17 +33,17 @@ class Exam:
     learned: Interactions
     history: History
     wanted: csr_matrix
-    beyond: Ids
+    beyond: Ints
     strangers: int
     unknown_items: int
 
     @property
-    def asked(self) -> Ids:
+    def asked(self) -> Ints:
         """The users with a history of whom something is to be guessed."""
         return np.flatnonzero(self._wants[: self.history.n_users])
 
     @property
-    def asked_strangers(self) -> Ids:
+    def asked_strangers(self) -> Ints:
         """The users without a history of whom something is to be guessed."""
         return self.history.n_users + np.flatnonzero(self._wants[self.history.n_users :])
 
@@ -56,7 +55,7 @@ class Exam:
 
 def hide(rows: Interactions, hidden: Flags) -> Exam:
     """Hide some interactions from the others."""
-    learned, users, items = numbered(rows.take(~hidden))
+    learned, users, items = numbered_pairs(rows.take(~hidden))
     history = history_of(learned)
     kept = rows.take(hidden)
     pairs = np.unique(np.column_stack([kept.users, kept.items]), axis=0).reshape(-1, 2)

@@ -17,16 +17,14 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
-from reference_system.arrays import Floats, Micros
+from reference_system.arrays import Flags, Floats, Ints, Micros
 from reference_system.errors import TrainingError
 from reference_system.events import Topic
 from reference_system.lake import delta_lake
-from reference_system.training.labelled_rows import Ids
 from reference_system.use_cases.recommendation.events import RATINGS, WATCHES
 from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
 
 _BEST_RATING = 5.0
-Flags = NDArray[np.bool_]
 Marks = NDArray[np.uint64]
 # As far as neighbours of neighbours: what is alike up to there plays the same part.
 _ROUNDS = 4
@@ -34,12 +32,12 @@ _ROUNDS = 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interactions:
-    """Interactions by time; `users` and `items` are indices into the ids (see `numbered`), `values` lie in [0, 1]."""
+    """Interactions by time; `users`, `items`: indices into the ids (see `numbered_pairs`); `values` in [0, 1]."""
 
     user_ids: NDArray[np.str_]
     item_ids: NDArray[np.str_]
-    users: Ids
-    items: Ids
+    users: Ints
+    items: Ints
     times: Micros
     values: Floats
 
@@ -70,8 +68,8 @@ class History:
 
     n_users: int
     n_items: int
-    indptr: Ids
-    indices: Ids
+    indptr: Ints
+    indices: Ints
     times: Micros
     values: Floats
     places: Floats
@@ -92,9 +90,9 @@ class History:
         return np.bincount(self.indices, minlength=self.n_items).astype(np.float64)
 
     @cached_property
-    def lengths(self) -> Ids:
+    def lengths(self) -> Ints:
         """How many items each user took."""
-        lengths: Ids = np.diff(self.indptr)
+        lengths: Ints = np.diff(self.indptr)
         return lengths
 
     def with_strangers(self, count: int) -> History:
@@ -130,10 +128,10 @@ def read_interactions(lake: Path, *, live: bool) -> Interactions:
         times=table["event_timestamp"].cast(pa.int64()).to_numpy(),
         values=table[value].to_numpy() / (1.0 if live else _BEST_RATING),
     )
-    return numbered(found)[0]
+    return numbered_pairs(found)[0]
 
 
-def numbered(rows: Interactions) -> tuple[Interactions, Ids, Ids]:
+def numbered_pairs(rows: Interactions) -> tuple[Interactions, Ints, Ints]:
     """The same interactions, in order, with users and items numbered by what these interactions say of them.
 
     The item that most users took is number 0, of equal ones that which was taken first; what still is alike is told
@@ -182,7 +180,7 @@ def history_of(rows: Interactions) -> History:
     )
 
 
-def _places(users: Ids, times: Micros, indptr: Ids) -> Floats:
+def _places(users: Ints, times: Micros, indptr: Ints) -> Floats:
     """How many of a user's items are newer than each, with half of those of the same moment."""
     newest_first = np.lexsort((-times, users))
     users, times = users[newest_first], times[newest_first]
@@ -195,7 +193,7 @@ def _places(users: Ids, times: Micros, indptr: Ids) -> Floats:
     return places
 
 
-def _by_name(ids: pa.ChunkedArray) -> tuple[NDArray[np.str_], Ids]:
+def _by_name(ids: pa.ChunkedArray) -> tuple[NDArray[np.str_], Ints]:
     """The distinct ids, sorted, and the index of each row's."""
     coded = ids.combine_chunks().dictionary_encode()
     names = np.array(coded.dictionary.to_pylist(), np.str_)
@@ -203,14 +201,14 @@ def _by_name(ids: pa.ChunkedArray) -> tuple[NDArray[np.str_], Ids]:
     return names[order], _inverse(order, len(names))[coded.indices.to_numpy()]
 
 
-def _inverse(order: Ids, count: int) -> Ids:
+def _inverse(order: Ints, count: int) -> Ints:
     """The place of each number in an order, -1 where it is not in it."""
     places = np.full(count, -1)
     places[order] = np.arange(len(order))
     return places
 
 
-def _order(owners: Ids, of_pairs: Ids, times: Micros, marks: Marks, count: int) -> Ids:
+def _order(owners: Ints, of_pairs: Ints, times: Micros, marks: Marks, count: int) -> Ints:
     """Those that have interactions: most partners first, then the earliest first interaction, then by their marks."""
     partners = np.bincount(of_pairs, minlength=count)
     first = np.full(count, np.iinfo(np.int64).max)

@@ -18,10 +18,9 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve  # type: ignore[import-untyped]
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
-from reference_system.arrays import Floats
-from reference_system.training.labelled_rows import Ids
+from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.training.recommenders.interactions import History
-from reference_system.training.recommenders.recommenders import BLOCK, Scores
+from reference_system.training.recommenders.recommenders import BLOCK
 
 # float32 matrices of this side: 256 MB for items, 144 MB for users, and a copy while they are solved.
 MOST_ITEMS, MOST_USERS = 8_000, 6_000
@@ -36,19 +35,19 @@ class AutoencoderByItems:
 
     name: str
     rows: csr_matrix
-    known: Ids
-    weights: Scores
-    popularity: Scores
+    known: Ints
+    weights: Floats32
+    popularity: Floats32
     parameters: Mapping[str, float]
 
-    def scores(self, users: Ids) -> Scores:
+    def scores(self, users: Ints) -> Floats32:
         """Scores of the known items; the others stand below all of them, by popularity."""
         rows = self.rows[users]
         found = np.asarray(rows[:, self.known] @ self.weights, np.float32)
         if len(self.known) == len(self.popularity):
             return found
         lowest = found.min(axis=1, keepdims=True) - 2.0
-        scores: Scores = lowest + self.popularity / (1.0 + self.popularity.max())
+        scores: Floats32 = lowest + self.popularity / (1.0 + self.popularity.max())
         scores[:, self.known] = found
         return scores
 
@@ -60,16 +59,16 @@ class AutoencoderByUsers:
     name: str
     rows: csr_matrix
     learned: csr_matrix
-    solved: Scores
-    diagonal: Scores
+    solved: Floats32
+    diagonal: Floats32
     parameters: Mapping[str, float]
 
-    def scores(self, users: Ids) -> Scores:
+    def scores(self, users: Ints) -> Floats32:
         """Z - Z P / diag P, where P = (I - Xᵀ solved) / λ."""
         rows = self.rows[users]
         dense = rows.toarray()
         projected = (dense - (rows @ self.learned.T).toarray() @ self.solved) / self.parameters["regularisation"]
-        found: Scores = dense - projected / self.diagonal
+        found: Floats32 = dense - projected / self.diagonal
         return found
 
 
@@ -144,14 +143,14 @@ def autoencoder(history: History, *, regularisation: float, liking: float = 0.0)
     )
 
 
-def _solved(kernel: Scores, right: Scores, regularisation: float) -> Scores:
+def _solved(kernel: Floats32, right: Floats32, regularisation: float) -> Floats32:
     """(kernel + λ)⁻¹ right, by Cholesky; both may be overwritten."""
     kernel[np.diag_indices_from(kernel)] += np.float32(regularisation)
-    found: Scores = cho_solve(cho_factor(kernel, overwrite_a=True), right, overwrite_b=False)
+    found: Floats32 = cho_solve(cho_factor(kernel, overwrite_a=True), right, overwrite_b=False)
     return found
 
 
-def _gram(rows: csr_matrix) -> Scores:
+def _gram(rows: csr_matrix) -> Floats32:
     """Xᵀ X, dense, block by block: the sparse product would need more memory than its result."""
     turned = rows.T.tocsr()
     found = np.empty((rows.shape[1], rows.shape[1]), np.float32)

@@ -21,11 +21,10 @@ from math import fsum
 import numpy as np
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 
-from reference_system.arrays import Floats
-from reference_system.training.labelled_rows import Ids
+from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.training.recommenders.hiding import Exam
 from reference_system.training.recommenders.interactions import History
-from reference_system.training.recommenders.recommenders import Recommender, Scores, largest
+from reference_system.training.recommenders.recommenders import Recommender, largest
 
 NO_ITEM = -1
 # Scores in memory at a time.
@@ -38,20 +37,22 @@ _ROUNDING = 1e-5
 class Lists:
     """Lists of some users: items (users, k), `NO_ITEM` where there are no more, and their scores, best first."""
 
-    users: Ids
-    items: Ids
-    scores: Scores
+    users: Ints
+    items: Ints
+    scores: Floats32
 
 
 def ranked_lists(
-    model: Recommender, history: History, users: Ids, *, k: int, exclude_seen: bool = True
+    model: Recommender, history: History, users: Ints, *, k: int, exclude_seen: bool = True
 ) -> Iterator[Lists]:
     """The lists of these users, some at a time."""
     for some, scores in _scored(model, history, users, exclude_seen=exclude_seen):
         yield best_of(some, scores, k)
 
 
-def _scored(model: Recommender, history: History, users: Ids, *, exclude_seen: bool) -> Iterator[tuple[Ids, Scores]]:
+def _scored(
+    model: Recommender, history: History, users: Ints, *, exclude_seen: bool
+) -> Iterator[tuple[Ints, Floats32]]:
     """The scores of all items for these users, some at a time; minus infinity where an item cannot be on a list."""
     step = max(1, _MOST_SCORES // max(history.n_items, 1))
     for start in range(0, len(users), step):
@@ -63,7 +64,7 @@ def _scored(model: Recommender, history: History, users: Ids, *, exclude_seen: b
         yield some, scores
 
 
-def best_of(users: Ids, scores: Scores, k: int) -> Lists:
+def best_of(users: Ints, scores: Floats32, k: int) -> Lists:
     """The first k of each row of scores, of equal ones the first items; what is minus infinity is left out."""
     items = largest(scores, k)
     best = np.take_along_axis(scores, items, axis=1)
@@ -85,7 +86,7 @@ def all_lists(
     )
 
 
-def judged(model: Recommender, exam: Exam, users: Ids, *, k: int) -> dict[str, float]:
+def judged_lists(model: Recommender, exam: Exam, users: Ints, *, k: int) -> dict[str, float]:
     """What the lists of these users are worth; each wants at least one item."""
     history = exam.history.with_strangers(exam.strangers)
     recalls, gains = [], []
@@ -107,7 +108,7 @@ def judged(model: Recommender, exam: Exam, users: Ids, *, k: int) -> dict[str, f
     }
 
 
-def _expected(scores: Scores, wanted: csr_matrix, k: int) -> tuple[Floats, Floats]:
+def _expected(scores: Floats32, wanted: csr_matrix, k: int) -> tuple[Floats, Floats]:
     """How many wanted items of each row are among the first k, and their discounted gain.
 
     Both are means over all orders of items with equal scores.

@@ -13,16 +13,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
 from scipy.sparse.linalg import svds  # type: ignore[import-untyped]
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from reference_system.arrays import Floats
-from reference_system.training.labelled_rows import Ids
+from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.training.recommenders.interactions import History
 
-Scores = NDArray[np.float32]
 _NEIGHBOURS = 200
 BLOCK = 512
 _LEAST_VALUE = 1e-6
@@ -41,7 +38,7 @@ class Recommender(Protocol):
         """What it was made with."""
         ...
 
-    def scores(self, users: Ids) -> Scores:
+    def scores(self, users: Ints) -> Floats32:
         """Shape (users, items)."""
         ...
 
@@ -54,7 +51,7 @@ class Popularity:
     counts: Floats
     parameters: Mapping[str, float] = field(default_factory=dict)
 
-    def scores(self, users: Ids) -> Scores:
+    def scores(self, users: Ints) -> Floats32:
         """The counts, for each user."""
         return np.broadcast_to(self.counts.astype(np.float32), (len(users), len(self.counts)))
 
@@ -68,9 +65,9 @@ class LinearItems:
     weights: csr_matrix
     parameters: Mapping[str, float]
 
-    def scores(self, users: Ids) -> Scores:
+    def scores(self, users: Ints) -> Floats32:
         """The sum of what each of the user's items says."""
-        found: Scores = (self.rows[users] @ self.weights).toarray()
+        found: Floats32 = (self.rows[users] @ self.weights).toarray()
         return found
 
 
@@ -80,12 +77,12 @@ class Factors:
 
     name: str
     rows: csr_matrix
-    items: Scores
+    items: Floats32
     parameters: Mapping[str, float]
 
-    def scores(self, users: Ids) -> Scores:
+    def scores(self, users: Ints) -> Floats32:
         """Fold the users in from their items; no user has parameters of their own."""
-        found: Scores = (self.rows[users] @ self.items) @ self.items.T
+        found: Floats32 = (self.rows[users] @ self.items) @ self.items.T
         return found
 
 
@@ -103,7 +100,7 @@ class Blend:
         inner = {f"{part.name}.{name}": value for part, _ in self.parts for name, value in part.parameters.items()}
         return weights | inner
 
-    def scores(self, users: Ids) -> Scores:
+    def scores(self, users: Ints) -> Floats32:
         """The sum."""
         (first, its_weight), *others = self.parts
         total = its_weight * scaled(first.scores(users))
@@ -112,10 +109,10 @@ class Blend:
         return total
 
 
-def scaled(scores: Scores) -> Scores:
+def scaled(scores: Floats32) -> Floats32:
     """Each user's scores with mean 0 and deviation 1."""
     centred = scores - scores.mean(axis=1, keepdims=True)
-    found: Scores = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-9)
+    found: Floats32 = centred / np.maximum(centred.std(axis=1, keepdims=True), 1e-9)
     return found
 
 
@@ -161,7 +158,7 @@ def item_knn(history: History, *, shrink: float) -> LinearItems:
     return LinearItems(name="item_knn", rows=seen, weights=weights, parameters={"shrink": shrink})
 
 
-def largest(scores: Scores, count: int) -> Ids:
+def largest(scores: Floats32, count: int) -> Ints:
     """The columns of the `count` largest scores of each row, best first; of equal scores the first column.
 
     A partition by index would leave it to the processor's instructions which of the equal ones it keeps.
@@ -191,7 +188,7 @@ def factors(history: History, *, rank: int) -> Factors:
     return Factors(name="factors", rows=history.seen, items=items, parameters={"rank": float(items.shape[1])})
 
 
-def item_factors(seen: csr_matrix, *, rank: int) -> Scores:
+def item_factors(seen: csr_matrix, *, rank: int) -> Floats32:
     """The first right singular vectors, shape (items, rank); the rank is at most the smaller side of the matrix."""
     wanted = min(rank, *seen.shape)
     # One thread: beside busy services two of them take many times longer (see `sklearn_estimators.py`).
@@ -203,14 +200,14 @@ def item_factors(seen: csr_matrix, *, rank: int) -> Scores:
         return _signed(values[::-1], found[::-1].T)
 
 
-def _all_factors(seen: csr_matrix) -> Scores:
+def _all_factors(seen: csr_matrix) -> Floats32:
     _, values, found = np.linalg.svd(seen.toarray().astype(np.float64), full_matrices=False)
     return _signed(values, found.T)
 
 
-def _signed(values: Floats, vectors: Floats) -> Scores:
+def _signed(values: Floats, vectors: Floats) -> Floats32:
     """Signs are free, and fixed here; what belongs to no singular value says nothing, and is 0."""
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None, :], axis=0)
     turned = vectors * np.where(largest < 0.0, -1.0, 1.0)
-    found: Scores = np.where(values > _LEAST_VALUE * values.max(initial=0.0), turned, 0.0).astype(np.float32)
+    found: Floats32 = np.where(values > _LEAST_VALUE * values.max(initial=0.0), turned, 0.0).astype(np.float32)
     return found

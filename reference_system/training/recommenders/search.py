@@ -10,14 +10,15 @@ the mean, so that neither is bought with the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from reference_system.arrays import Ints
 from reference_system.errors import TrainingError
-from reference_system.training.labelled_rows import Ids
+from reference_system.progress import Progress
 from reference_system.training.recommenders import recommenders
 from reference_system.training.recommenders.hiding import Exam, hide, newest_of_each, random_share
 from reference_system.training.recommenders.interactions import History, Interactions
@@ -28,12 +29,11 @@ from reference_system.training.recommenders.linear_autoencoder import (
     by_users,
     with_recency,
 )
-from reference_system.training.recommenders.ranked_lists import judged
+from reference_system.training.recommenders.ranked_lists import judged_lists
 from reference_system.training.recommenders.recommenders import Blend, Recommender
 
 Hiding = Literal["newest", "random"]
-Progress = Callable[[float, str], None]
-Setting = Mapping[str, float]
+RecommenderSetting = Mapping[str, float]
 KINDS = ("popularity", "recent_popularity", "item_knn", "factors", "autoencoder", "blend")
 # Small: the best settings for much less data are not the best for all of it.
 _HIDDEN_SHARE = 0.1
@@ -53,7 +53,7 @@ _LEAST_GAIN = 1.01
 class Choice:
     """The settings of each kind, its ndcg@k by what was hidden, and the best kind; `users` were asked."""
 
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, RecommenderSetting]
     worth: Mapping[str, Mapping[str, float]]
     best: str
     users: int
@@ -65,7 +65,7 @@ class _Asked:
     """A part of the history with the items that were hidden from it, and the users who are asked."""
 
     exam: Exam
-    users: Ids
+    users: Ints
 
     @property
     def history(self) -> History:
@@ -93,7 +93,7 @@ def choose(rows: Interactions, hidings: Sequence[Hiding], *, k: int, seed: int, 
     )
 
 
-def fit(kind: str, history: History, choice: Choice) -> Recommender:
+def fit_recommender(kind: str, history: History, choice: Choice) -> Recommender:
     """A recommender with the chosen settings, from this history.
 
     Raises:
@@ -105,7 +105,10 @@ def fit(kind: str, history: History, choice: Choice) -> Recommender:
         raise TrainingError(f"{kind} cannot be fitted: {choice.note}")
     setting = choice.settings[kind]
     if kind == "blend":
-        return Blend(name=kind, parts=tuple((fit(part, history, choice), weight) for part, weight in setting.items()))
+        return Blend(
+            name=kind,
+            parts=tuple((fit_recommender(part, history, choice), weight) for part, weight in setting.items()),
+        )
     return _fitted(kind, history, setting)
 
 
@@ -116,7 +119,7 @@ def limits_of(history: History) -> list[str]:
     return [f"the autoencoder knows the {MOST_ITEMS:,} most taken of {history.n_items:,} items; the rest stand below"]
 
 
-def _fitted(kind: str, history: History, setting: Setting) -> Recommender:
+def _fitted(kind: str, history: History, setting: RecommenderSetting) -> Recommender:
     if kind == "popularity":
         return recommenders.popularity(history)
     if kind == "recent_popularity":
@@ -128,7 +131,7 @@ def _fitted(kind: str, history: History, setting: Setting) -> Recommender:
     return with_recency(_learned(history, setting), history, setting["recency"])
 
 
-def _learned(history: History, setting: Setting) -> Autoencoder:
+def _learned(history: History, setting: RecommenderSetting) -> Autoencoder:
     return autoencoder(history, regularisation=setting["regularisation"], liking=setting["liking"])
 
 
@@ -145,7 +148,7 @@ def _exam(rows: Interactions, hiding: Hiding, seed: int) -> _Asked:
 class _Tried:
     """A setting and its ndcg in each exam."""
 
-    setting: Setting
+    setting: RecommenderSetting
     worth: tuple[float, ...]
 
     @property
@@ -191,7 +194,7 @@ class _Search:
     def _places(self) -> range:
         return range(len(self._exams))
 
-    def _try(self, kind: str, setting: Setting) -> None:
+    def _try(self, kind: str, setting: RecommenderSetting) -> None:
         self._progress(0.8 * KINDS.index(kind) / len(KINDS), f"trying {kind} {dict(setting) or ''}")
         self._keep(kind, setting, [_fitted(kind, exam.history, setting) for exam in self._exams])
 
@@ -245,12 +248,12 @@ class _Search:
         ]
         return _Tried(setting=dict(parts), worth=self._worth(models))
 
-    def _keep(self, kind: str, setting: Setting, models: Sequence[Recommender]) -> None:
+    def _keep(self, kind: str, setting: RecommenderSetting, models: Sequence[Recommender]) -> None:
         self._tried.setdefault(kind, []).append(_Tried(setting=dict(setting), worth=self._worth(models)))
 
     def _worth(self, models: Sequence[Recommender]) -> tuple[float, ...]:
         name = f"ndcg@{self._k}"
         return tuple(
-            judged(model, exam.exam, exam.users, k=self._k)[name]
+            judged_lists(model, exam.exam, exam.users, k=self._k)[name]
             for model, exam in zip(models, self._exams, strict=True)
         )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from reference_system.arrays import Floats
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.use_cases.recommendation.events import CATEGORIES
-from reference_system.windows import Is, Profile, RecentItems, Rows, WindowedView, ratio, total
+from reference_system.windows import Is, LatestFields, RecentItems, Rows, WindowedView, ratio, total
 
 RATING_WINDOW_DAYS = (30, 365)
 
@@ -65,7 +65,7 @@ VIDEO_POPULARITY = WindowedView(
     tile=timedelta(hours=6),
 )
 
-VIDEO_PROFILE = Profile(
+VIDEO_PROFILE = LatestFields(
     name="video_profile",
     entity="video_id",
     topic="videos",

@@ -11,9 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reference_system.arrays import Floats
+from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.use_cases.recommendation.features import INPUTS
 
 NAME = "recommendation"
@@ -32,11 +31,9 @@ FACTORS = 64
 # How many candidates each source may name; what is left belongs to the newest (all of them) and the popular.
 _SHARE_OF_NEIGHBOURS, _SHARE_OF_FACTORS = 3, 5
 
-Ids = NDArray[np.int64]
-Vectors = NDArray[np.float32]
 # What was reached, and what could be. Over many viewers both are added up before they are divided: the estimate with
 # weights then has a small variance (it is self-normalised).
-Share = tuple[float, float]
+IntervalOfShare = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +44,11 @@ class Neighbours:
     `similarities` has the same shape.
     """
 
-    items: Ids
+    items: Ints
     similarities: Floats
 
 
-def item_neighbours(viewers: Ids, videos: Ids, *, n_videos: int, n_viewers: int) -> Neighbours:
+def item_neighbours(viewers: Ints, videos: Ints, *, n_videos: int, n_viewers: int) -> Neighbours:
     """Cosine similarity of the sets of viewers that watched each video.
 
     Args:
@@ -74,7 +71,7 @@ def item_neighbours(viewers: Ids, videos: Ids, *, n_videos: int, n_viewers: int)
     return Neighbours(items=np.where(values > 0.0, items, -1), similarities=values)
 
 
-def folded_in(recent: Sequence[int], vectors: Vectors) -> Vectors | None:
+def folded_in(recent: Sequence[int], vectors: Floats32) -> Floats32 | None:
     """A viewer's vector: those of the last watches, the newest counting most; `None` if none of them has one.
 
     Args:
@@ -85,11 +82,11 @@ def folded_in(recent: Sequence[int], vectors: Vectors) -> Vectors | None:
     if not ranks or not vectors.shape[1]:
         return None
     weights = (1.0 / (1.0 + np.asarray(ranks))).astype(np.float32)
-    folded: Vectors = weights @ vectors[[recent[rank] for rank in ranks]]
+    folded: Floats32 = weights @ vectors[[recent[rank] for rank in ranks]]
     return folded if folded.any() else None
 
 
-def nearest(vectors: Vectors, wanted: Vectors, *, count: int) -> Ids:
+def nearest(vectors: Floats32, wanted: Floats32, *, count: int) -> Ints:
     """The `count` videos whose vectors have the largest product with `wanted`, best first: exact, no index.
 
     Of equal products the first video wins. A partition by index would leave that to the processor's instructions.
@@ -97,23 +94,23 @@ def nearest(vectors: Vectors, wanted: Vectors, *, count: int) -> Ids:
     falling = -_products(vectors, wanted)
     last = np.partition(falling, count - 1)[count - 1] if count < len(falling) else np.inf
     some = np.flatnonzero(falling <= last)
-    found: Ids = some[np.argsort(falling[some], kind="stable")][:count]
+    found: Ints = some[np.argsort(falling[some], kind="stable")][:count]
     return found
 
 
-def _products(vectors: Vectors, wanted: Vectors) -> Vectors:
+def _products(vectors: Floats32, wanted: Floats32) -> Floats32:
     """The product of each vector with `wanted`, on every processor the same.
 
     Not by `@`: its threads wait for one another, on two busy cores ten times longer than the product takes.
     """
-    found: Vectors = np.einsum("nd,d->n", vectors, wanted)
+    found: Floats32 = np.einsum("nd,d->n", vectors, wanted)
     return found
 
 
 def generate_candidates(  # noqa: PLR0913 - one argument for each source
     recent: Sequence[int],
     neighbours: Neighbours,
-    vectors: Vectors,
+    vectors: Floats32,
     popular: Sequence[int],
     newest: Sequence[int],
     *,
@@ -154,7 +151,7 @@ def generate_candidates(  # noqa: PLR0913 - one argument for each source
     return chosen
 
 
-def _alike(vectors: Vectors, wanted: Vectors, *, count: int) -> list[int]:
+def _alike(vectors: Floats32, wanted: Floats32, *, count: int) -> list[int]:
     """The nearest that have anything in common with what is wanted: a video that nobody watched has nothing."""
     found = nearest(vectors, wanted, count=count)
     items: list[int] = found[_products(vectors[found], wanted) > 0.0].tolist()
@@ -175,12 +172,12 @@ def ndcg_at(ranked: Sequence[int], relevant: set[int], *, k: int) -> float:
     return gain / ideal
 
 
-def weight_at(ranked: Sequence[int], relevant: Mapping[int, float], *, k: int) -> Share:
+def weight_at(ranked: Sequence[int], relevant: Mapping[int, float], *, k: int) -> IntervalOfShare:
     """The weight of the relevant videos among the first k, and of all of them: recall@k of weighted videos."""
     return sum(relevant.get(item, 0.0) for item in ranked[:k]), sum(relevant.values())
 
 
-def gain_at(ranked: Sequence[int], relevant: Mapping[int, float], *, k: int) -> Share:
+def gain_at(ranked: Sequence[int], relevant: Mapping[int, float], *, k: int) -> IntervalOfShare:
     """The discounted gain of the first k, and that of the ideal order: ndcg@k of weighted videos."""
     ideal = sorted(relevant.values(), reverse=True)
     return _discounted([relevant.get(item, 0.0) for item in ranked[:k]]), _discounted(ideal[:k])

@@ -12,8 +12,8 @@ import numpy as np
 
 from reference_system.arrays import Floats
 from reference_system.settings import Settings
-from reference_system.world.columns import Ids, Payments
-from reference_system.world.randomness import Stream, drawn, generator
+from reference_system.world.columns import IdColumn, PaymentColumns
+from reference_system.world.randomness import Stream, draw_indices, generator
 from reference_system.world.rhythm import PAYMENT_RHYTHM
 
 PAYMENTS_PER_CUSTOMER_DAY = 1.1
@@ -34,7 +34,7 @@ class Cards:
 
     rates: Floats
     typical_amounts: Floats
-    nearby: Ids
+    nearby: IdColumn
     price_levels: Floats
 
     @property
@@ -42,17 +42,17 @@ class Cards:
         """Genuine payments on an average day."""
         return len(self.rates) * PAYMENTS_PER_CUSTOMER_DAY
 
-    def some_customers(self, rng: np.random.Generator, count: int) -> Ids:
+    def some_customers(self, rng: np.random.Generator, count: int) -> IdColumn:
         """Customers, drawn as often as they pay."""
-        return drawn(rng, self.rates, count)
+        return draw_indices(rng, self.rates, count)
 
-    def some_terminals(self, rng: np.random.Generator, customers: Ids) -> Ids:
+    def some_terminals(self, rng: np.random.Generator, customers: IdColumn) -> IdColumn:
         """A terminal for each customer: mostly a favourite near home, sometimes anywhere."""
-        near = self.nearby[customers, drawn(rng, _FAVOURITES, len(customers))]
+        near = self.nearby[customers, draw_indices(rng, _FAVOURITES, len(customers))]
         anywhere = rng.integers(0, len(self.price_levels), len(customers))
         return np.where(rng.random(len(customers)) < _TRAVEL_SHARE, anywhere, near)
 
-    def usual_amounts(self, rng: np.random.Generator, customers: Ids, terminals: Ids) -> Floats:
+    def usual_amounts(self, rng: np.random.Generator, customers: IdColumn, terminals: IdColumn) -> Floats:
         """What each customer would usually pay at the terminal."""
         spread = rng.lognormal(-(_SPREAD_OF_PAYMENTS**2) / 2, _SPREAD_OF_PAYMENTS, len(customers))
         return self.typical_amounts[customers] * self.price_levels[terminals] * spread
@@ -75,14 +75,14 @@ def make_cards(settings: Settings) -> Cards:
     )
 
 
-def genuine_payments(cards: Cards, seed: int, start: int, end: int) -> Payments:
+def genuine_payments(cards: Cards, seed: int, start: int, end: int) -> PaymentColumns:
     """The payments that card holders make in [start, end)."""
     rng = generator(seed, Stream.PAYMENTS, start)
     count = int(rng.poisson(cards.payments_per_day * PAYMENT_RHYTHM.mass(start, end)))
     times = PAYMENT_RHYTHM.moments(rng, count, start, end)
     customers = cards.some_customers(rng, count)
     terminals = cards.some_terminals(rng, customers)
-    return Payments(
+    return PaymentColumns(
         times=times,
         customers=customers,
         terminals=terminals,

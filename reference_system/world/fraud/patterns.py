@@ -16,7 +16,7 @@ import numpy as np
 
 from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICROS_PER_DAY, MICROS_PER_SECOND
-from reference_system.world.columns import Ids, Payments
+from reference_system.world.columns import IdColumn, PaymentColumns
 from reference_system.world.fraud.cards import TYPICAL_AMOUNT, Cards, in_cents
 from reference_system.world.randomness import Stream, generator
 
@@ -41,8 +41,8 @@ _ATTACK_SPREAD = 0.5  # of the logarithm of the amounts, a little less than ever
 class Episodes:
     """What begins on one day: thieves' payments, and terminals that are spoiled from `since` to `until`."""
 
-    payments: Payments
-    terminals: Ids
+    payments: PaymentColumns
+    terminals: IdColumn
     since: Micros
     until: Micros
 
@@ -60,13 +60,13 @@ class FraudPatterns:
         """The size of this world, 1 for the default one."""
         return self.cards.payments_per_day / _REFERENCE_PAYMENTS
 
-    def payments(self, start: int, end: int) -> Payments:
+    def payments(self, start: int, end: int) -> PaymentColumns:
         """The thieves' payments in [start, end), which lies within one day."""
         day = start // MICROS_PER_DAY
         parts = [self._begin(earlier).payments for earlier in range(day - _LONGEST_CARD_DAYS, day + 1)]
-        return Payments.joined([part.take((part.times >= start) & (part.times < end)) for part in parts])
+        return PaymentColumns.joined([part.take((part.times >= start) & (part.times < end)) for part in parts])
 
-    def spoiled(self, payments: Payments, start: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def spoiled(self, payments: PaymentColumns, start: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Which of the payments, of the slice that begins at `start`, a spoiled terminal turns into frauds."""
         since = np.full(len(self.cards.price_levels), np.iinfo(np.int64).max)
         until = np.zeros(len(since), np.int64)
@@ -79,7 +79,7 @@ class FraudPatterns:
         within = (since[payments.terminals] <= payments.times) & (payments.times < until[payments.terminals])
         return within & (rng.random(len(payments)) < _SPOILED_SHARE)
 
-    def attack(self, begun: int, start: int, end: int) -> Payments:
+    def attack(self, begun: int, start: int, end: int) -> PaymentColumns:
         """The scenario `fraud-attack`: cards without a past pay ordinary amounts, at any terminal.
 
         The payments of [start, end), which lies within one day; `begun` is when the scenario began.
@@ -111,7 +111,7 @@ class FraudPatterns:
         since = _moments_of(rng, day, terminals)
         lengths = rng.uniform(21, _LONGEST_TERMINAL_DAYS, terminals) * MICROS_PER_DAY
         return Episodes(
-            payments=Payments.joined(
+            payments=PaymentColumns.joined(
                 [
                     _large_amounts(self.cards, rng, day, large),
                     _stolen_cards(self.cards, rng, day, stolen),
@@ -131,14 +131,14 @@ class FraudPatterns:
         return strength
 
 
-def _large_amounts(cards: Cards, rng: np.random.Generator, day: int, count: int) -> Payments:
+def _large_amounts(cards: Cards, rng: np.random.Generator, day: int, count: int) -> PaymentColumns:
     """Single purchases with a stolen number, larger than most."""
     customers = cards.some_customers(rng, count)
     terminals = rng.integers(0, len(cards.price_levels), count)
     return _thefts(_moments_of(rng, day, count), customers, terminals, rng.lognormal(np.log(300.0), 0.4, count))
 
 
-def _stolen_cards(cards: Cards, rng: np.random.Generator, day: int, count: int) -> Payments:
+def _stolen_cards(cards: Cards, rng: np.random.Generator, day: int, count: int) -> PaymentColumns:
     """A thief spends three to five times as much as the card's holder, for some days."""
     days = rng.uniform(2, _LONGEST_CARD_DAYS, count)
     sizes = 1 + rng.poisson(1.6 * days)
@@ -150,7 +150,7 @@ def _stolen_cards(cards: Cards, rng: np.random.Generator, day: int, count: int) 
     return _thefts(times, holders, terminals, amounts)
 
 
-def _card_testing(cards: Cards, rng: np.random.Generator, day: int, count: int) -> Payments:
+def _card_testing(cards: Cards, rng: np.random.Generator, day: int, count: int) -> PaymentColumns:
     """Many tiny payments within minutes, on one or two terminals, with a handful of cards."""
     sizes = rng.integers(8, 19, count)
     bursts = np.repeat(np.arange(count), sizes)
@@ -172,8 +172,8 @@ def _moments_of(rng: np.random.Generator, day: int, count: int) -> Micros:
     return day * MICROS_PER_DAY + rng.integers(0, MICROS_PER_DAY, count)
 
 
-def _thefts(times: Micros, customers: Ids, terminals: Ids, amounts: Floats) -> Payments:
-    return Payments(
+def _thefts(times: Micros, customers: IdColumn, terminals: IdColumn, amounts: Floats) -> PaymentColumns:
+    return PaymentColumns(
         times=times,
         customers=customers,
         terminals=terminals,

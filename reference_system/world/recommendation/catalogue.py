@@ -13,8 +13,8 @@ import numpy as np
 from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.settings import Settings
-from reference_system.world.columns import Ids, Publications, distinct
-from reference_system.world.randomness import Stream, drawn, generator
+from reference_system.world.columns import IdColumn, Publications, distinct
+from reference_system.world.randomness import Stream, draw_indices, generator
 
 NEW_SHARE_PER_DAY = 0.005
 _OLDEST_DAYS = 365
@@ -33,7 +33,7 @@ _MILLISECOND = 1_000
 
 
 @dataclass(slots=True)
-class Catalogue:
+class WorldCatalogue:
     """All videos published up to the end of day `grown_to`, by index; `published` ascends.
 
     `qualities` are standard normal; `fame` is the logarithm of how well known a video is.
@@ -43,12 +43,12 @@ class Catalogue:
     first_day: int
     per_day: float
     grown_to: int
-    categories: Ids
+    categories: IdColumn
     durations: Floats
     qualities: Floats
     fame: Floats
     published: Micros
-    waves: dict[int, tuple[Ids, Micros, Micros, Floats]] = field(default_factory=dict)
+    waves: dict[int, tuple[IdColumn, Micros, Micros, Floats]] = field(default_factory=dict)
 
     def grow(self, day: int) -> None:
         """Add the videos of every day up to `day` (counted from 1970)."""
@@ -99,7 +99,7 @@ class Catalogue:
         qualities[viral] = _VIRAL_QUALITY
         return qualities
 
-    def _waves_of(self, day: int) -> tuple[Ids, Micros, Micros, Floats]:
+    def _waves_of(self, day: int) -> tuple[IdColumn, Micros, Micros, Floats]:
         """The waves that begin on a day: videos, starts, lengths, heights."""
         if day not in self.waves:
             for old in [known for known in self.waves if known < day - _LONGEST_WAVE_DAYS]:
@@ -120,7 +120,7 @@ class Catalogue:
     def _add(self, rng: np.random.Generator, published: Micros) -> None:
         count = len(published)
         durations = rng.lognormal(np.log(_MEDIAN_SECONDS), _SPREAD_OF_DURATIONS, count)
-        categories = drawn(rng, np.cumsum(_CATEGORY_SHARES), count)
+        categories = draw_indices(rng, np.cumsum(_CATEGORY_SHARES), count)
         self.categories = np.concatenate([self.categories, categories])
         self.durations = np.concatenate([self.durations, np.round(durations.clip(_SHORTEST, _LONGEST), 1)])
         self.qualities = np.concatenate([self.qualities, rng.standard_normal(count)])
@@ -128,10 +128,10 @@ class Catalogue:
         self.published = np.concatenate([self.published, published])
 
 
-def make_catalogue(settings: Settings) -> Catalogue:
+def make_catalogue(settings: Settings) -> WorldCatalogue:
     """The catalogue on the eve of the history."""
     first_day = micros(settings.history_start) // MICROS_PER_DAY
-    catalogue = Catalogue(
+    catalogue = WorldCatalogue(
         seed=settings.seed,
         first_day=first_day,
         per_day=settings.videos * NEW_SHARE_PER_DAY,

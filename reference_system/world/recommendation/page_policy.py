@@ -11,7 +11,7 @@ import numpy as np
 
 from reference_system.arrays import Floats
 from reference_system.use_cases.recommendation.policy import BY_CHANCE
-from reference_system.world.columns import PAGE_LENGTH, Ids
+from reference_system.world.columns import WORLD_PAGE_LENGTH, IdColumn
 
 POLICY = BY_CHANCE
 _POPULAR, _FRESH, _ANY = 0.5, 0.2, 0.3
@@ -25,16 +25,16 @@ def inclusion(demand: Floats, ages: Floats) -> Floats:
     """The probability of each video to be on a page; shapes (videos,)."""
     freshness = np.exp(-ages / _FRESH_DAYS) + 1e-9
     shares = _POPULAR * demand / demand.sum() + _FRESH * freshness / freshness.sum() + _ANY / len(demand)
-    probabilities: Floats = shares * (PAGE_LENGTH / shares.sum())
+    probabilities: Floats = shares * (WORLD_PAGE_LENGTH / shares.sum())
     # A video cannot be on a page twice: what lies above 1 goes to the others, in proportion.
     while (probabilities > 1.0).any():
         sure = probabilities >= 1.0
         probabilities[sure] = 1.0
-        probabilities[~sure] *= (PAGE_LENGTH - sure.sum()) / probabilities[~sure].sum()
+        probabilities[~sure] *= (WORLD_PAGE_LENGTH - sure.sum()) / probabilities[~sure].sum()
     return probabilities
 
 
-def draw_pages(rng: np.random.Generator, probabilities: Floats, count: int) -> Ids:
+def draw_pages(rng: np.random.Generator, probabilities: Floats, count: int) -> IdColumn:
     """`count` pages of distinct videos, shape (count, PAGE_LENGTH), in random order.
 
     Systematic sampling: lay the probabilities end to end in random order and step along them with stride 1. Each
@@ -45,12 +45,12 @@ def draw_pages(rng: np.random.Generator, probabilities: Floats, count: int) -> I
     groups = -(-count // _PAGES_PER_ORDER)
     orders = rng.permuted(np.tile(np.arange(videos), (groups, 1)), axis=1)
     ladders = np.cumsum(probabilities[orders], axis=1)
-    ladders *= PAGE_LENGTH / ladders[:, -1:]  # what rounding took
+    ladders *= WORLD_PAGE_LENGTH / ladders[:, -1:]  # what rounding took
     group = np.arange(count) // _PAGES_PER_ORDER
-    steps = rng.random(count)[:, None] + np.arange(PAGE_LENGTH)
+    steps = rng.random(count)[:, None] + np.arange(WORLD_PAGE_LENGTH)
     # One search for all groups: each ladder stands on top of the one before.
-    ladders += PAGE_LENGTH * np.arange(groups)[:, None]
-    found = np.searchsorted(ladders.ravel(), (steps + PAGE_LENGTH * group[:, None]).ravel(), side="right")
-    places = found.reshape(count, PAGE_LENGTH) - (group * videos)[:, None]
-    pages: Ids = orders[group[:, None], places.clip(0, videos - 1)]
+    ladders += WORLD_PAGE_LENGTH * np.arange(groups)[:, None]
+    found = np.searchsorted(ladders.ravel(), (steps + WORLD_PAGE_LENGTH * group[:, None]).ravel(), side="right")
+    places = found.reshape(count, WORLD_PAGE_LENGTH) - (group * videos)[:, None]
+    pages: IdColumn = orders[group[:, None], places.clip(0, videos - 1)]
     return pages

@@ -14,8 +14,8 @@ from reference_system.arrays import Floats, Micros
 from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.events import CATEGORIES
-from reference_system.world.columns import Ids
-from reference_system.world.randomness import Stream, drawn, generator
+from reference_system.world.columns import IdColumn
+from reference_system.world.randomness import Stream, draw_indices, generator
 
 JOIN_SHARE_PER_DAY = 0.0005
 _SPREAD_OF_ACTIVITY = 1.1
@@ -27,7 +27,7 @@ _JUMP = 3
 
 
 @dataclass(slots=True)
-class Viewers:
+class WorldViewers:
     """All viewers who joined up to the end of day `grown_to`, by index.
 
     `activity` is a weight; `likes` (n, categories) is the lasting part of their taste, `phases` and `periods` (in
@@ -49,11 +49,11 @@ class Viewers:
             rng = generator(self.seed, Stream.VIEWERS, self.grown_to)
             self._add(rng, int(rng.poisson(self.per_day)))
 
-    def draw(self, rng: np.random.Generator, count: int) -> Ids:
+    def draw(self, rng: np.random.Generator, count: int) -> IdColumn:
         """Viewers, as often as they come."""
-        return drawn(rng, np.cumsum(self.activity), count)
+        return draw_indices(rng, np.cumsum(self.activity), count)
 
-    def tastes(self, viewers: Ids, times: Micros, *, jumped: bool) -> Floats:
+    def tastes(self, viewers: IdColumn, times: Micros, *, jumped: bool) -> Floats:
         """How much each viewer likes each category at each time: shares, shape (n, categories)."""
         turns = (times / MICROS_PER_DAY / self.periods[viewers])[:, None] + self.phases[viewers]
         likes = self.likes[viewers] + _DRIFT * np.sin(2 * np.pi * turns)
@@ -70,10 +70,10 @@ class Viewers:
         self.periods = np.concatenate([self.periods, periods])
 
 
-def make_viewers(settings: Settings) -> Viewers:
+def make_viewers(settings: Settings) -> WorldViewers:
     """The viewers on the eve of the history."""
     eve = micros(settings.history_start) // MICROS_PER_DAY - 1
-    viewers = Viewers(
+    viewers = WorldViewers(
         seed=settings.seed,
         per_day=settings.viewers * JOIN_SHARE_PER_DAY,
         grown_to=eve,

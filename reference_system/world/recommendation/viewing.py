@@ -14,11 +14,19 @@ from reference_system.arrays import Floats
 from reference_system.event_time import MICROS_PER_SECOND
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.events import CATEGORIES
-from reference_system.world.columns import NO_VIDEO, PAGE_LENGTH, Flags, Ids, PageRequests, Pages, Watches
+from reference_system.world.columns import (
+    NO_VIDEO,
+    WORLD_PAGE_LENGTH,
+    FlagColumn,
+    IdColumn,
+    PageRequests,
+    Pages,
+    Watches,
+)
 from reference_system.world.randomness import Stream, generator
-from reference_system.world.recommendation.catalogue import Catalogue, make_catalogue
+from reference_system.world.recommendation.catalogue import WorldCatalogue, make_catalogue
 from reference_system.world.recommendation.page_policy import POLICY, draw_pages, inclusion
-from reference_system.world.recommendation.viewers import Viewers, make_viewers
+from reference_system.world.recommendation.viewers import WorldViewers, make_viewers
 from reference_system.world.rhythm import VIEWING_RHYTHM
 from reference_system.world.scenarios import Scenario
 
@@ -30,7 +38,7 @@ OUTSIDE_LINK = "outside_link"
 _OUTSIDE_SHARE = 0.5  # of sessions while a video goes viral
 _VIRAL_DEMAND = 0.1  # of everybody's demand
 # Examination falls with the position as 1 / position^0.7; click models find exponents between 0.5 and 1.
-_EXAMINATION = np.arange(1, PAGE_LENGTH + 1) ** -0.7
+_EXAMINATION = np.arange(1, WORLD_PAGE_LENGTH + 1) ** -0.7
 _INTEREST, _TASTE_WEIGHT, _QUALITY_WEIGHT, _FASHION_WEIGHT = -0.9, 1.15, 0.9, 0.35
 _LEAST_TASTE = 0.02
 _BROWSING_SECONDS = 12.0
@@ -43,8 +51,8 @@ class Viewing:
     """The platform: its viewers and its catalogue."""
 
     seed: int
-    viewers: Viewers
-    catalogue: Catalogue
+    viewers: WorldViewers
+    catalogue: WorldCatalogue
 
     def grow(self, day: int) -> None:
         """Let the viewers and videos of every day up to `day` appear."""
@@ -73,12 +81,12 @@ class Viewing:
         videos = draw_pages(generator(self.seed, Stream.PAGES, moment), probabilities, len(requests))
         return pages_of(requests, videos, np.round(probabilities[videos], _DECIMALS), POLICY)
 
-    def from_outside(self, requests: PageRequests, viral: int) -> tuple[Flags, Pages]:
+    def from_outside(self, requests: PageRequests, viral: int) -> tuple[FlagColumn, Pages]:
         """Which sessions begin with a link to the viral video, and their pages of that one video."""
         rng = generator(self.seed, Stream.PAGES, int(requests.times[0]), viral)
         followed = (requests.numbers == 0) & (rng.random(len(requests)) < _OUTSIDE_SHARE)
         linked = requests.take(followed)
-        videos = np.full((len(linked), PAGE_LENGTH), NO_VIDEO)
+        videos = np.full((len(linked), WORLD_PAGE_LENGTH), NO_VIDEO)
         videos[:, 0] = viral
         return followed, pages_of(linked, videos, np.where(videos == viral, 1.0, 0.0), OUTSIDE_LINK)
 
@@ -144,7 +152,7 @@ def make_viewing(settings: Settings) -> Viewing:
     return Viewing(settings.seed, make_viewers(settings), make_catalogue(settings))
 
 
-def pages_of(requests: PageRequests, videos: Ids, propensities: Floats, policy: str) -> Pages:
+def pages_of(requests: PageRequests, videos: IdColumn, propensities: Floats, policy: str) -> Pages:
     """Pages that the world chose itself: the impression's id is the session's and the page's number."""
     sessions, numbers = requests.sessions.astype(np.str_), requests.numbers.astype(np.str_)
     return Pages(

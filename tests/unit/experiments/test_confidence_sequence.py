@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reference_system.experiments.sequential import ALPHA, FEWEST, course, outcomes_needed
-from reference_system.experiments.simulation import Plan, Pool, simulate
+from reference_system.experiments.simulation import Pool, SimulationPlan, simulate_experiments
 from reference_system.experiments.viewers import Outcomes
 
 RUNS = 300
@@ -27,8 +27,8 @@ def skewed_viewers(count=4_000):
 
 @cache
 def simulated(effect=0.0, peeks="every"):
-    plan = Plan(runs=RUNS, viewers=2_000, peeks=peeks, effect=effect)
-    found = simulate(skewed_viewers(), plan, np.random.default_rng(11), lambda _: None)
+    plan = SimulationPlan(runs=RUNS, viewers=2_000, peeks=peeks, effect=effect)
+    found = simulate_experiments(skewed_viewers(), plan, np.random.default_rng(11), lambda _: None)
     return {rates.test: rates for rates in (*found.tests, *found.ratio_alarms)}
 
 
@@ -65,8 +65,10 @@ def test_a_fair_coin_is_suspected_by_a_chi_square_at_every_look_and_not_by_ours(
 
 
 def test_the_same_seed_gives_the_same_figures():
-    plan = Plan(runs=20, viewers=500, peeks="daily", effect=0.1)
-    first, second = (simulate(skewed_viewers(), plan, np.random.default_rng(1), lambda _: None) for _ in range(2))
+    plan = SimulationPlan(runs=20, viewers=500, peeks="daily", effect=0.1)
+    first, second = (
+        simulate_experiments(skewed_viewers(), plan, np.random.default_rng(1), lambda _: None) for _ in range(2)
+    )
 
     assert first == second
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reference_system.experiments.sequential import course
-from reference_system.experiments.viewers import Activity, Viewers, expectation, outcomes
+from reference_system.experiments.viewers import Activity, ExperimentViewers, expectation, outcomes
 
 METRICS = ("watches-per-page", "watch-rate", "watch-minutes")
 
@@ -20,7 +20,7 @@ def lively(rng, count, *, spread=1.2, lift=None):
     """Viewers who differ in how much they like to watch, which both spans show."""
     liking = rng.gamma(1.0 / spread, spread, count)
     before, window = rng.integers(20, 60, count).astype(float), rng.integers(1, 6, count).astype(float)
-    return Viewers(
+    return ExperimentViewers(
         first=np.arange(count),
         before=did(rng, liking, before),
         window=did(rng, liking * (1.0 if lift is None else lift), window),
@@ -70,7 +70,7 @@ def test_viewers_without_a_past_are_expected_to_do_as_everybody():
     expected = expectation("watch-rate", lively(rng, 2_000))
     newcomers = lively(rng, 3)
     nothing = Activity(pages=np.zeros(3), shown=np.zeros(3), watches=np.zeros(3), minutes=np.zeros(3))
-    unseen = Viewers(first=newcomers.first, window=newcomers.window, before=nothing)
+    unseen = ExperimentViewers(first=newcomers.first, window=newcomers.window, before=nothing)
 
     assert np.isfinite(expected.of(unseen)).all()
     assert len(set(expected.of(unseen))) == 1

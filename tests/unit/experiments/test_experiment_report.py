@@ -13,7 +13,7 @@ from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.experiments import matplotlib_effect
 from reference_system.experiments.analysis import analyse
 from reference_system.experiments.definition import Experiment
-from reference_system.experiments.viewers import Activity, Exposed, Viewers, expectation
+from reference_system.experiments.viewers import Activity, ExperimentViewers, Exposed, expectation
 
 START = datetime(2025, 4, 6, tzinfo=UTC)
 EXPERIMENT = Experiment(
@@ -37,7 +37,7 @@ def scene(count, *, rates=(1.0, 1.0), share=0.5, pages=2.0, days=4.0, other=0.0,
     )
     window = Activity(pages=shown, shown=10 * shown, watches=watches, minutes=5 * watches)
     before = Activity(pages=shown, shown=10 * shown, watches=shown, minutes=5 * shown)
-    return exposed, Viewers(first=first, window=window, before=before)
+    return exposed, ExperimentViewers(first=first, window=window, before=before)
 
 
 def report(*args, experiment=EXPERIMENT, after_days=6.0, expected=None, **options):
@@ -181,5 +181,5 @@ def test_the_text_plot_shows_effect_band_and_zero_in_lines_of_one_width():
 def test_the_plot_is_a_picture_in_both_formats():
     found = report(1_600, rates=(1.0, 1.4))
 
-    assert matplotlib_effect.draw(EXPERIMENT, found, "png").startswith(b"\x89PNG")
-    assert b"<svg" in matplotlib_effect.draw(EXPERIMENT, found, "svg")
+    assert matplotlib_effect.draw_effect(EXPERIMENT, found, "png").startswith(b"\x89PNG")
+    assert b"<svg" in matplotlib_effect.draw_effect(EXPERIMENT, found, "svg")

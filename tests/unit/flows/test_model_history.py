@@ -5,26 +5,26 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reference_system.flows.model_history import (
-    champion_before,
     log_alarms,
     log_retraining,
     log_skipped,
     logged_alarms,
     past_of,
+    previous_champion,
 )
-from reference_system.monitoring.drift import FALSE_ALARM_RATE, MATERIAL_PSI
+from reference_system.monitoring.drift import LOOP_FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.report.record import (
     Early,
     Finding,
     Freshness,
+    MonitoringReport,
     Performance,
-    Report,
+    TimeSpan,
     UseCaseReport,
-    Window,
 )
-from reference_system.monitoring.retraining import Ruling
-from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
+from reference_system.monitoring.retraining import RetrainDecision
+from reference_system.registry.promotion_log import LoggedDecision, append_decision, read_decisions
 from reference_system.registry.traffic import TrafficPlan, write_plan
 
 NOW = datetime(2025, 4, 10, tzinfo=UTC)
@@ -32,7 +32,7 @@ DAY = timedelta(days=1)
 
 
 def decide(root, kind, days, **more):
-    append_decision(root, Decision(event_timestamp=NOW + days * DAY, use_case="fraud", kind=kind, **more))
+    append_decision(root, LoggedDecision(event_timestamp=NOW + days * DAY, use_case="fraud", kind=kind, **more))
 
 
 def point_to(root, version):
@@ -50,11 +50,11 @@ def a_report(*findings, logged=()):
         left_out=(),
         performance=Performance(primary="average_precision", statement="", early=early),
     )
-    return Report(
+    return MonitoringReport(
         as_of=NOW,
-        current=Window(start=NOW - 2 * DAY, end=NOW),
+        current=TimeSpan(start=NOW - 2 * DAY, end=NOW),
         speed=1.0,
-        false_alarm_rate=FALSE_ALARM_RATE,
+        false_alarm_rate=LOOP_FALSE_ALARM_RATE,
         material_psi=MATERIAL_PSI,
         use_cases=(case,),
         freshness=Freshness(),
@@ -121,7 +121,7 @@ def test_faults_of_the_data_are_no_decision_about_a_model(tmp_path):
 def test_trainings_count_as_fruitless_until_a_release_begins(tmp_path):
     assert past_of(tmp_path, "fraud").last is None
     for days in (0, 2):
-        ruling = Ruling(use_case="fraud", trigger="performance", reason="frauds are missed")
+        ruling = RetrainDecision(use_case="fraud", trigger="performance", reason="frauds are missed")
         log_retraining(tmp_path, ruling, now=NOW + days * DAY)
     past = past_of(tmp_path, "fraud")
     assert (past.last, past.fruitless, past.busy, past.champion) == (NOW + 2 * DAY, 2, None, None)
@@ -167,4 +167,4 @@ def test_the_champion_before_is_the_last_one_that_answered_besides_the_present(t
     decide(tmp_path, "champion", 1, version="2", previous="1")
     decide(tmp_path, "champion", 2, version="3", previous="2")
     point_to(tmp_path, present)
-    assert champion_before(tmp_path, "fraud") == expected
+    assert previous_champion(tmp_path, "fraud") == expected

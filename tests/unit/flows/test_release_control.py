@@ -39,7 +39,7 @@ class Life:
         for version in ("1", "2"):
             tiny_bundle(self.paths.bundles, version=version)
         set_current(self.paths.bundles, "fraud", "1")
-        releases.begin(self.paths.bundles, use_case="fraud", version="2", champion="1", now=NOON, seed=7)
+        releases.begin_release(self.paths.bundles, use_case="fraud", version="2", champion="1", now=NOON, seed=7)
 
     def traffic(self, *, hours, count=400, canary=0, skewed=False):
         """Requests that both models scored, `canary` of them answered by the challenger."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sample_events import EVENTS, NOW, TOPIC_NAMES, example
 
 from reference_system.events import Refusal, encode
-from reference_system.ingestion.decode import Record, decode_records
+from reference_system.ingestion.decode import KafkaRecord, decode_records
 from reference_system.proofs.drills.malformed import Malformed, good_transaction, malformed
 from reference_system.use_cases import TOPICS, topic_named
 
@@ -20,11 +20,13 @@ GOOD = encode(example("transactions"))
 MALFORMED = malformed(NOW)
 
 
-def record(value: bytes | None, *, topic: str = "transactions", offset: int = 0, key: bytes = b"c000001") -> Record:
-    return Record(topic=topic, partition=0, offset=offset, produced_ms=0, key=key, value=value)
+def record(
+    value: bytes | None, *, topic: str = "transactions", offset: int = 0, key: bytes = b"c000001"
+) -> KafkaRecord:
+    return KafkaRecord(topic=topic, partition=0, offset=offset, produced_ms=0, key=key, value=value)
 
 
-def record_of(topic: str, event, value: bytes) -> Record:
+def record_of(topic: str, event, value: bytes) -> KafkaRecord:
     return record(value, topic=topic, key=topic_named(topic).key_of(event).encode())
 
 

@@ -9,7 +9,7 @@ from local_broker import small_settings
 
 from reference_system.errors import StateError
 from reference_system.lake import datasets
-from reference_system.lake.datasets import Manifest
+from reference_system.lake.datasets import DatasetManifest
 from reference_system.paths import StatePaths
 from reference_system.stack.state_dir import refuse_foreign
 
@@ -22,7 +22,7 @@ def settings(tmp_path):
 
 
 def manifest(version):
-    return Manifest(
+    return DatasetManifest(
         use_case="fraud",
         version=version,
         label_delay=timedelta(days=7),
@@ -39,7 +39,7 @@ def put(settings, name="cards", *, version=1):
     paths = datasets.begin_version(settings, name, version - 1 or None)
     paths.lake.mkdir(exist_ok=True)
     (paths.lake / f"part-{version}").write_text("rows", encoding="utf-8")
-    datasets.publish(settings, name, manifest(version))
+    datasets.publish_version(settings, name, manifest(version))
     return paths
 
 
@@ -51,7 +51,7 @@ def test_a_dataset_has_the_map_of_the_live_system_under_its_version(settings):
     put(settings)
 
     assert datasets.dataset_paths(settings, "cards").lake == settings.state_dir / "datasets/cards/v1/lake"
-    assert datasets.read_manifest(settings, "cards") == manifest(1)
+    assert datasets.read_dataset_manifest(settings, "cards") == manifest(1)
 
 
 def test_a_dataset_that_does_not_exist_is_answered_with_those_that_do(settings):
@@ -125,7 +125,7 @@ def test_a_manifest_that_cannot_be_read_names_the_command_that_helps(settings):
     (settings.state_dir / "datasets/cards/dataset.json").write_text("{", encoding="utf-8")
 
     with pytest.raises(StateError, match="cannot be read") as error:
-        datasets.read_manifest(settings, "cards")
+        datasets.read_dataset_manifest(settings, "cards")
     assert error.value.next_command == "workbook data remove cards"
     datasets.remove_dataset(settings, "cards")
 

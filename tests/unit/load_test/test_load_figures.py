@@ -10,7 +10,7 @@ import pytest
 from reference_system.load_test.figures import figures_of, latencies, percentile, seconds_of
 from reference_system.load_test.plan import LoadPlan, read_profile
 from reference_system.load_test.samples import (
-    Progress,
+    GeneratorProgress,
     Recorder,
     Samples,
     load_samples,
@@ -147,7 +147,7 @@ def test_samples_come_back_as_they_were_recorded(tmp_path: Path):
 
 
 def test_progress_is_absent_before_it_is_first_written(tmp_path: Path):
-    progress = Progress(elapsed=1.0, answered=2, failed=1, waiting=0, p50_ms=1.5, p99_ms=9.0)
+    progress = GeneratorProgress(elapsed=1.0, answered=2, failed=1, waiting=0, p50_ms=1.5, p99_ms=9.0)
     assert read_progress(tmp_path / "progress.json") is None
     write_progress(tmp_path / "progress.json", progress)
     assert read_progress(tmp_path / "progress.json") == progress

@@ -16,7 +16,7 @@ from reference_system.load_test.plan import (
     require_loopback,
 )
 from reference_system.serving.api import FraudScoreRequest, RecommendationRequest
-from reference_system.world.records import numbered
+from reference_system.world.records import numbered_ids
 
 _, SHAPE = read_profile("both")
 
@@ -93,8 +93,8 @@ def test_people_and_terminals_are_those_of_the_world_and_the_first_are_the_busie
     bodies = [each.body for each in arrivals(plan()) if each.endpoint == "fraud"]
     payments = [msgspec.json.decode(body, type=FraudScoreRequest) for body in bodies]
     customers = [payment.customer_id for payment in payments]
-    assert set(customers) <= set(numbered("c", np.arange(100)).tolist())
-    assert {payment.terminal_id for payment in payments} <= set(numbered("t", np.arange(200)).tolist())
+    assert set(customers) <= set(numbered_ids("c", np.arange(100)).tolist())
+    assert {payment.terminal_id for payment in payments} <= set(numbered_ids("t", np.arange(200)).tolist())
     assert max(set(customers), key=customers.count) == "c000001"
 
 

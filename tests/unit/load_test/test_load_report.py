@@ -7,11 +7,11 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from reference_system.commands.proofs.load import describe
+from reference_system.commands.proofs.load import progress_text
 from reference_system.load_test.figures import ServiceCost, figures_of, seconds_of
 from reference_system.load_test.plan import LoadPlan, read_profile
-from reference_system.load_test.report import RunFile, cells, sentences, write_run
-from reference_system.load_test.samples import Progress, Samples
+from reference_system.load_test.report import RunFile, cells, sentences, write_load_run
+from reference_system.load_test.samples import GeneratorProgress, Samples
 from reference_system.stack.run_facts import Commit, Machine, RunFacts
 
 _, SHAPE = read_profile("both")
@@ -62,13 +62,13 @@ def run_of(folder: Path, *, failing: bool = False) -> tuple[RunFile, Samples]:
 
 def test_the_run_file_can_be_read_back_whole(tmp_path: Path):
     run, samples = run_of(tmp_path)
-    write_run(run, samples)
+    write_load_run(run, samples)
     assert msgspec.json.decode(run.path(".json").read_bytes(), type=RunFile) == run
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_escapes_what_it_shows(tmp_path: Path):
     run, samples = run_of(tmp_path)
-    write_run(run, samples)
+    write_load_run(run, samples)
     page = run.path(".html").read_text(encoding="utf-8")
     assert "http://" not in page
     assert "https://" not in page
@@ -78,13 +78,13 @@ def test_the_page_loads_nothing_from_elsewhere_and_escapes_what_it_shows(tmp_pat
 
 def test_the_plots_are_a_picture(tmp_path: Path):
     run, samples = run_of(tmp_path)
-    write_run(run, samples)
+    write_load_run(run, samples)
     assert run.path(".png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_run_without_one_good_answer_still_has_a_report(tmp_path: Path):
     run, samples = run_of(tmp_path, failing=True)
-    write_run(run, samples)
+    write_load_run(run, samples)
     assert cells("all", run.figures.endpoints["all"])[2:6] == ["failed"] * 4
     assert "200 × no answer in time" in cells("all", run.figures.endpoints["all"])[-1]
 
@@ -98,8 +98,8 @@ def test_the_sentences_give_rates_lag_and_cost(tmp_path: Path):
 
 
 def test_the_live_line_says_that_the_warm_up_does_not_count():
-    progress = Progress(elapsed=0.4, answered=20, failed=3, waiting=2, p50_ms=4.0, p99_ms=12.0)
-    line = describe(progress, PLAN)
+    progress = GeneratorProgress(elapsed=0.4, answered=20, failed=3, waiting=2, p50_ms=4.0, p99_ms=12.0)
+    line = progress_text(progress, PLAN)
     assert "warm-up" in line
     assert "answered 17 · errors 3 · waiting 2 · p50 4 ms · p99 12 ms" in line
-    assert "warm-up" not in describe(msgspec.structs.replace(progress, elapsed=2.0), PLAN)
+    assert "warm-up" not in progress_text(msgspec.structs.replace(progress, elapsed=2.0), PLAN)

@@ -7,14 +7,14 @@ import pytest
 
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.monitoring.champion_comparison import (
-    Answered,
+    AnsweredPayments,
     Rescored,
     early_change,
     missed,
     payment_days_by_version,
 )
 from reference_system.monitoring.early_outcomes import NOT_REPORTED
-from reference_system.monitoring.estimated_performance import estimate
+from reference_system.monitoring.estimated_performance import expected_outcomes
 from reference_system.monitoring.sklearn_metrics import average_precision
 
 FIRST = 20_000
@@ -22,11 +22,11 @@ A_DAY = 200
 WITHDRAWN_AFTER = 6 * MICROS_PER_DAY + 1
 
 
-def answered(days: int, *, frauds: int = 30) -> Answered:
+def answered(days: int, *, frauds: int = 30) -> AnsweredPayments:
     """So many payments a day, the first ones of each day frauds that are reported after half a day."""
     times = (FIRST * MICROS_PER_DAY + np.arange(days * A_DAY) * (MICROS_PER_DAY // A_DAY)).astype(np.int64)
     is_fraud = np.arange(days * A_DAY) % A_DAY < frauds
-    return Answered(
+    return AnsweredPayments(
         times=times,
         reported=np.where(is_fraud, times + MICROS_PER_DAY // 2, NOT_REPORTED),
         withdrawn=np.full(len(times), NOT_REPORTED),
@@ -36,7 +36,7 @@ def answered(days: int, *, frauds: int = 30) -> Answered:
     )
 
 
-def knowing(rows: Answered, *, until_day: int | None = None) -> Rescored:
+def knowing(rows: AnsweredPayments, *, until_day: int | None = None) -> Rescored:
     """A version that knows every fraud, or only those of the days before `until_day`."""
     known = rows.reported != NOT_REPORTED
     if until_day is not None:
@@ -119,7 +119,7 @@ def test_of_calibrated_scores_the_estimate_is_what_the_labels_show():
     rng = np.random.default_rng(11)
     scores = rng.beta(0.3, 8.0, 40_000)
     labels = (rng.random(len(scores)) < scores).astype(np.float64)
-    found = estimate(scores, review=0.2)
+    found = expected_outcomes(scores, review=0.2)
     assert found is not None
     assert found.frauds == pytest.approx(labels.sum(), rel=0.05)
     assert found.average_precision == pytest.approx(average_precision(labels, scores), abs=0.02)
@@ -128,5 +128,5 @@ def test_of_calibrated_scores_the_estimate_is_what_the_labels_show():
 
 
 def test_without_scores_nothing_is_estimated():
-    assert estimate(np.array([np.nan, np.nan]), review=0.5) is None
-    assert estimate(np.zeros(3), review=0.5) is None
+    assert expected_outcomes(np.array([np.nan, np.nan]), review=0.5) is None
+    assert expected_outcomes(np.zeros(3), review=0.5) is None

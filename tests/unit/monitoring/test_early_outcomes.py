@@ -8,9 +8,9 @@ import pytest
 from reference_system.arrays import Micros
 from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.monitoring.early_outcomes import (
+    EARLY_WINDOW_DAYS,
     MIN_REFERENCE_DAYS,
     NOT_REPORTED,
-    WINDOW_DAYS,
     EarlyOutcomes,
     early_outcomes,
 )
@@ -102,7 +102,7 @@ def test_a_report_that_nobody_knew_of_yet_is_not_counted():
 def test_in_the_first_week_nothing_is_compared():
     day = np.arange(0, 8 * MICROS_PER_DAY, MICROS_PER_DAY // 100)
     unreported = np.full(len(day), NOT_REPORTED)
-    now = (WINDOW_DAYS + MIN_REFERENCE_DAYS - 1) * MICROS_PER_DAY
+    now = (EARLY_WINDOW_DAYS + MIN_REFERENCE_DAYS - 1) * MICROS_PER_DAY
     found = early_outcomes(day, unreported, as_of=now, learned_until=now)
     assert (found.bound, found.alarming) == (None, False)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from reference_system.monitoring import drift
-from reference_system.monitoring.drift import FALSE_ALARM_RATE, Sample, compare
+from reference_system.monitoring.drift import LOOP_FALSE_ALARM_RATE, ColumnSample, compare_column
 
 WINDOWS = 200
 ROWS = 150
@@ -28,7 +28,7 @@ def window(seed, *, blocks, mood, weekend=0.3, mostly_zero=False, shift=0.0):  #
         customers = rng.normal(size=CUSTOMERS)[rng.integers(0, CUSTOMERS, ROWS)]
         centre = mood * rng.normal() + weekend * (block % 7 in (0, 1)) + shift * (block < 2)
         parts.append(centre + 0.7 * customers + 0.7 * rng.normal(size=ROWS))
-    return Sample(values=np.concatenate(parts), blocks=np.repeat(np.array(blocks), ROWS))
+    return ColumnSample(values=np.concatenate(parts), blocks=np.repeat(np.array(blocks), ROWS))
 
 
 def alarms(reference_blocks, **kwargs):
@@ -37,7 +37,7 @@ def alarms(reference_blocks, **kwargs):
     for seed in range(WINDOWS):
         reference = window([seed, 0], blocks=reference_blocks, **kwargs)
         recent = window([seed, 1], blocks=range(7), shift=shift, **kwargs)
-        found += compare("x", reference, recent).status == "drift"
+        found += compare_column("x", reference, recent).status == "drift"
     return found
 
 
@@ -57,7 +57,7 @@ def _without_the_floor(monkeypatch):
     ],
 )
 def test_windows_without_drift_raise_no_more_alarms_than_stated(reference_blocks, kind):
-    assert FALSE_ALARM_RATE == 0.01
+    assert LOOP_FALSE_ALARM_RATE == 0.01
     assert alarms(reference_blocks, **kind) <= MOST_ALARMS
 
 

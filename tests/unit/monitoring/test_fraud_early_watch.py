@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from reference_system.event_time import micros
 from reference_system.monitoring.fraud_early_watch import watch_early
-from reference_system.monitoring.monitoring_window import Champion, Scene
+from reference_system.monitoring.monitoring_window import MonitoringWindow, WatchedChampion
 from reference_system.use_cases.fraud import model
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=12)
-SCENE = Scene(lake=Path(), feature_tables=Path(), as_of=NOW, history_start=START, live_start=START)
+SCENE = MonitoringWindow(lake=Path(), feature_tables=Path(), as_of=NOW, history_start=START, live_start=START)
 DAYS, A_DAY = 10, 400
 
 
@@ -45,7 +45,7 @@ def test_a_model_scores_the_payments_that_another_one_answered_and_no_other():
             asked[version] = len(inputs)
             return inputs[:, 0]
 
-        return Champion(version=version, learned_until=START, metrics={}, score=score, review=0.5)
+        return WatchedChampion(version=version, learned_until=START, metrics={}, score=score, review=0.5)
 
     early = watch_early(
         SCENE, champion("2"), [champion("1")], answers.select(["time", "reported", "withdrawn"]), answers

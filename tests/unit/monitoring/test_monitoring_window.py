@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from reference_system.event_time import micros
-from reference_system.monitoring.monitoring_window import REFERENCE_DAYS, Scene, horizons
+from reference_system.monitoring.monitoring_window import REFERENCE_DAYS, MonitoringWindow, horizons
 from reference_system.use_cases import VIEWS
 
 NOW = datetime(2025, 4, 19, 7, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
-SCENE = Scene(
+SCENE = MonitoringWindow(
     lake=Path("lake"),
     feature_tables=Path("tables"),
     as_of=NOW,

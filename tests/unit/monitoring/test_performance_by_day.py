@@ -7,7 +7,7 @@ from reference_system.monitoring.performance import (
     MIN_POSITIVES,
     DayFigures,
     FraudShare,
-    Payments,
+    MaturePayments,
     ShownVideos,
     change_of,
     fraud_share_change,
@@ -33,7 +33,7 @@ def payments(day=20_000, version="1", *, frauds=20, seed=0, count=COUNT, **chang
         "decisions": np.full(count, "approve"),
         "labels": labels,
     }
-    return Payments(**(fields | changes))
+    return MaturePayments(**(fields | changes))
 
 
 def joined(*parts):

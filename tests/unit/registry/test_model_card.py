@@ -1,18 +1,20 @@
 from __future__ import annotations
 
-from reference_system.registry.gate.decision import Check, Verdict
+from reference_system.registry.gate.decision import GateCheck, GateDecision
 from reference_system.registry.model_card import Card, markdown
 
 
 def card(use_case):
-    verdict = Verdict(
+    verdict = GateDecision(
         answer="promote",
         reasons=("the first model beats every baseline",),
         metric="ndcg@10",
         challenger=0.0066,
         champion=None,
         against={},
-        checks=(Check(name="worth of a page", answer="promote", reason="its pages 2.41 (2.01 to 2.79) watches each"),),
+        checks=(
+            GateCheck(name="worth of a page", answer="promote", reason="its pages 2.41 (2.01 to 2.79) watches each"),
+        ),
     )
     return markdown(
         Card(

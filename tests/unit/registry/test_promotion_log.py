@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from reference_system.errors import StateError
-from reference_system.registry.promotion_log import PROMOTIONS, Decision, append_decision, read_decisions
+from reference_system.registry.promotion_log import PROMOTIONS, LoggedDecision, append_decision, read_decisions
 
 
 def promotion(version, previous):
-    return Decision(
+    return LoggedDecision(
         event_timestamp=datetime(2025, 4, 6, tzinfo=UTC),
         use_case="fraud",
         version=version,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reference_system.errors import BundleRefused, ServiceError
-from reference_system.serving.champions import REFUSED_SECONDS, Champion, Heard, Source
+from reference_system.serving.champions import REFUSED_SECONDS, Champion, ChampionListener, ChampionSource
 
 
 class World:
@@ -17,8 +17,12 @@ class World:
         self.bad = set()
         self.now = 0.0
         self.loads, self.loaded, self.refused = [], [], []
-        source = Source(pointer=lambda: self.pointer, alias=self._alias, load=self._load, confirm=self._confirm)
-        heard = Heard(loaded=self.loaded.append, refused=lambda version, _reason: self.refused.append(version))
+        source = ChampionSource(
+            pointer=lambda: self.pointer, alias=self._alias, load=self._load, confirm=self._confirm
+        )
+        heard = ChampionListener(
+            loaded=self.loaded.append, refused=lambda version, _reason: self.refused.append(version)
+        )
         self.champion = Champion(source, heard, monotonic=lambda: self.now)
 
     def _alias(self):

@@ -11,9 +11,9 @@ from local_broker import NOON
 from served_models import States, fraud_model_for_tests
 
 from reference_system.event_time import micros
-from reference_system.serving.api import Evaluation, FraudScoreRequest
+from reference_system.serving.api import AnswerIdentity, FraudScoreRequest
 from reference_system.serving.feature_reads import FeaturesUnavailable
-from reference_system.serving.fraud_scoring import answer_of, record_of, score_payment
+from reference_system.serving.fraud_scoring import score_answer, score_payment, score_record
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 
 HOUR = timedelta(hours=1)
@@ -132,8 +132,10 @@ def test_the_log_record_says_what_the_answer_says(states, degraded):
 
     request = payment(event_timestamp=NOON)
     scored = score_payment(request, NOON, MODEL, down if degraded else states)
-    answer = answer_of(request, scored, Evaluation(prediction_id="p1", model_version="1", moment=NOON, now=NOON + DAY))
-    record = record_of(request, answer, scored, latency_ms=0.5)
+    answer = score_answer(
+        request, scored, AnswerIdentity(prediction_id="p1", model_version="1", moment=NOON, now=NOON + DAY)
+    )
+    record = score_record(request, answer, scored, latency_ms=0.5)
     assert (answer.degraded, record.degraded) == (degraded, degraded)
     assert (record.prediction_id, record.request_id, record.entity_id) == ("p1", "x1", "c1")
     assert record.scores == ([] if degraded else [answer.score])

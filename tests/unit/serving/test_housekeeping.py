@@ -11,8 +11,8 @@ from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 from reference_system.clock import FixedClock
 from reference_system.serving.challengers.events import News
 from reference_system.serving.challengers.prometheus_metrics import ChallengerMetrics
-from reference_system.serving.challengers.traffic import Challengers, Plan, PlanSource
-from reference_system.serving.champions import Champion, Heard, Source
+from reference_system.serving.challengers.traffic import ChallengerPlan, Challengers, PlanSource
+from reference_system.serving.champions import Champion, ChampionListener, ChampionSource
 from reference_system.serving.feature_reads import DEADLINE_SECONDS, GuardedReads
 from reference_system.serving.housekeeping import Housekeeping
 
@@ -46,13 +46,13 @@ class Parts:
         return self.states(view, keys)
 
     def _champion(self, use_case, load):
-        source = Source(
+        source = ChampionSource(
             pointer=lambda: self.versions[use_case],
             alias=lambda: None,
             load=lambda version: self._load(use_case, version, load),
             confirm=lambda _version: None,
         )
-        heard = Heard(loaded=lambda _version: None, refused=lambda _version, _reason: None)
+        heard = ChampionListener(loaded=lambda _version: None, refused=lambda _version, _reason: None)
         return Champion(source, heard, monotonic=lambda: 0.0)
 
     def _load(self, use_case, version, load):
@@ -131,7 +131,7 @@ def test_a_catalogue_that_takes_long_to_read_disturbs_no_request(parts):
 def test_a_planned_ranker_has_a_catalogue_of_its_own_and_goes_with_its_plan(parts):
     parts.house.prepare()
     champion = parts.house.catalogue
-    parts.plans["recommendation"] = Plan(mode="shadow", version="2", name="release-2", share=0.0, salt="s")
+    parts.plans["recommendation"] = ChallengerPlan(mode="shadow", version="2", name="release-2", share=0.0, salt="s")
     parts.house.tick(1.0)
     beside = parts.house.ranking_challenger
     assert (beside.model.model.version, beside.model.tails is not None) == ("2", True)
@@ -151,7 +151,7 @@ def test_a_bundle_that_fails_in_an_unforeseen_way_keeps_no_other_use_case_from_b
     parts.house.prepare()
     assert parts.house.missing == [damaged]
     parts.versions[other] = "2"
-    parts.plans[other] = Plan(mode="shadow", version="3", name="release-3", share=0.0, salt="s")
+    parts.plans[other] = ChallengerPlan(mode="shadow", version="3", name="release-3", share=0.0, salt="s")
     parts.house.tick(1.0)
     assert (parts.house.missing, parts.house.beside) == ([damaged], [f"{other}: version 3 as shadow"])
     assert getattr(parts.house, other).current.version == "2"

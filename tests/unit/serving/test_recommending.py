@@ -12,10 +12,10 @@ from local_broker import NOON
 from served_models import States, ranker_model_for_tests
 
 from reference_system.event_time import micros
-from reference_system.serving.api import Evaluation, RecommendationRequest
-from reference_system.serving.catalogue import catalogue_without_states, read_catalogue
+from reference_system.serving.api import AnswerIdentity, RecommendationRequest
+from reference_system.serving.catalogue import catalogue_without_states, refresh_catalogue
 from reference_system.serving.feature_reads import FeaturesUnavailable
-from reference_system.serving.recommending import answer_of, compose, record_of
+from reference_system.serving.recommending import compose, page_answer, page_record
 from reference_system.use_cases.recommendation.features import INPUTS, VIEWER_ACTIVITY, VIEWER_RECENT
 from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT
 from reference_system.use_cases.recommendation.policy import MAX_CATEGORY_SHARE
@@ -36,7 +36,7 @@ def states():
 
 @pytest.fixture
 def catalogue(states):
-    return read_catalogue(MODEL, states, NOON)
+    return refresh_catalogue(MODEL, states, NOON)
 
 
 def test_a_known_viewer_gets_a_full_page_with_scores_and_sources(states, catalogue):
@@ -77,7 +77,7 @@ def test_a_relative_by_its_factors_is_a_candidate_as_such():
     states.put(VIEWER_RECENT, "w2", msgspec.msgpack.encode([[micros(NOON), "v13"]]), NOON)
     vectors = np.zeros((40, 1), np.float32)
     vectors[[13, 30]] = 1.0
-    catalogue = read_catalogue(replace(MODEL, vectors=vectors), states, NOON)
+    catalogue = refresh_catalogue(replace(MODEL, vectors=vectors), states, NOON)
     sources = {item.video_id: item.source for item in compose("w2", 40, NOON, catalogue, states).items}
     assert sources["v30"] == "factors"
 
@@ -120,7 +120,7 @@ def test_at_most_so_many_candidates_are_ranked():
         ranked.append(len(rows))
         return model.scorer(rows)
 
-    catalogue = read_catalogue(replace(model, scorer=scorer), States(), NOON)
+    catalogue = refresh_catalogue(replace(model, scorer=scorer), States(), NOON)
     compose("nobody", 10, NOON, catalogue, States())
     assert ranked == [CANDIDATE_COUNT]
 
@@ -145,7 +145,7 @@ def test_a_state_that_cannot_be_read_degrades_the_page(states, catalogue, view):
 
 
 def test_a_page_longer_than_the_catalogue_is_the_whole_catalogue():
-    catalogue = read_catalogue(ranker_model_for_tests(videos=6), States(), NOON)
+    catalogue = refresh_catalogue(ranker_model_for_tests(videos=6), States(), NOON)
     page = compose("nobody", 50, NOON, catalogue, States())
     assert len(page.items) == 6
 
@@ -153,8 +153,8 @@ def test_a_page_longer_than_the_catalogue_is_the_whole_catalogue():
 def test_the_log_record_joins_with_the_page_that_is_shown(states, catalogue):
     page = compose("w1", 3, NOON, catalogue, states)
     request = RecommendationRequest(viewer_id="w1", k=3)
-    answer = answer_of(request, page, Evaluation(prediction_id="p1", model_version="1", moment=NOON, now=NOON))
-    record = record_of(answer, page, latency_ms=1.0)
+    answer = page_answer(request, page, AnswerIdentity(prediction_id="p1", model_version="1", moment=NOON, now=NOON))
+    record = page_record(answer, page, latency_ms=1.0)
     assert record.request_id == record.prediction_id == answer.prediction_id == "p1"
     assert record.items == [item.video_id for item in answer.items]
     assert len(record.scores) == 3

@@ -16,7 +16,7 @@ from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.serving.catalogue import (
     catalogue_without_states,
     evaluate_all,
-    read_catalogue,
+    refresh_catalogue,
     stack_tails,
 )
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS, VIDEO_POPULARITY, VIDEO_PROFILE
@@ -76,7 +76,7 @@ def states():
 
 
 def test_videos_published_after_training_stand_behind_the_bundles(states):
-    catalogue = read_catalogue(MODEL, states, NOON)
+    catalogue = refresh_catalogue(MODEL, states, NOON)
     assert catalogue.video_ids == (*MODEL.video_ids, "new")
     assert catalogue.durations[40] == 90.0
     assert catalogue.newest[0] == 40
@@ -85,7 +85,7 @@ def test_videos_published_after_training_stand_behind_the_bundles(states):
 
 
 def test_features_are_those_of_the_moment_that_is_asked_about(states):
-    catalogue = read_catalogue(MODEL, states, NOON)
+    catalogue = refresh_catalogue(MODEL, states, NOON)
     names = VIDEO_POPULARITY.features
     week = names.index("video_watch_count_7d")
     now, popular = catalogue.features_at(micros(NOON))
@@ -101,14 +101,14 @@ def test_features_are_those_of_the_moment_that_is_asked_about(states):
 
 
 def test_moments_all_over_the_past_do_not_fill_the_memory(states):
-    catalogue = read_catalogue(MODEL, states, NOON)
+    catalogue = refresh_catalogue(MODEL, states, NOON)
     for day in range(50):
         catalogue.features_at(micros(NOON - timedelta(days=day)))
     assert len(catalogue._at) <= 8
 
 
 def test_an_empty_store_gives_the_bundles_catalogue_with_zeros():
-    catalogue = read_catalogue(MODEL, States(), NOON)
+    catalogue = refresh_catalogue(MODEL, States(), NOON)
     features, popular = catalogue.features_at(micros(NOON))
     assert catalogue.video_ids == MODEL.video_ids
     assert not features.any()

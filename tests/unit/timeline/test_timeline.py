@@ -10,22 +10,22 @@ from typer.testing import CliRunner
 from reference_system import cli
 from reference_system.commands.loop.timeline_tables import as_text
 from reference_system.monitoring.champion_comparison import DayOfPayments
-from reference_system.monitoring.drift import FALSE_ALARM_RATE, MATERIAL_PSI
+from reference_system.monitoring.drift import LOOP_FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.early_outcomes import EarlyOutcomes
-from reference_system.monitoring.estimated_performance import Estimate
+from reference_system.monitoring.estimated_performance import ExpectedOutcomes
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import DayFigures
 from reference_system.monitoring.report.record import (
     Early,
     Freshness,
+    MonitoringReport,
     Performance,
-    Report,
+    TimeSpan,
     UseCaseReport,
-    Window,
     write_report,
 )
 from reference_system.paths import StatePaths
-from reference_system.registry.promotion_log import Decision, append_decision
+from reference_system.registry.promotion_log import LoggedDecision, append_decision
 from reference_system.timeline.story import story_of
 from reference_system.world.scenarios import SCENARIOS, Run, Scenario, write_runs
 
@@ -41,7 +41,9 @@ RUNS = (
 def decision(days, kind, version=None, *, use_case="fraud", **more):
     reasons = more.pop("reasons", (f"why {kind}", "and more"))
     moment = BEGIN + days * DAY
-    return Decision(event_timestamp=moment, use_case=use_case, kind=kind, version=version, reasons=reasons, **more)
+    return LoggedDecision(
+        event_timestamp=moment, use_case=use_case, kind=kind, version=version, reasons=reasons, **more
+    )
 
 
 DECISIONS = (
@@ -66,7 +68,7 @@ def day(number, answered_by, answered, versions, **more):
         learned_by=more.get("learned_by", ()),
         answered=answered,
         average_precision=versions,
-        estimate=Estimate(frauds=50.0, average_precision=0.6),
+        estimate=ExpectedOutcomes(frauds=50.0, average_precision=0.6),
     )
 
 
@@ -87,7 +89,7 @@ def worth(policy, days, pages, value, by_chance=None):
     )
 
 
-def a_report() -> Report:
+def a_report() -> MonitoringReport:
     fraud = Performance(
         primary="average_precision",
         statement="",
@@ -125,11 +127,11 @@ def a_report() -> Report:
         ),
     )
     now = BEGIN + 8.5 * DAY
-    return Report(
+    return MonitoringReport(
         as_of=now,
-        current=Window(start=now - 2 * DAY, end=now),
+        current=TimeSpan(start=now - 2 * DAY, end=now),
         speed=1_440.0,
-        false_alarm_rate=FALSE_ALARM_RATE,
+        false_alarm_rate=LOOP_FALSE_ALARM_RATE,
         material_psi=MATERIAL_PSI,
         use_cases=(
             UseCaseReport(use_case="fraud", champion="3", coverage=1.0, groups=(), left_out=(), performance=fraud),

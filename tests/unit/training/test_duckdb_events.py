@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from small_lake import at, chargeback, page, payment, put, reversal, time_at, video, watch
 
-from reference_system.training.duckdb_events import catalogue, impressions, payments, watches
+from reference_system.training.duckdb_events import catalogue, impressions, labelled_payments, watched_videos
 from reference_system.training.temporal_split import Span
 
 DAY = Span(start=at(0), end=at(24))
@@ -14,26 +14,26 @@ DAY = Span(start=at(0), end=at(24))
 def test_a_payment_with_a_chargeback_is_a_fraud_and_others_are_not(tmp_path):
     put(tmp_path, "transactions", payment(2, 2), payment(1, 1))
     put(tmp_path, "chargebacks", chargeback(2, 2, 50))
-    table = payments(tmp_path, DAY)
+    table = labelled_payments(tmp_path, DAY)
     assert table["time"].to_pylist() == [time_at(1), time_at(2)]
     assert table["label"].to_pylist() == [0.0, 1.0]
 
 
 def test_only_payments_of_the_window_are_read(tmp_path):
     put(tmp_path, "transactions", payment(1, -1), payment(2, 0), payment(3, 23.99), payment(4, 24))
-    assert payments(tmp_path, DAY)["time"].to_pylist() == [time_at(0), time_at(23.99)]
+    assert labelled_payments(tmp_path, DAY)["time"].to_pylist() == [time_at(0), time_at(23.99)]
 
 
 def test_a_chargeback_that_came_after_the_last_label_was_mature_is_not_known(tmp_path):
     put(tmp_path, "transactions", payment(1, 1), payment(2, 2))
     put(tmp_path, "chargebacks", chargeback(1, 1, 24 + 7 * 24), chargeback(2, 2, 24 + 7 * 24 + 0.01))
-    assert payments(tmp_path, DAY)["label"].to_pylist() == [1.0, 0.0]
+    assert labelled_payments(tmp_path, DAY)["label"].to_pylist() == [1.0, 0.0]
 
 
 def test_two_chargebacks_of_one_payment_are_one_fraud(tmp_path):
     put(tmp_path, "transactions", payment(1, 1))
     put(tmp_path, "chargebacks", chargeback(1, 1, 30), chargeback(1, 1, 40) | {"chargeback_id": "another"})
-    assert payments(tmp_path, DAY)["label"].to_pylist() == [1.0]
+    assert labelled_payments(tmp_path, DAY)["label"].to_pylist() == [1.0]
 
 
 @pytest.mark.parametrize(("taken_back", "label"), [(24 + 7 * 24, 0.0), (24 + 7 * 24 + 0.01, 1.0)])
@@ -41,7 +41,7 @@ def test_a_chargeback_that_was_taken_back_by_then_is_no_fraud(tmp_path, taken_ba
     put(tmp_path, "transactions", payment(1, 1))
     put(tmp_path, "chargebacks", chargeback(1, 1, 30))
     put(tmp_path, "chargeback-reversals", reversal(1, 1, taken_back))
-    assert payments(tmp_path, DAY)["label"].to_pylist() == [label]
+    assert labelled_payments(tmp_path, DAY)["label"].to_pylist() == [label]
 
 
 def test_what_came_late_is_in_no_window_and_in_no_training_set(tmp_path):
@@ -49,14 +49,14 @@ def test_what_came_late_is_in_no_window_and_in_no_training_set(tmp_path):
     put(tmp_path, "transactions", payment(2, 2), late=True)
     put(tmp_path, "impressions", page(1, 1, [7]))
     put(tmp_path, "impressions", page(2, 2, [7]), late=True)
-    assert payments(tmp_path, DAY)["time"].to_pylist() == [time_at(1)]
+    assert labelled_payments(tmp_path, DAY)["time"].to_pylist() == [time_at(1)]
     assert impressions(tmp_path, DAY)["time"].to_pylist() == [time_at(1)]
 
 
 def test_an_empty_lake_has_no_rows(tmp_path):
-    assert not len(payments(tmp_path, DAY))
+    assert not len(labelled_payments(tmp_path, DAY))
     assert not len(impressions(tmp_path, DAY))
-    assert not len(watches(tmp_path, DAY))
+    assert not len(watched_videos(tmp_path, DAY))
     assert not len(catalogue(tmp_path, until=DAY.end))
 
 

@@ -13,7 +13,7 @@ from reference_system.training.evaluation.evaluation import PageJudge, PaymentJu
 from reference_system.training.evaluation.matplotlib_plots import fraud_plots, recommendation_plots
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.recommendation.page_cases import PageCase
-from reference_system.training.selection import Contest, input_as_score, select
+from reference_system.training.selection import SelectionSpec, input_as_score, select
 
 DAY = micros(datetime(2025, 3, 1, tzinfo=UTC))
 
@@ -27,7 +27,7 @@ def payments(seed, count=4_000):
     return LabelledRows(inputs=inputs, labels=labels, groups=rng.integers(0, 500, count), times=times)
 
 
-CONTEST = Contest(
+CONTEST = SelectionSpec(
     candidates=("logistic_regression", "gradient_boosting"),
     baselines=("noise",),
     primary_metric="average_precision",
@@ -124,7 +124,7 @@ def test_plots_are_pictures(selection):
 
 
 def test_plots_of_pages_are_pictures_too(page_judge):
-    contest = Contest(
+    contest = SelectionSpec(
         candidates=("logistic_regression",), baselines=("only",), primary_metric="ndcg@10", inputs=("only",)
     )
     selection = select(contest, page_judge.rows, page_judge, seed=1)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from reference_system.errors import ExerciseError
-from reference_system.workbook.estimate import Estimate, agrees, compute, load_estimate
+from reference_system.workbook.estimate import EstimateFile, agrees, compute, load_estimate
 
 TEXT = """
 [inputs.daily]
@@ -44,7 +44,7 @@ command = "make load"
 """
 
 
-def estimate_from(folder: Path, text: str = TEXT) -> Estimate:
+def estimate_from(folder: Path, text: str = TEXT) -> EstimateFile:
     path = folder / "estimate.toml"
     path.write_text(text, encoding="utf-8")
     return load_estimate(path)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from reference_system.errors import ExerciseError
-from reference_system.workbook.estimate import Estimate, Input, Result, Target
+from reference_system.workbook.estimate import EstimateFile, Input, Result, Target
 from reference_system.workbook.tables import (
     BEGIN,
-    END,
+    TABLE_END,
     block_of,
     changed_results,
     format_number,
@@ -17,7 +17,7 @@ from reference_system.workbook.tables import (
     without_block,
 )
 
-ESTIMATE = Estimate(
+ESTIMATE = EstimateFile(
     inputs={
         "daily": Input(value=8_640_000, unit="requests/day", kind="assumed", why="a | round\n number"),
         "share": Input(value=0.1, unit="%", kind="cited", source="paper"),
@@ -65,16 +65,16 @@ def test_the_table_holds_inputs_with_their_origin_and_recomputed_results() -> No
 
 
 def test_a_block_put_between_the_markers_is_found_again() -> None:
-    page = f"before\n{BEGIN}\nold\n{END}\nafter\n"
+    page = f"before\n{BEGIN}\nold\n{TABLE_END}\nafter\n"
 
     refreshed = with_block(page, "new\nlines")
 
     assert block_of(refreshed) == "new\nlines"
-    assert refreshed == f"before\n{BEGIN}\nnew\nlines\n{END}\nafter\n"
+    assert refreshed == f"before\n{BEGIN}\nnew\nlines\n{TABLE_END}\nafter\n"
     assert with_block(refreshed, "new\nlines") == refreshed
 
 
-@pytest.mark.parametrize("page", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{END}{BEGIN}{END}"])
+@pytest.mark.parametrize("page", ["", BEGIN, f"{TABLE_END}{BEGIN}", f"{BEGIN}{TABLE_END}{BEGIN}{TABLE_END}"])
 def test_markers_that_are_missing_or_doubled_are_refused(page: str) -> None:
     assert block_of(page) is None
     with pytest.raises(ExerciseError, match="estimate:begin"):
@@ -82,7 +82,7 @@ def test_markers_that_are_missing_or_doubled_are_refused(page: str) -> None:
 
 
 def test_taking_the_block_out_keeps_line_numbers() -> None:
-    page = f"before\n{BEGIN}\n5 ms\n6 ms\n{END}\nafter\n"
+    page = f"before\n{BEGIN}\n5 ms\n6 ms\n{TABLE_END}\nafter\n"
 
     assert without_block(page).splitlines().index("after") == page.splitlines().index("after")
     assert "5 ms" not in without_block(page)
@@ -97,6 +97,6 @@ def test_a_what_if_shows_each_result_before_and_after() -> None:
 
 def test_a_rendered_table_survives_a_round_trip_through_a_file(tmp_path: Path) -> None:
     path = tmp_path / "04-estimate.md"
-    path.write_text(with_block(f"{BEGIN}\n{END}\n", render_estimate(ESTIMATE)), encoding="utf-8")
+    path.write_text(with_block(f"{BEGIN}\n{TABLE_END}\n", render_estimate(ESTIMATE)), encoding="utf-8")
 
     assert block_of(path.read_text(encoding="utf-8")) == render_estimate(ESTIMATE)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reference_system.errors import ExerciseError
-from reference_system.workbook.expressions import MAX_LENGTH, evaluate, names_in
+from reference_system.workbook.expressions import MAX_LENGTH, evaluate_expression, names_in
 
 VALUES = {"rate": 100.0, "seconds": 0.05, "zero": 0.0}
 
@@ -27,7 +27,7 @@ VALUES = {"rate": 100.0, "seconds": 0.05, "zero": 0.0}
     ],
 )
 def test_arithmetic_over_names_is_evaluated(expression: str, expected: float) -> None:
-    assert evaluate(expression, VALUES) == pytest.approx(expected)
+    assert evaluate_expression(expression, VALUES) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_arithmetic_over_names_is_evaluated(expression: str, expected: float) ->
 )
 def test_anything_but_arithmetic_is_refused(expression: str) -> None:
     with pytest.raises(ExerciseError):
-        evaluate(expression, VALUES)
+        evaluate_expression(expression, VALUES)
 
 
 @pytest.mark.parametrize(
@@ -66,12 +66,12 @@ def test_anything_but_arithmetic_is_refused(expression: str) -> None:
 )
 def test_an_expression_without_a_finite_value_is_refused(expression: str) -> None:
     with pytest.raises(ExerciseError):
-        evaluate(expression, VALUES)
+        evaluate_expression(expression, VALUES)
 
 
 def test_an_endless_expression_is_refused_before_it_is_parsed() -> None:
     with pytest.raises(ExerciseError, match="longer than"):
-        evaluate("(" * MAX_LENGTH + "1" + ")" * MAX_LENGTH, VALUES)
+        evaluate_expression("(" * MAX_LENGTH + "1" + ")" * MAX_LENGTH, VALUES)
 
 
 def test_the_names_an_expression_reads_exclude_functions() -> None:
@@ -81,4 +81,4 @@ def test_the_names_an_expression_reads_exclude_functions() -> None:
 @given(st.text(max_size=60))
 def test_no_text_makes_the_evaluator_fail_in_another_way(text: str) -> None:
     with contextlib.suppress(ExerciseError):
-        evaluate(text, VALUES)
+        evaluate_expression(text, VALUES)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from reference_system.workbook.quantities import canonical_unit, is_bare_quantity, numbers_in, quantities_in
+from reference_system.workbook.quantities import canonical_unit, is_bare_quantity, numbers_of_text, quantities_in
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_counts_names_dates_and_versions_are_no_quantities(text: str) -> None:
     ],
 )
 def test_suffixes_separators_and_units_are_read(text: str, value: float, unit: str | None) -> None:
-    (number,) = numbers_in(text)
+    (number,) = numbers_of_text(text)
     assert (number.value, number.unit) == (pytest.approx(value), unit)
 
 
@@ -86,13 +86,13 @@ def test_suffixes_separators_and_units_are_read(text: str, value: float, unit: s
     [("93", 92.6), ("92.6", 92.59), ("1.2k", 1_204), ("8M", 8_300_000), ("28,000", 27_778), ("7", 6.94), ("0", 0)],
 )
 def test_a_rounded_number_states_the_value(text: str, value: float) -> None:
-    (number,) = numbers_in(text)
+    (number,) = numbers_of_text(text)
     assert number.states(value)
 
 
 @pytest.mark.parametrize(("text", "value"), [("100", 97), ("93", 95), ("92.6", 94), ("8.0M", 8_300_000), ("0", 0.4)])
 def test_a_number_beyond_rounding_does_not_state_the_value(text: str, value: float) -> None:
-    (number,) = numbers_in(text)
+    (number,) = numbers_of_text(text)
     assert not number.states(value)
 
 

@@ -14,8 +14,8 @@ from aiohttp import web
 from reference_system.clock import wall_seconds
 from reference_system.event_time import micros
 from reference_system.settings import LOOPBACK
-from reference_system.world.columns import PageRequests, Payments
-from reference_system.world.http_serving import CONCURRENCY, TIMEOUT_SECONDS, ServingClient
+from reference_system.world.columns import PageRequests, PaymentColumns
+from reference_system.world.http_serving import CONCURRENCY, REQUEST_SECONDS, ServingClient
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], str]
@@ -54,8 +54,8 @@ def serve() -> Iterator[Serve]:
     loop.close()
 
 
-def payments(count: int) -> Payments:
-    return Payments(
+def payments(count: int) -> PaymentColumns:
+    return PaymentColumns(
         times=np.arange(count) + 1_743_897_600_000_000,
         customers=np.arange(count),
         terminals=np.arange(count),
@@ -146,7 +146,7 @@ def test_a_service_that_hangs_costs_a_batch_one_timeout(serve: Serve, client_of,
     began = wall_seconds()
     with client_of(serve(hang)) as client:
         assert client.recommend(requests(60)) == [None] * 60
-    assert wall_seconds() - began < 5 * TIMEOUT_SECONDS
+    assert wall_seconds() - began < 5 * REQUEST_SECONDS
     assert counted == {
         ("/v1/recommendations", "failed"): CONCURRENCY,
         ("/v1/recommendations", "skipped"): 60 - CONCURRENCY,

@@ -9,7 +9,7 @@ from reference_system.event_time import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.world.checkpoint import CHECKPOINT, restore, save
-from reference_system.world.columns import PageRequests, Pages, Payments
+from reference_system.world.columns import PageRequests, Pages, PaymentColumns
 from reference_system.world.history import generate_block
 from reference_system.world.simulation import HISTORY_SLICE, LIVE_SLICE, Happened, World, make_world
 
@@ -42,14 +42,14 @@ def times_of(parts: list[Happened], kind: str) -> list[int]:
 
 
 def test_columns_survive_packing():
-    payments = Payments(
+    payments = PaymentColumns(
         times=np.array([3, 5]),
         customers=np.array([1, 2]),
         terminals=np.array([7, 8]),
         amounts=np.array([1.25, 3.5]),
         frauds=np.array([True, False]),
     )
-    again = Payments.unpack(payments.pack())
+    again = PaymentColumns.unpack(payments.pack())
     for name, values in payments.arrays().items():
         assert again.arrays()[name].dtype == values.dtype
         assert again.arrays()[name].tolist() == values.tolist()

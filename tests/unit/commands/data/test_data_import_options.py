@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from reference_system.commands.data.data_import import duration_of, moment_of_day, scale_of, unit_of
-from reference_system.dataset_import.columns.readings import Reading
+from reference_system.dataset_import.columns.readings import ColumnReading
 from reference_system.errors import ImportRefused
 
 
@@ -48,12 +48,12 @@ def test_a_scale_is_two_numbers_the_lower_first():
         with pytest.raises(ImportRefused, match="LOW:HIGH"):
             scale_of(text)
     with pytest.raises(ImportRefused, match="the lowest rating comes first"):
-        Reading(rating_scale=scale_of("10:0"))
+        ColumnReading(rating_scale=scale_of("10:0"))
 
 
 def test_a_unit_without_an_origin_is_refused_with_what_is_missing():
     with pytest.raises(ImportRefused, match="--time-unit needs --time-origin"):
-        Reading(time_unit=timedelta(hours=1))
+        ColumnReading(time_unit=timedelta(hours=1))
 
 
 @pytest.mark.parametrize("text", ["week", "7", "4000d", "-1d", ""])

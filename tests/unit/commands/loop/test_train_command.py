@@ -20,7 +20,7 @@ SKIPPED = {
 
 @pytest.fixture
 def left_out(monkeypatch):
-    monkeypatch.setattr(train, "prepare", lambda: Settings(_env_file=None))
+    monkeypatch.setattr(train, "flow_settings", lambda: Settings(_env_file=None))
     monkeypatch.setattr(train, "run_now", lambda *_, **__: SKIPPED)
 
 

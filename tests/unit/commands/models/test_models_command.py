@@ -16,17 +16,17 @@ from reference_system.clock import Heartbeat, write_heartbeat
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.report.record import (
     Freshness,
+    MonitoringReport,
     Performance,
-    Report,
+    TimeSpan,
     UseCaseReport,
-    Window,
     write_report,
 )
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import current_version, set_current
 from reference_system.registry.promotion import rolled_back
-from reference_system.registry.promotion_log import Decision, append_decision, read_decisions
-from reference_system.registry.release.releases import begin, read_release
+from reference_system.registry.promotion_log import LoggedDecision, append_decision, read_decisions
+from reference_system.registry.release.releases import begin_release, read_release
 from reference_system.replaced_files import replace_file
 
 NOON = datetime(2025, 4, 6, 12, tzinfo=UTC)
@@ -61,7 +61,7 @@ def root(tmp_path):
 
 
 def decision(kind, version, reasons=()):
-    return Decision(event_timestamp=NOON, use_case="fraud", kind=kind, version=version, reasons=reasons)
+    return LoggedDecision(event_timestamp=NOON, use_case="fraud", kind=kind, version=version, reasons=reasons)
 
 
 def test_before_any_training_the_list_says_which_command_makes_a_model(workbook):
@@ -69,7 +69,7 @@ def test_before_any_training_the_list_says_which_command_makes_a_model(workbook)
 
 
 def test_the_list_says_what_became_of_each_version(workbook, root):
-    begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    begin_release(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
     rows = json.loads(workbook("list", "fraud", "--json").stdout)["models"]
     assert {row["version"]: row["stage"] for row in rows} == {
         "4": "challenger (shadow)",
@@ -99,9 +99,9 @@ def ranker(tmp_path):
     case = UseCaseReport(
         use_case="recommendation", champion="7", coverage=1.0, groups=(), left_out=(), performance=pages
     )
-    report = Report(
+    report = MonitoringReport(
         as_of=NOON,
-        current=Window(start=NOON, end=NOON),
+        current=TimeSpan(start=NOON, end=NOON),
         speed=1_440.0,
         false_alarm_rate=0.01,
         material_psi=0.1,
@@ -141,7 +141,7 @@ def test_a_damaged_bundle_is_in_the_list_with_its_problem(workbook, root):
 
 
 def test_a_rollback_goes_to_the_champion_before_ends_the_release_and_says_what_is_away(workbook, root):
-    begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    begin_release(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
     began = monotonic()
     said = workbook("rollback", "fraud").output
     assert monotonic() - began < 5.0
@@ -156,7 +156,7 @@ def test_a_rollback_goes_to_the_champion_before_ends_the_release_and_says_what_i
 
 
 def test_a_rollback_of_a_champion_whose_release_was_half_done_is_a_rollback(workbook, root):
-    release = begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    release = begin_release(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
     champion = decision("champion", "4")
     replace_file(
         root / "fraud" / "release.json", msgspec.json.encode(msgspec.structs.replace(release, pending=champion))
@@ -188,7 +188,7 @@ def test_a_version_that_the_gate_refused_needs_force(workbook, root):
 
 
 def test_a_damaged_bundle_cannot_be_promoted_and_the_release_goes_on(workbook, root):
-    begin(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
+    begin_release(root, use_case="fraud", version="4", champion="2", now=NOON, seed=1)
     (root / "fraud" / "1" / "model.onnx").write_bytes(b"damaged")
     refused = workbook("promote", "fraud", "1", "--yes")
     assert refused.exit_code == 1

@@ -18,7 +18,7 @@ from reference_system.registry import promotion as promoting
 from reference_system.registry.bundles.bundle import set_current
 from reference_system.registry.promotion_log import read_decisions
 from reference_system.registry.release import releases
-from reference_system.registry.release.releases import Means, Step
+from reference_system.registry.release.releases import Means, ReleaseStep
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def killed_after_the_pointer_moved(root, monkeypatch):
         raise KeyboardInterrupt
 
     means = Means(share=0.2, promote=partial(promoted, root))
-    step = Step(to="champion", reasons=("long enough",), figures={})
+    step = ReleaseStep(to="champion", reasons=("long enough",), figures={})
     with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
         patch.setattr(promoting, "append_decision", die)
         releases.advance(root, releases.read_release(root, "fraud"), step, NOON, means)

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pytest
 
 from reference_system.dataset_import.columns.elapsed_times import ElapsedColumn
-from reference_system.dataset_import.columns.ids import IdColumn
+from reference_system.dataset_import.columns.ids import TypedIds
 from reference_system.dataset_import.columns.numbers import (
     REFUND,
     AmountColumn,
-    FlagColumn,
-    NumberColumn,
     RatingColumn,
+    TypedFlags,
+    TypedNumbers,
 )
 from reference_system.dataset_import.columns.timestamps import MomentColumn
 from reference_system.errors import ImportRefused
@@ -48,7 +48,7 @@ def moments(cells):
 
 
 def test_whole_numbers_become_decimal_text_and_their_type_is_kept():
-    good, found, column = converted(IdColumn, pa.array([5, None, 10_000], pa.int32()))
+    good, found, column = converted(TypedIds, pa.array([5, None, 10_000], pa.int32()))
 
     assert (good, found, column.type_name) == (["5", "10000"], {"is missing": [1]}, "int32")
 
@@ -59,7 +59,7 @@ def test_text_ids_stay_as_they_are_in_every_encoding_of_text():
         pa.array(["c1", "c2"], pa.large_string()),
         pa.array(["c1", "c2"]).dictionary_encode(),
     ):
-        good, found, column = converted(IdColumn, cells)
+        good, found, column = converted(TypedIds, cells)
         assert (good, found, column.type_name) == (["c1", "c2"], {}, "string")
 
 
@@ -78,7 +78,7 @@ def test_text_ids_stay_as_they_are_in_every_encoding_of_text():
     ],
 )
 def test_ids_of_a_csv_are_numbers_only_if_all_of_them_are(cells, kind):
-    good, _, column = converted(IdColumn, cells)
+    good, _, column = converted(TypedIds, cells)
 
     assert (good, column.type_name) == (cells, kind)
 
@@ -95,34 +95,34 @@ def test_ids_of_a_csv_are_numbers_only_if_all_of_them_are(cells, kind):
     ],
 )
 def test_a_whole_number_is_one_id_whatever_type_it_has(cells):
-    good, found, _ = converted(IdColumn, cells)
+    good, found, _ = converted(TypedIds, cells)
 
     assert (good, found) == (["12", "12", "12", "-7"], {})
 
 
 def test_decimals_keep_all_their_digits():
     number = 10**37 + 1
-    good, _, column = converted(IdColumn, pa.array([Decimal(number)], pa.decimal128(38, 0)))
+    good, _, column = converted(TypedIds, pa.array([Decimal(number)], pa.decimal128(38, 0)))
 
     assert (good, column.type_name) == ([str(number)], "decimal128(38, 0)")
 
 
 def test_ids_with_a_fraction_of_zero_are_said_to_be_read_as_whole_numbers():
-    _, _, column = converted(IdColumn, ["12", "12.0"])
+    _, _, column = converted(TypedIds, ["12", "12.0"])
 
     assert (column.type_name, column.notes()) == ("double", ["it: 1 ids like 12.0 were read as 12"])
 
 
 @pytest.mark.parametrize("cells", [["12", "12.0", "c1"], pa.array(["12", "12.0"])])
 def test_in_a_column_of_text_they_stay_and_that_is_said(cells):
-    good, _, column = converted(IdColumn, cells)
+    good, _, column = converted(TypedIds, cells)
 
     assert good[:2] == ["12", "12.0"]
     assert "12 would be another id" in column.notes()[0]
 
 
 def test_a_later_text_makes_the_numbers_before_it_text():
-    column = IdColumn("it", None)
+    column = TypedIds("it", None)
     chunks = [pa.array(["12.0"]), pa.array(["c1"])]
     for chunk in chunks:
         column.look(chunk)
@@ -136,40 +136,40 @@ SPELLINGS = ["", " ", "NaN", "nan", "NA", "N/A", "n/a", "#N/A", "<NA>", "NULL", 
 @pytest.mark.parametrize("kind", [None, pa.string(), pa.binary()])
 def test_a_missing_id_is_missing_however_it_is_spelled(kind):
     cells = ["1", *SPELLINGS] if kind is None else pa.array(["1", *SPELLINGS]).cast(kind)
-    good, found, column = converted(IdColumn, cells)
+    good, found, column = converted(TypedIds, cells)
 
     assert (good, found) == (["1"], {"is missing": list(range(1, len(SPELLINGS) + 1))})
     assert column.notes() == []
 
 
 def test_floats_that_are_no_ids_are_marked():
-    good, found, _ = converted(IdColumn, pa.array([1.5, float("nan"), None, 2.0**53 + 2, float("inf"), 3.0]))
+    good, found, _ = converted(TypedIds, pa.array([1.5, float("nan"), None, 2.0**53 + 2, float("inf"), 3.0]))
 
     beyond = "lies beyond 9,007,199,254,740,992, where a double does not tell whole numbers apart"
     assert (good, found) == (["3"], {"is no whole number": [0], "is missing": [1, 2], beyond: [3, 4]})
 
 
 def test_decimals_that_are_no_ids_are_marked():
-    good, found, _ = converted(IdColumn, pa.array([Decimal("1.50"), None, Decimal("2.00")]))
+    good, found, _ = converted(TypedIds, pa.array([Decimal("1.50"), None, Decimal("2.00")]))
 
     assert (good, found) == (["2"], {"is no whole number": [0], "is missing": [1]})
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(2), pa.dictionary(pa.int8(), pa.binary())])
 def test_text_that_is_stored_as_bytes_is_read_as_utf_8(kind):
-    good, found, _ = converted(IdColumn, pa.array([b"c1", "é".encode()], pa.binary()).cast(kind))
+    good, found, _ = converted(TypedIds, pa.array([b"c1", "é".encode()], pa.binary()).cast(kind))
 
     assert (good, found) == (["c1", "é"], {})
 
 
 def test_bytes_that_are_no_text_are_marked():
-    good, found, _ = converted(IdColumn, pa.array([b"c1", b"\xff", None]))
+    good, found, _ = converted(TypedIds, pa.array([b"c1", b"\xff", None]))
 
     assert (good, found) == (["c1"], {"is no UTF-8 text": [1], "is missing": [2]})
 
 
 def test_spaces_around_an_id_are_left_out_and_counted():
-    good, found, column = converted(IdColumn, [" c 1", "c2 ", "\u00a0c3"])
+    good, found, column = converted(TypedIds, [" c 1", "c2 ", "\u00a0c3"])
 
     assert (good, found) == (["c 1", "c2", "c3"], {})
     assert column.notes() == ["it: 3 ids had spaces around them, which were left out"]
@@ -178,7 +178,7 @@ def test_spaces_around_an_id_are_left_out_and_counted():
 @pytest.mark.parametrize("cells", [pa.array([True]), pa.array([[1]]), pa.array([MOMENT])])
 def test_a_type_that_is_no_id_is_refused(cells):
     with pytest.raises(ImportRefused, match="an id is a whole number or text"):
-        converted(IdColumn, cells)
+        converted(TypedIds, cells)
 
 
 # Numbers and flags
@@ -186,16 +186,16 @@ def test_a_type_that_is_no_id_is_refused(cells):
 
 def test_every_number_type_becomes_a_float():
     for cells in (pa.array([1, 2]), pa.array([1.0, 2.0], pa.float32()), pa.array([Decimal("1.0"), Decimal("2.0")])):
-        assert converted(NumberColumn, cells)[:2] == ([1.0, 2.0], {})
+        assert converted(TypedNumbers, cells)[:2] == ([1.0, 2.0], {})
 
 
 def test_nan_and_null_are_missing():
-    assert converted(NumberColumn, pa.array([1.0, float("nan"), None]))[:2] == ([1.0], {"is missing": [1, 2]})
+    assert converted(TypedNumbers, pa.array([1.0, float("nan"), None]))[:2] == ([1.0], {"is missing": [1, 2]})
 
 
 def test_text_of_a_csv_is_a_number_or_marked():
     good, found, _ = converted(
-        NumberColumn, ["12.5", "-3", ".5", "1e3", "abc", "1,5", " 1", "nan", "0x1", "1_0", None, "1e999"]
+        TypedNumbers, ["12.5", "-3", ".5", "1e3", "abc", "1,5", " 1", "nan", "0x1", "1_0", None, "1e999"]
     )
 
     assert good == [12.5, -3.0, 0.5, 1000.0, 1.0]
@@ -204,7 +204,7 @@ def test_text_of_a_csv_is_a_number_or_marked():
 
 @pytest.mark.parametrize("text", ["$12.50", "12.50 €", "-$12.50", "EUR 12.50", "£1,200.00", "12 USD"])
 def test_a_currency_sign_is_called_what_it_is(text):
-    assert converted(NumberColumn, [text])[1] == {"has a currency sign: a number stands alone, 12.50 for $12.50": [0]}
+    assert converted(TypedNumbers, [text])[1] == {"has a currency sign: a number stands alone, 12.50 for $12.50": [0]}
 
 
 @pytest.mark.parametrize("cells", [["-5", "0", "7", "nan"], pa.array([-5.0, 0.0, 7.0, None])])
@@ -238,19 +238,19 @@ def test_ratings_of_the_stored_scale_are_not_touched():
 @pytest.mark.parametrize("cells", [pa.array(["12.5"]), pa.array([True]), pa.array([MOMENT])])
 def test_text_or_truth_in_a_typed_column_is_no_number(cells):
     with pytest.raises(ImportRefused, match="a number is expected"):
-        converted(NumberColumn, cells)
+        converted(TypedNumbers, cells)
 
 
 @pytest.mark.parametrize(
     "cells", [pa.array([0, 1]), pa.array([False, True]), pa.array([0.0, 1.0]), ["0", "1"], ["false", "True"]]
 )
 def test_flags_are_zero_and_one_however_they_are_written(cells):
-    assert converted(FlagColumn, cells)[:2] == ([False, True], {})
+    assert converted(TypedFlags, cells)[:2] == ([False, True], {})
 
 
 def test_what_is_neither_zero_nor_one_is_marked():
-    assert converted(FlagColumn, pa.array([2, 1, None, -1]))[1] == {"is missing": [2], "is neither 0 nor 1": [0, 3]}
-    assert converted(FlagColumn, ["yes", "1", None])[1] == {"is missing": [2], "is neither 0 nor 1": [0]}
+    assert converted(TypedFlags, pa.array([2, 1, None, -1]))[1] == {"is missing": [2], "is neither 0 nor 1": [0, 3]}
+    assert converted(TypedFlags, ["yes", "1", None])[1] == {"is missing": [2], "is neither 0 nor 1": [0]}
 
 
 # Moments

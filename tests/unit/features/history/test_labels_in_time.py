@@ -9,7 +9,7 @@ from stream_harness import grow
 from reference_system.event_time import micros
 from reference_system.features.history.states import states
 from reference_system.features.history.values import feature_rows
-from reference_system.training.duckdb_events import payments
+from reference_system.training.duckdb_events import labelled_payments
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.features import TERMINAL_RISK
@@ -78,5 +78,5 @@ def test_a_correction_changes_nothing_at_earlier_moments(tmp_path):
 @pytest.mark.parametrize(("known", "labels"), [(7 * DAY, 1.0), (8 * DAY, 1.0), (8 * DAY + 1, 0.0)])
 def test_training_uses_what_was_known_when_the_last_label_of_its_window_was_mature(tmp_path, known, labels):
     write(tmp_path / "lake", known)
-    found = payments(tmp_path / "lake", Span(start=at(0), end=at(DAY)))
+    found = labelled_payments(tmp_path / "lake", Span(start=at(0), end=at(DAY)))
     assert found["label"].to_pylist() == [labels]

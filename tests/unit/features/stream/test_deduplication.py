@@ -16,11 +16,11 @@ from reference_system.events import Event
 from reference_system.features.stream.deduplication import (
     DEDUPLICATION_HORIZON,
     LATE_AFTER,
-    Arrival,
-    Batch,
+    Acceptance,
     Outcome,
+    PolledBatch,
     Seen,
-    judge,
+    classify,
 )
 from reference_system.use_cases import topic_named
 
@@ -71,13 +71,13 @@ def test_verdicts_follow_the_rules_however_batches_are_cut_and_read_again(events
         begin = max(0, start - again)
         if begin == end:
             continue
-        batch = Batch(TRANSACTIONS, range(begin, end), events[begin:end])
+        batch = PolledBatch(TRANSACTIONS, range(begin, end), events[begin:end])
         ids = {event.transaction_id for event in events[begin:end] if event is not None}
         seen = {identity: list(file[identity]) for identity in ids & file.keys()}
-        judged = judge(batch, next_offset=next_offset, newest=newest, seen=seen)
+        judged = classify(batch, next_offset=next_offset, newest=newest, seen=seen)
         for topic, identity, *arrival in judged.accepted:
             assert topic == "transactions"
-            file.setdefault(identity, []).append(Arrival(*arrival))
+            file.setdefault(identity, []).append(Acceptance(*arrival))
         assert judged.outcomes == expected[begin:end]
         assert [events[begin + place] for place in judged.counted] == [
             event
@@ -92,8 +92,8 @@ def test_verdicts_follow_the_rules_however_batches_are_cut_and_read_again(events
 
 
 def test_the_offsets_of_a_partition_may_have_gaps():
-    batch = Batch(TRANSACTIONS, [3, 7, 8], [paid("x1"), paid("x1"), paid("x2")])
-    judged = judge(batch, next_offset=0, newest=None, seen={})
+    batch = PolledBatch(TRANSACTIONS, [3, 7, 8], [paid("x1"), paid("x1"), paid("x2")])
+    judged = classify(batch, next_offset=0, newest=None, seen={})
     assert judged.outcomes == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
     assert judged.next_offset == 9
     assert [offset for _, _, offset, *_ in judged.accepted] == [3, 8]
@@ -101,15 +101,15 @@ def test_the_offsets_of_a_partition_may_have_gaps():
 
 def test_a_label_is_judged_by_when_it_was_known():
     old = example("chargebacks", chargeback_id="b2", event_timestamp=NOW - timedelta(days=60))
-    batch = Batch(topic_named("chargebacks"), [0, 1], [example("chargebacks"), old])
-    judged = judge(batch, next_offset=0, newest=None, seen={})
+    batch = PolledBatch(topic_named("chargebacks"), [0, 1], [example("chargebacks"), old])
+    judged = classify(batch, next_offset=0, newest=None, seen={})
     assert judged.outcomes == [Outcome.COUNTED, Outcome.COUNTED]
     assert judged.known == [micros(NOW)] * 2
 
 
 def test_the_first_event_of_a_partition_cannot_be_late():
-    judged = judge(Batch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=None, seen={})
+    judged = classify(PolledBatch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=None, seen={})
     assert judged.outcomes == [Outcome.COUNTED]
     history = micros(NOW + 2 * LATE_AFTER)
-    judged = judge(Batch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=history, seen={})
+    judged = classify(PolledBatch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=history, seen={})
     assert judged.outcomes == [Outcome.LATE], "after history, it can"

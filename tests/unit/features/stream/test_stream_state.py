@@ -246,7 +246,7 @@ def test_whoever_opens_a_task_fences_its_former_owner(path: Path):
 
 
 def test_a_task_that_is_held_cannot_be_taken_over(path: Path, monkeypatch: pytest.MonkeyPatch):
-    connect = task_file.connect
+    connect = task_file.open_task_file
 
     def impatient(path: Path) -> sqlite3.Connection:
         db = connect(path)
@@ -255,7 +255,7 @@ def test_a_task_that_is_held_cannot_be_taken_over(path: Path, monkeypatch: pytes
 
     with closing(open_state(path)) as owner:
         with owner.fenced():
-            monkeypatch.setattr(task_file, "connect", impatient)
+            monkeypatch.setattr(task_file, "open_task_file", impatient)
             with pytest.raises(StateError, match="locked") as raised:
                 open_state(path)
             assert raised.value.next_command == "workbook status", "there is nothing to remove"

@@ -16,7 +16,7 @@ ASKED = {
     "split": lambda name: trained_model.split_of(name, NOON),
     "fresh split": lambda name: trained_model.split_of(name, NOON, trigger="drift"),
     "contest": trained_model.contest_of,
-    "data": lambda name: trained_model.prepare(name, None, None, None, seed=1),
+    "data": lambda name: trained_model.prepare_case(name, None, None, None, seed=1),
     "training": train.fn,
 }
 

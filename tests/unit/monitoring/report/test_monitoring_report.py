@@ -10,17 +10,17 @@ from reference_system.monitoring.duckdb_volumes import TopicVolume
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
 from reference_system.monitoring.report.findings import findings_of, level_of, verdict_of
-from reference_system.monitoring.report.html_page import real_time, render
-from reference_system.monitoring.report.mlflow_figures import figures
+from reference_system.monitoring.report.html_page import real_time, render_page
+from reference_system.monitoring.report.mlflow_figures import report_figures
 from reference_system.monitoring.report.prometheus_gauges import LatestReport
 from reference_system.monitoring.report.record import (
     ColumnGroup,
     Freshness,
+    MonitoringReport,
     Performance,
-    Report,
     ScenarioRun,
+    TimeSpan,
     UseCaseReport,
-    Window,
     read_latest,
     write_report,
 )
@@ -69,9 +69,9 @@ def case(*columns, name="fraud", performance=None, champion="3"):
 
 def report(*cases, volumes=(), scenarios=()):
     found = findings_of(cases, volumes, as_of=NOW)
-    return Report(
+    return MonitoringReport(
         as_of=NOW,
-        current=Window(start=NOW - 2 * DAY, end=NOW),
+        current=TimeSpan(start=NOW - 2 * DAY, end=NOW),
         speed=1440.0,
         false_alarm_rate=0.01,
         material_psi=0.1,
@@ -208,14 +208,14 @@ def test_the_gauges_show_the_latest_report(tmp_path):
 
 
 def test_mlflow_gets_names_that_it_accepts():
-    found = figures(EVERYTHING)
+    found = report_figures(EVERYTHING)
     assert found["fraud/psi/b"] == 0.4
     assert found["fraud/average_precision"] == pytest.approx(0.44)
     assert all(re.fullmatch(r"[\w\-. :/]+", name) for name in found)
 
 
 def test_the_page_says_the_verdict_first_and_marks_the_scenario():
-    page = render(EVERYTHING)
+    page = render_page(EVERYTHING)
     assert page.index("Look at: fraud drift") < page.index("<h2>")
     assert "workbook train fraud" in page
     assert ">amount-inflation</text>" in page
@@ -237,7 +237,7 @@ def worth_of_pages():
 
 
 def test_the_page_says_what_a_page_is_worth_by_version_and_by_chance_on_the_same_days():
-    page = render(report(case(column(), name="recommendation", performance=worth_of_pages())))
+    page = render_page(report(case(column(), name="recommendation", performance=worth_of_pages())))
     assert "What a page is worth" in page
     cells = re.sub(r"<[^>]+>|\s+", " ", page)
     row = "2.50 (2.40 to 2.60) 0.80 (0.70 to 0.90) 1.70 (1.50 to 1.90) 2.50 (2.40 to 2.60)"
@@ -260,19 +260,19 @@ def test_the_gauges_have_the_worth_of_a_page_with_its_bounds(tmp_path):
 
 
 def test_the_page_needs_nothing_from_anywhere():
-    page = render(EVERYTHING)
+    page = render_page(EVERYTHING)
     assert not re.search(r"(?:src|href)=|https?://|<script|@import|url\(|\son\w+=| style=", page)
     assert "default-src 'none'" in page
 
 
 def test_a_page_without_anything_to_show_is_still_a_page():
     for each in (report(case(waiting())), report()):
-        assert "Nothing can be judged yet" in render(each)
+        assert "Nothing can be judged yet" in render_page(each)
 
 
 def test_what_came_from_outside_is_escaped():
     strange = msgspec.structs.replace(column("<script>alert(1)</script>"), labels=('"><b>', "x", "missing"))
-    page = render(report(case(strange, performance=judged_performance())))
+    page = render_page(report(case(strange, performance=judged_performance())))
     assert "<script>" not in page
     assert "<b>:" not in page
 

@@ -11,7 +11,7 @@ from reference_system.monitoring.table_drift.bins import MOST_TEXTS, count_into,
 from reference_system.monitoring.table_drift.statistics import (
     far_quantile,
     method_of,
-    readable,
+    readable_cells,
     statistics,
     without_drift,
 )
@@ -166,6 +166,6 @@ def test_of_many_windows_some_are_kept_and_the_rest_is_counted_together():
 def test_psi_and_distance_help_to_read_a_verdict():
     bins = number_bins(normal(1))
     before, now = (counted(bins, pa.array(part))[0] for part in (normal(1), normal(2, loc=0.5)))
-    psi, distance = readable(bins, before, now)
+    psi, distance = readable_cells(bins, before, now)
     assert psi == pytest.approx(0.24, abs=0.05)
     assert distance == pytest.approx(0.197, abs=0.03)

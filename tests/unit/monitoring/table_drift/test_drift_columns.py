@@ -10,7 +10,7 @@ import pytest
 
 from reference_system.monitoring.table_drift import columns as drift_columns
 from reference_system.monitoring.table_drift.cells import numbers_of, texts_of
-from reference_system.monitoring.table_drift.columns import LeftOut, TableView, held, new_profile, tell_apart
+from reference_system.monitoring.table_drift.columns import LeftOutColumn, TableView, held, new_profile, tell_apart
 
 ROWS = 400
 
@@ -24,7 +24,7 @@ def told(before, after=None, orders=(None, None)):
             profile.add(array[start : start + 150])
         profiles.append(profile)
     found = tell_apart(*profiles, orders)
-    return found.reason if isinstance(found, LeftOut) else found.kind
+    return found.reason if isinstance(found, LeftOutColumn) else found.kind
 
 
 IN_ORDER = (np.arange(ROWS, dtype=float), np.arange(ROWS, dtype=float))

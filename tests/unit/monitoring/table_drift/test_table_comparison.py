@@ -8,7 +8,7 @@ from reference_system.errors import TableRefused
 from reference_system.monitoring.table_drift.columns import TableView
 from reference_system.monitoring.table_drift.comparison import compare_tables
 from reference_system.monitoring.table_drift.report import DriftSettings
-from reference_system.proofs.power.drift_power import CHANGES, drawn
+from reference_system.proofs.power.drift_power import CHANGES, drawn_table
 
 # With a true rate of 1 %, more than 10 of 400 happen in less than two of 1,000 such measurements.
 MOST_ALARMS = 10
@@ -39,7 +39,7 @@ def test_chunks_without_drift_raise_no_more_alarms_than_stated(rows, reference_w
     found = 0
     for seed in range(10):
         rng = np.random.default_rng([seed, rows])
-        reference, current = drawn(rng, rows * reference_windows), drawn(rng, rows * 40)
+        reference, current = drawn_table(rng, rows * reference_windows), drawn_table(rng, rows * 40)
         found += alarms(compare_tables(reference, current, settings(chunk_size=rows)))
     assert found <= MOST_ALARMS
 
@@ -47,7 +47,9 @@ def test_chunks_without_drift_raise_no_more_alarms_than_stated(rows, reference_w
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_planted_change_is_found_within_three_chunks_and_nothing_else_is(change):
     rng = np.random.default_rng(5)
-    found = compare_tables(drawn(rng, 20_000), drawn(rng, 3_000, change, CHANGES[change]), settings(chunk_size=1_000))
+    found = compare_tables(
+        drawn_table(rng, 20_000), drawn_table(rng, 3_000, change, CHANGES[change]), settings(chunk_size=1_000)
+    )
     assert found.drifted == ["symbols" if change == "new text" else change]
 
 
@@ -107,7 +109,7 @@ def test_the_last_chunk_is_judged_if_it_has_enough_rows():
 
 def test_an_alert_is_a_statistic_above_the_threshold():
     rng = np.random.default_rng(3)
-    found = compare_tables(drawn(rng, 5_000), drawn(rng, 6_030, "mean", 0.2), settings(chunk_size=500))
+    found = compare_tables(drawn_table(rng, 5_000), drawn_table(rng, 6_030, "mean", 0.2), settings(chunk_size=500))
     for column in found.columns.values():
         for chunk in column.chunks:
             assert chunk.alert == (chunk.statistic is not None and chunk.statistic > column.threshold)

@@ -7,8 +7,8 @@ import json
 import pytest
 from rich.console import Console
 
-from reference_system.proofs.benchmarks.report import figures_table, goals_table, write_run
-from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, ratio
+from reference_system.proofs.benchmarks.report import figures_table, goals_table, write_bench_run
+from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, BenchResult, figure_ratio
 
 RESULT = BenchResult(
     name="example",
@@ -40,12 +40,12 @@ def test_a_figure_is_its_median_and_its_spread():
 
 def test_a_ratio_compares_lap_by_lap():
     # In the last lap the machine was busy for both.
-    assert ratio([10.0, 20.0, 300.0], [1.0, 2.0, 30.0]) == 10.0
+    assert figure_ratio([10.0, 20.0, 300.0], [1.0, 2.0, 30.0]) == 10.0
 
 
 def test_a_ratio_of_unequal_laps_is_refused():
     with pytest.raises(ValueError, match="zip"):
-        ratio([1.0], [1.0, 2.0])
+        figure_ratio([1.0], [1.0, 2.0])
 
 
 def test_a_bound_is_kept_in_its_own_direction():
@@ -62,7 +62,7 @@ def test_the_tables_show_ratios_within_a_unit_and_which_goal_is_missed():
 
 
 def test_a_run_file_says_where_the_figures_come_from(settings):
-    _, path = write_run(settings, "workbook bench example", RESULT)
+    _, path = write_bench_run(settings, "workbook bench example", RESULT)
     run = json.loads(path.read_bytes())
 
     assert path.parent == settings.state_dir / "bench"

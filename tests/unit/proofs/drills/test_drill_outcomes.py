@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from reference_system.features.stream.deduplication import Outcome
-from reference_system.proofs.drills.outcomes import Book, Found, differences, expected, lost_and_double
+from reference_system.proofs.drills.outcomes import Book, DrillFindings, differences, expected, lost_and_double
 from reference_system.proofs.drills.traffic import START, DrillEvent
 from reference_system.proofs.kafka_raw_producer import Acknowledged
 from reference_system.use_cases.fraud.events import TRANSACTIONS, ChargebackReported, Transaction
@@ -38,12 +38,12 @@ def booked(*events: DrillEvent, partition: int = 0, refused: int = 0) -> Book:
     )
 
 
-def found_as_expected(book: Book) -> Found:
+def found_as_expected(book: Book) -> DrillFindings:
     """What a faultless consumer would leave."""
     wanted = expected(book)
     rows = Counter(dict.fromkeys(book.identities(), 1))
     totals = Counter({("transactions", outcome): count for outcome, count in wanted.outcomes.items()})
-    return Found(rows=rows, late=set(wanted.late), totals=totals)
+    return DrillFindings(rows=rows, late=set(wanted.late), totals=totals)
 
 
 MIXED = booked(payment("x1", 0), payment("x2", 30), payment("x1", 0), payment("x3", 5), payment("x4", 29), refused=2)
@@ -103,31 +103,31 @@ def test_what_is_as_it_must_be_has_no_difference():
     assert lost_and_double(MIXED, found) == (set(), set())
 
 
-def _without_x2(found: Found) -> Found:
+def _without_x2(found: DrillFindings) -> DrillFindings:
     return msgspec.structs.replace(found, rows=Counter({i: n for i, n in found.rows.items() if i[1] != "x2"}))
 
 
-def _with_x2_twice(found: Found) -> Found:
+def _with_x2_twice(found: DrillFindings) -> DrillFindings:
     return msgspec.structs.replace(found, rows=found.rows + Counter({("transactions", "x2"): 1}))
 
 
-def _with_a_stranger(found: Found) -> Found:
+def _with_a_stranger(found: DrillFindings) -> DrillFindings:
     return msgspec.structs.replace(found, rows=found.rows + Counter({("transactions", "y1"): 1}))
 
 
-def _with_x4_late(found: Found) -> Found:
+def _with_x4_late(found: DrillFindings) -> DrillFindings:
     return msgspec.structs.replace(found, late=found.late | {("transactions", "x4")})
 
 
-def _with_x3_in_time(found: Found) -> Found:
+def _with_x3_in_time(found: DrillFindings) -> DrillFindings:
     return msgspec.structs.replace(found, late=set())
 
 
-def _with_one_more_counted(found: Found) -> Found:
+def _with_one_more_counted(found: DrillFindings) -> DrillFindings:
     return msgspec.structs.replace(found, totals=found.totals + Counter({("transactions", Outcome.COUNTED): 1}))
 
 
-def _with_a_duplicate_counted(found: Found) -> Found:
+def _with_a_duplicate_counted(found: DrillFindings) -> DrillFindings:
     moved = Counter({("transactions", Outcome.COUNTED): 1})
     gone = Counter({("transactions", Outcome.DUPLICATE): 1})
     return msgspec.structs.replace(found, totals=found.totals + moved - gone)
@@ -161,7 +161,7 @@ def test_where_the_producer_sent_again_only_lost_and_double_are_judged():
 def test_many_ids_are_counted_and_some_named():
     events = [payment(f"x{number:03d}", number) for number in range(50)]
     book = booked(*events)
-    nothing = Found(rows=Counter(), late=set(), totals=Counter())
+    nothing = DrillFindings(rows=Counter(), late=set(), totals=Counter())
 
     (lost, *_) = differences(book, nothing, {"transactions": 50})
 

@@ -8,7 +8,7 @@ import pytest
 
 from reference_system.errors import EventRejected
 from reference_system.events import decode
-from reference_system.proofs.drills.traffic import END, Traffic
+from reference_system.proofs.drills.traffic import LAST_MOMENT, Traffic
 from reference_system.use_cases import TOPICS, topic_named
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS
 
@@ -45,7 +45,7 @@ def test_every_event_survives_the_strict_decoder_under_its_own_key():
     for sent in EVENTS:
         message = sent.message()
 
-        assert decode(sent.topic, message.value, now=END) == sent.event
+        assert decode(sent.topic, message.value, now=LAST_MOMENT) == sent.event
         assert message.key == sent.topic.key_of(sent.event).encode()
 
 
@@ -73,7 +73,7 @@ def test_what_must_be_refused_is_refused():
     assert len(refused) > 20
     for message in refused:
         with pytest.raises(EventRejected):
-            decode(topic_named(message.topic), message.value, now=END)
+            decode(topic_named(message.topic), message.value, now=LAST_MOMENT)
 
 
 def test_the_same_seed_gives_the_same_traffic_and_another_another():

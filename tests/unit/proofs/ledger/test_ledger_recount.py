@@ -16,7 +16,7 @@ from sample_events import EVENTS, NOW, TOPIC_NAMES, example
 
 from reference_system.event_time import micros
 from reference_system.events import Event, Topic, decode, encode
-from reference_system.features.stream.deduplication import Arrival, Batch, judge
+from reference_system.features.stream.deduplication import Acceptance, PolledBatch, classify
 from reference_system.features.stream.kafka_keys import partition_of
 from reference_system.features.stream.task_file import HISTORY_OFFSET
 from reference_system.lake import delta_lake
@@ -37,8 +37,8 @@ def batch(values: Sequence[bytes | None], *, part: int = 0, keys: Sequence[bytes
     return pa.RecordBatch.from_pydict(columns)
 
 
-def span(count: int, *, part: int = 0, first: int = 0) -> recount.Span:
-    return recount.Span(part=part, read_from=first, read_to=count, taken_to=count, log_end=count)
+def span(count: int, *, part: int = 0, first: int = 0) -> recount.PartitionSpan:
+    return recount.PartitionSpan(part=part, read_from=first, read_to=count, taken_to=count, log_end=count)
 
 
 @pytest.fixture
@@ -138,19 +138,21 @@ def verdicts(
         batches = [batch([encode(event) for event in events], part=part) for part, events in streams.items()]
         list(recount.load_records(duck, TRANSACTIONS, batches))
         recount.load_lake(duck, lake, TRANSACTIONS, [])
-        recount.judge(duck, TRANSACTIONS, [span(len(events), part=part) for part, events in streams.items()])
+        recount.classify_records(
+            duck, TRANSACTIONS, [span(len(events), part=part) for part, events in streams.items()]
+        )
         found = duck.sql('SELECT part, verdict FROM verdict_transactions ORDER BY part, "off"').fetchall()
     return {part: [verdict for other, verdict in found if other == part] for part in streams}
 
 
 def as_ingestion_judges(events: Sequence[Event], history: Sequence[Event]) -> list[str]:
     known = [(event.transaction_id, micros(event.event_timestamp)) for event in history]
-    seen: dict[str, list[Arrival]] = {}
+    seen: dict[str, list[Acceptance]] = {}
     for name, time in sorted(known, key=lambda pair: pair[1]):
-        seen.setdefault(name, [Arrival(HISTORY_OFFSET, time, False)])
+        seen.setdefault(name, [Acceptance(HISTORY_OFFSET, time, False)])
     newest = max((time for _, time in known), default=None)
-    one = Batch(TRANSACTIONS, range(len(events)), events)
-    return [str(outcome) for outcome in judge(one, next_offset=0, newest=newest, seen=seen).outcomes]
+    one = PolledBatch(TRANSACTIONS, range(len(events)), events)
+    return [str(outcome) for outcome in classify(one, next_offset=0, newest=newest, seen=seen).outcomes]
 
 
 # Few ids and times around the bounds of a day and of a week, so that ids come again on both sides of them.
@@ -211,7 +213,7 @@ def test_rows_whose_records_are_gone_are_known_as_arrived(tmp_path: Path, duck: 
     recount.load_dead_letters(duck, TRANSACTIONS, [])
     list(recount.load_records(duck, TRANSACTIONS, [batch(values).slice(3)]))
     recount.load_lake(duck, tmp_path, TRANSACTIONS, [])
-    recount.judge(duck, TRANSACTIONS, [span(7, first=3)])
+    recount.classify_records(duck, TRANSACTIONS, [span(7, first=3)])
     found = [verdict for (verdict,) in duck.sql('SELECT verdict FROM verdict_transactions ORDER BY "off"').fetchall()]
     assert found == ["counted", "duplicate", "duplicate", "late"]
     assert found == as_ingestion_judges([*before, *left], [])[3:]

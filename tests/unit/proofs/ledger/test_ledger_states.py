@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reference_system.features.stream.task_file import SCHEMA
+from reference_system.features.stream.task_file import TASK_TABLES
 from reference_system.proofs.ledger.report import EXAMPLES, LedgerReport, StateLedger, TopicLedger, problem
-from reference_system.proofs.ledger.states import Comparison, compare_view
+from reference_system.proofs.ledger.states import StateComparison, compare_view
 from reference_system.use_cases import VIEWS
 
 ACTIVITY = next(view for view in VIEWS if view.name == "customer_activity")
@@ -21,7 +21,7 @@ ROW = b"\0" * 8 * (1 + len(ACTIVITY.columns))
 def task(tmp_path: Path) -> Path:
     path = tmp_path / "task-0.sqlite"
     with sqlite3.connect(path) as db:
-        db.executescript(SCHEMA)
+        db.executescript(TASK_TABLES)
         rows = [("b", 1, ROW), ("é", 1, ROW), ("a", 1, ROW), ("Z", 1, ROW)]
         db.executemany("INSERT INTO state VALUES ('customer_activity', ?, ?, 0, ?)", rows)
         db.execute("INSERT INTO state VALUES ('another view', 'a', 1, 0, x'00')")
@@ -30,7 +30,7 @@ def task(tmp_path: Path) -> Path:
 
 def test_equal_states_are_compared_and_nothing_else_is_said(task: Path):
     expected = [("Z", 1, ROW), ("a", 1, ROW), ("b", 1, ROW), ("é", 1, ROW)]
-    assert compare_view(task, ACTIVITY, expected) == Comparison(compared=4)
+    assert compare_view(task, ACTIVITY, expected) == StateComparison(compared=4)
 
 
 def test_each_kind_of_difference_is_told_apart(task: Path):
@@ -55,7 +55,7 @@ def test_bytes_that_are_no_rows_are_a_difference_and_no_crash(task: Path):
 
 
 def test_a_view_without_states_has_only_missing_ones(task: Path):
-    assert compare_view(task, RECENT, [("v1", 1, b"\x90")]) == Comparison(missing=["v1"])
+    assert compare_view(task, RECENT, [("v1", 1, b"\x90")]) == StateComparison(missing=["v1"])
 
 
 def test_a_problem_names_few_and_counts_all():

@@ -47,17 +47,17 @@ def test_goals_are_judged_by_the_worst_rate_and_each_planted_change():
 
 @pytest.mark.parametrize(("alarms", "low", "high"), [(0, 0.0, 0.037), (50, 0.404, 0.596), (100, 0.963, 1.0)])
 def test_each_share_has_its_interval(alarms, low, high):
-    from reference_system.proofs.power.matplotlib_power import interval
+    from reference_system.proofs.power.matplotlib_power import true_share_interval
 
-    assert interval(cell(alarms=alarms)) == pytest.approx((low, high), abs=0.001)
+    assert true_share_interval(cell(alarms=alarms)) == pytest.approx((low, high), abs=0.001)
 
 
 def test_the_curve_is_a_picture():
     from reference_system.proofs.power.drift_power import LIVE_SHIFTS, ROWS, SHIFTS
-    from reference_system.proofs.power.matplotlib_power import draw
+    from reference_system.proofs.power.matplotlib_power import draw_power
 
     cells = [cell(rows=rows, alarms=1) for rows in ROWS]
     cells += [cell(change="mean", size=size, rows=rows, alarms=50) for rows in ROWS for size in SHIFTS]
     cells += [cell(method="live", change="mean", size=size, rows=600, alarms=50) for size in LIVE_SHIFTS]
-    picture = draw(PowerResult(seed=1, windows=100, cells=cells, goals=[]), title="power")
+    picture = draw_power(PowerResult(seed=1, windows=100, cells=cells, goals=[]), title="power")
     assert picture.startswith(b"\x89PNG")

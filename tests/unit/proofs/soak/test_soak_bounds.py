@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from reference_system.commands.proofs import drill_soak
-from reference_system.proofs.soak.bounds import Judged, judge, rules
-from reference_system.proofs.soak.matplotlib_soak import draw
+from reference_system.proofs.soak.bounds import Judged, check_bounds, rules
+from reference_system.proofs.soak.matplotlib_soak import draw_soak
 from reference_system.proofs.soak.sampler import Sample
 from reference_system.proofs.soak.soak import SoakReport
 from reference_system.settings import Settings
@@ -66,7 +66,7 @@ def planted(change: Callable[[float, dict[str, float]], None]) -> list[Sample]:
 
 
 def broken(samples: list[Sample]) -> set[str]:
-    return {f"{one.figure}, {one.measure}" for one in judge(samples, SETTINGS) if not one.holds}
+    return {f"{one.figure}, {one.measure}" for one in check_bounds(samples, SETTINGS) if not one.holds}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -154,9 +154,9 @@ def test_of_flows_that_can_hardly_begin_within_a_short_soak_nothing_is_asked():
 
 
 def test_the_picture_has_a_panel_for_everything_and_survives_what_is_missing():
-    assert draw(flat(), title="flat").startswith(b"\x89PNG")
+    assert draw_soak(flat(), title="flat").startswith(b"\x89PNG")
     bare = [Sample(seconds=float(at), event_time=None, figures={"memory of kafka (MB)": 1.0}) for at in range(3)]
-    assert draw(bare, title="bare").startswith(b"\x89PNG")
+    assert draw_soak(bare, title="bare").startswith(b"\x89PNG")
 
 
 @pytest.fixture
@@ -165,11 +165,11 @@ def found(tmp_path, monkeypatch):
     monkeypatch.setenv("WORKBOOK_STATE_DIR", str(tmp_path))
 
     def command(samples: list[Sample], *arguments: str, problems: tuple[str, ...] = ()):
-        judged = judge(samples, SETTINGS)
+        judged = check_bounds(samples, SETTINGS)
         report = SoakReport(
             minutes=120.0, samples=samples, judged=judged, problems=list(problems), verify_seconds=21.0
         )
-        monkeypatch.setattr("reference_system.proofs.soak.soak.soak", lambda *_, **__: report)
+        monkeypatch.setattr("reference_system.proofs.soak.soak.run_soak", lambda *_, **__: report)
         return CliRunner().invoke(drill_soak.app, list(arguments)), report
 
     return command

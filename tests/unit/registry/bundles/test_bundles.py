@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 from tiny_models import (
-    INPUTS,
     ROWS,
+    TINY_INPUTS,
     mend_digests,
     rewrite_manifest,
     tiny_bundle,
@@ -46,7 +46,7 @@ def folder(tmp_path):
     return tiny_bundle(tmp_path, "recommendation")
 
 
-def load(folder, use_case="recommendation", inputs=INPUTS):
+def load(folder, use_case="recommendation", inputs=TINY_INPUTS):
     return load_bundle(folder, use_case=use_case, inputs=inputs)
 
 

@@ -10,7 +10,7 @@ from tiny_models import tiny_manifest
 
 from reference_system.registry.bundles.bundle import DataWindow
 from reference_system.registry.gate import checks
-from reference_system.registry.gate.decision import Check, Contenders, conclude, decide
+from reference_system.registry.gate.decision import Contenders, GateCheck, conclude_gate, decide_gate
 
 NAMES = ("height", "weight")
 GROUPS = 200
@@ -40,7 +40,7 @@ def verdict(champion=0.5):
         champion=None if champion is None else worth(champion, 1),
         baselines={"amount": worth(0.1, 2)},
     )
-    return decide(contenders, {"m": 0.6}, seed=1)
+    return decide_gate(contenders, {"m": 0.6}, seed=1)
 
 
 def test_a_slice_that_is_surely_much_worse_is_refused_by_its_name():
@@ -150,21 +150,21 @@ def test_what_was_rolled_back_does_not_come_again_under_another_number():
 
 
 def test_the_worst_answer_wins_and_its_reason_comes_first():
-    held = Check(name="release", answer="hold", reason="busy")
-    refused = Check(name="size", answer="refuse", reason="too large")
-    passed = Check(name="leak", answer="promote", reason="none")
-    found = conclude(verdict(), [passed, held, refused])
+    held = GateCheck(name="release", answer="hold", reason="busy")
+    refused = GateCheck(name="size", answer="refuse", reason="too large")
+    passed = GateCheck(name="leak", answer="promote", reason="none")
+    found = conclude_gate(verdict(), [passed, held, refused])
     assert found.answer == "refuse"
     assert found.reasons[:2] == ("size: too large", "release: busy")
-    assert conclude(verdict(), [passed]).answer == "promote"
-    assert conclude(verdict(), [held]).answer == "hold"
+    assert conclude_gate(verdict(), [passed]).answer == "promote"
+    assert conclude_gate(verdict(), [held]).answer == "hold"
 
 
 def test_a_first_model_may_have_doubts_but_nothing_that_must_be_refused():
-    held = Check(name="slices", answer="hold", reason="unclear")
-    refused = Check(name="leak", answer="refuse", reason="it knows")
-    assert conclude(verdict(champion=None), [held]).answer == "promote"
-    assert conclude(verdict(champion=None), [refused]).answer == "refuse"
+    held = GateCheck(name="slices", answer="hold", reason="unclear")
+    refused = GateCheck(name="leak", answer="refuse", reason="it knows")
+    assert conclude_gate(verdict(champion=None), [held]).answer == "promote"
+    assert conclude_gate(verdict(champion=None), [refused]).answer == "refuse"
 
 
 def page_worth(challenger=(2.0, 2.4, 2.8), **more):

@@ -8,7 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from reference_system.registry.gate.decision import OLD_AFTER, Contenders, decide
+from reference_system.registry.gate.decision import OLD_AFTER, Contenders, decide_gate
 
 GROUPS = 400
 RNG = np.random.default_rng(3)
@@ -35,7 +35,7 @@ def answer(challenger, champion=None, baseline=0.2, metrics=None, newer=timedelt
         baselines={"popularity": worth(baseline)},
         newer=newer,
     )
-    return decide(contenders, metrics or {"ndcg@10": 0.5}, seed=1)
+    return decide_gate(contenders, metrics or {"ndcg@10": 0.5}, seed=1)
 
 
 def test_a_first_model_that_beats_the_baseline_is_promoted():

@@ -15,7 +15,7 @@ from reference_system.registry.release.duckdb_logs import open_pairs
 from reference_system.registry.release.evidence import (
     PagePairs,
     PaymentPairs,
-    Scores,
+    ScorePairs,
     compare_pages,
     compare_payments,
     population_stability,
@@ -135,7 +135,7 @@ def test_pages_are_paired_and_watches_belong_to_whoever_chose_the_page(tmp_path)
 
 def payments(scores, champion_scores, reported, *, alert_at=0.8):
     return PaymentPairs(
-        said=Scores(
+        said=ScorePairs(
             scores=scores, champion_scores=champion_scores, scoring_ms=np.ones(10), champion_scoring_ms=NOTHING
         ),
         alerts=scores > alert_at,
@@ -187,7 +187,7 @@ def test_psi_is_zero_for_the_same_scores_and_large_for_others():
 def test_viewers_of_the_canary_who_watch_less_are_seen():
     watches = np.concatenate([RNG.poisson(1.0, 400), RNG.poisson(2.0, 1600)]).astype(float)
     pages = PagePairs(
-        said=Scores(
+        said=ScorePairs(
             scores=RNG.random(900), champion_scores=RNG.random(900), scoring_ms=np.ones(9), champion_scoring_ms=NOTHING
         ),
         videos=30,

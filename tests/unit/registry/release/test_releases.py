@@ -18,13 +18,19 @@ from reference_system.registry import promotion as promoting
 from reference_system.registry.bundles.bundle import current_version, set_current
 from reference_system.registry.promotion_log import read_decisions
 from reference_system.registry.release import releases
-from reference_system.registry.release.guardrails import Comparison, Difference, Evidence, Outcome, Policy
-from reference_system.registry.release.releases import Means, Release, Step, judge
+from reference_system.registry.release.guardrails import (
+    Evidence,
+    MetricDifference,
+    OutcomeDifference,
+    Policy,
+    RequestComparison,
+)
+from reference_system.registry.release.releases import Means, Release, ReleaseStep, next_step
 from reference_system.registry.traffic import TrafficPlan, read_plan, write_plan
 
 HOUR = timedelta(hours=1)
 POLICY = Policy(shadow=12 * HOUR, canary=24 * HOUR, share=0.2, latency_budget_ms=2.0)
-FINE = Comparison(
+FINE = RequestComparison(
     scoring_p99_ms=0.3,
     champion_scoring_p99_ms=None,
     psi=0.2,
@@ -34,8 +40,12 @@ FINE = Comparison(
     champion_alerts=0.015,
 )
 GOOD = Evidence(champion="1", serving=True, pairs=1000, canary_answers=200, comparison=FINE)
-SURELY_WORSE = Outcome(what="watches a page", count=90, difference=Difference(low=-0.3, middle=-0.2, high=-0.1))
-PERHAPS_WORSE = Outcome(what="watches a page", count=90, difference=Difference(low=-0.3, middle=-0.2, high=0.1))
+SURELY_WORSE = OutcomeDifference(
+    what="watches a page", count=90, difference=MetricDifference(low=-0.3, middle=-0.2, high=-0.1)
+)
+PERHAPS_WORSE = OutcomeDifference(
+    what="watches a page", count=90, difference=MetricDifference(low=-0.3, middle=-0.2, high=0.1)
+)
 
 
 def release(stage="shadow", *, hours=48.0):
@@ -92,7 +102,7 @@ def seen(**fields):
     ],
 )
 def test_a_look_at_a_release(stage, hours, evidence, to, word):
-    step = judge(release(stage, hours=hours), evidence, NOON, POLICY)
+    step = next_step(release(stage, hours=hours), evidence, NOON, POLICY)
     assert step.to == to
     assert word in "; ".join(step.reasons)
     assert step.figures["pairs"] == evidence.pairs
@@ -101,16 +111,16 @@ def test_a_look_at_a_release(stage, hours, evidence, to, word):
 def test_a_controller_that_was_away_for_weeks_holds_that_against_nobody():
     begun = release("canary", hours=1)
     late = begun.since + POLICY.deadline + HOUR
-    assert judge(begun, GOOD, late, POLICY).to == "champion"
+    assert next_step(begun, GOOD, late, POLICY).to == "champion"
     old = release("canary", hours=1)
-    assert judge(old, replace(GOOD, canary_answers=0), old.started + POLICY.deadline + HOUR, POLICY).to == "stay"
+    assert next_step(old, replace(GOOD, canary_answers=0), old.started + POLICY.deadline + HOUR, POLICY).to == "stay"
 
 
 def test_a_release_that_nobody_uses_ends_at_the_deadline_and_says_what_it_waited_for():
     nobody = Evidence(champion="1", serving=True)
     begun = release(hours=48)
-    assert judge(begun, nobody, begun.since + POLICY.deadline - HOUR, POLICY).to == "stay"
-    step = judge(begun, nobody, begun.since + POLICY.deadline, POLICY)
+    assert next_step(begun, nobody, begun.since + POLICY.deadline - HOUR, POLICY).to == "stay"
+    step = next_step(begun, nobody, begun.since + POLICY.deadline, POLICY)
     assert step.to == "rolled back"
     assert "shadow did not end within 10 days: 0 of 300 requests" in step.reasons[0]
 
@@ -128,12 +138,12 @@ class Place:
         self.means = Means(share=0.2, promote=lambda decision: promote(decision=decision))
 
     def begin(self, version="2"):
-        return releases.begin(self.root, use_case="fraud", version=version, champion="1", now=NOON, seed=7)
+        return releases.begin_release(self.root, use_case="fraud", version=version, champion="1", now=NOON, seed=7)
 
     def take(self, to, *, hours=1.0):
         found = releases.read_release(self.root, "fraud")
         if found is not None:
-            step = Step(to=to, reasons=(f"to {to}",), figures={"pairs": 9.0})
+            step = ReleaseStep(to=to, reasons=(f"to {to}",), figures={"pairs": 9.0})
             releases.advance(self.root, found, step, NOON + hours * HOUR, self.means)
 
     def state(self):
@@ -198,7 +208,7 @@ def test_what_was_judged_before_somebody_intervened_has_no_effect(place):
     judged = place.begin()
     releases.abort(place.root, "fraud", reason="by hand", now=NOON)
     before = place.state()
-    step = Step(to="canary", reasons=("late",), figures={})
+    step = ReleaseStep(to="canary", reasons=("late",), figures={})
     releases.advance(place.root, judged, step, NOON, place.means)
     assert place.state() == before
 
@@ -338,7 +348,7 @@ def test_killed_at_any_line_and_then_stopped_by_hand_pointer_log_and_alias_agree
                 with suppress(Killed):
                     place.take(last, hours=40) if earlier else place.begin()
             stopped_by_hand(place, monkeypatch, dies_at=dies_at, after=after)
-            promoting.reconcile(place.root, 1, use_case="fraud", now=NOON + 60 * HOUR)
+            promoting.reconcile_champion(place.root, 1, use_case="fraud", now=NOON + 60 * HOUR)
             release_, plan, champion, decisions = place.state()
             told = f"killed at effect {moment}, then at {dies_at}: {decisions}"
             assert (release_, plan) == (None, None), told
@@ -370,7 +380,7 @@ def test_a_version_that_somebody_made_champion_outside_of_its_release_is_not_tol
     set_current(place.root, "fraud", "2")  # as serving does when the alias is moved in MLflow's page
     if ended_by == "a look":
         evidence = replace(GOOD, champion=current_version(place.root, "fraud"))
-        releases.advance(place.root, judged, judge(judged, evidence, NOON, POLICY), NOON, place.means)
+        releases.advance(place.root, judged, next_step(judged, evidence, NOON, POLICY), NOON, place.means)
     if "killed" in ended_by:
         with monkeypatch.context() as patch, suppress(Killed):
             patch.setattr(releases, "clear_plan", killed)
@@ -447,7 +457,7 @@ def test_nobody_becomes_champion_without_a_canary_and_back_is_back(tmp_path_fact
         if found is None:
             break
         now += hours * HOUR
-        releases.advance(place.root, found, judge(found, evidence, now, POLICY), now, place.means)
+        releases.advance(place.root, found, next_step(found, evidence, now, POLICY), now, place.means)
         if evidence.tripped:
             assert releases.read_release(place.root, "fraud") is None
     kinds = [each.kind for each in read_decisions(place.root)]

@@ -11,13 +11,13 @@ from reference_system.registry.bundles.bundle import set_current, version_folder
 from reference_system.registry.traffic import TrafficPlan, clear_plan, write_plan
 from reference_system.serving.bentoml_service import fraud_model, new_challengers, new_metrics
 from reference_system.serving.challengers.breaker import MOST, WINDOW, Breaker
-from reference_system.serving.challengers.traffic import Challengers, Plan, PlanSource
+from reference_system.serving.challengers.traffic import ChallengerPlan, Challengers, PlanSource
 from reference_system.serving.champions import REFUSED_SECONDS
 from reference_system.use_cases.fraud.features import INPUTS
 
-SHADOW = Plan(mode="shadow", version="2", name="release-2", share=0.0, salt="s")
-CANARY = Plan(mode="canary", version="2", name="release-2", share=0.3, salt="s")
-TEST = Plan(mode="experiment", version="2", name="pages", share=0.5, salt="other")
+SHADOW = ChallengerPlan(mode="shadow", version="2", name="release-2", share=0.0, salt="s")
+CANARY = ChallengerPlan(mode="canary", version="2", name="release-2", share=0.3, salt="s")
+TEST = ChallengerPlan(mode="experiment", version="2", name="pages", share=0.5, salt="other")
 
 
 class Followed:

@@ -16,10 +16,10 @@ from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 from reference_system.clock import FixedClock
 from reference_system.events import decode, encode
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH, Answering
-from reference_system.serving.catalogue import read_catalogue
+from reference_system.serving.catalogue import refresh_catalogue
 from reference_system.serving.challengers.breaker import Breaker
 from reference_system.serving.challengers.shadow import Shadow
-from reference_system.serving.challengers.traffic import Challenger, Plan
+from reference_system.serving.challengers.traffic import Challenger, ChallengerPlan
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import FeaturesUnavailable
 from reference_system.serving.prediction_log.kafka_log import OUTCOMES
@@ -44,7 +44,7 @@ class Service:
             log_outcomes=OUTCOMES,
         )
         champion = Loaded(version="3", model=fraud_model_for_tests("3"))
-        catalogue = read_catalogue(ranker_model_for_tests("4"), self.states, NOON)
+        catalogue = refresh_catalogue(ranker_model_for_tests("4"), self.states, NOON)
         numbers = count(1)
         self.routes = Answering(
             fraud=lambda: champion,
@@ -65,10 +65,10 @@ class Service:
 
     def plan(self, mode, *, share=0.0, fraud=None, salt="s"):
         """Version 8 beside version 3, version 9 beside version 4."""
-        plan = Plan(mode=mode, version="8", name="test-8", share=share, salt=salt)
+        plan = ChallengerPlan(mode=mode, version="8", name="test-8", share=share, salt=salt)
         model = fraud or fraud_model_for_tests("8")
         self.fraud = Challenger(plan=plan, model=model, breaker=Breaker(1.0, lambda _: None))
-        catalogue = read_catalogue(ranker_model_for_tests("9"), self.states, NOON)
+        catalogue = refresh_catalogue(ranker_model_for_tests("9"), self.states, NOON)
         self.ranking = Challenger(
             plan=replace(plan, version="9"), model=catalogue, breaker=Breaker(1.0, lambda _: None)
         )

@@ -20,10 +20,10 @@ from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 from reference_system.clock import FixedClock
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH, Answering
 from reference_system.serving.api import FraudScoreAnswer, ProblemAnswer, RecommendationAnswer
-from reference_system.serving.catalogue import read_catalogue
+from reference_system.serving.catalogue import refresh_catalogue
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import FeaturesUnavailable
-from reference_system.serving.http.app import MAX_IN_FLIGHT, Answer, HttpApp
+from reference_system.serving.http.app import MAX_IN_FLIGHT, HttpAnswer, HttpApp
 from reference_system.serving.prediction_log.kafka_log import OUTCOMES
 from reference_system.serving.prometheus_metrics import ServingMetrics
 
@@ -45,7 +45,7 @@ class Service:
             log_outcomes=OUTCOMES,
         )
         self.fraud = Loaded(version="3", model=fraud_model_for_tests())
-        self.catalogue = read_catalogue(ranker_model_for_tests("4"), self.states, NOON)
+        self.catalogue = refresh_catalogue(ranker_model_for_tests("4"), self.states, NOON)
         numbers = count(1)
         answering = Answering(
             fraud=lambda: self.fraud,
@@ -56,7 +56,7 @@ class Service:
             log=lambda _topic, record: self.logged.append(record),
             metrics=self.metrics,
         )
-        routes = {**answering.routes(), "/livez": {"GET": lambda _: Answer(body=b"{}")}}
+        routes = {**answering.routes(), "/livez": {"GET": lambda _: HttpAnswer(body=b"{}")}}
         self.app = HttpApp(routes, self.metrics, lambda path, error: self.failed.append((path, error)))
 
     def _read(self, view, keys):

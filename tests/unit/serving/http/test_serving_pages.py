@@ -15,7 +15,7 @@ from reference_system.serving.event_clock import ServingClock
 from reference_system.serving.http.landing_page import landing_page
 from reference_system.serving.http.openapi import document
 from reference_system.serving.prometheus_metrics import Distribution, ServingMetrics
-from reference_system.serving.structured_log import place_of, write_event
+from reference_system.serving.structured_log import log_place, write_event
 
 COMMITTED = Path(__file__).parents[4] / "docs" / "openapi.json"
 
@@ -118,7 +118,7 @@ def test_a_heartbeat_that_cannot_be_read_leaves_the_last_one(tmp_path):
 def test_a_log_line_is_json_and_an_error_is_told_without_its_message(capsys):
     with pytest.raises(ValueError, match="4111") as raised:
         float("amount 4111 of c000001")
-    write_event("endpoint_failed", error=place_of(raised.value))
+    write_event("endpoint_failed", error=log_place(raised.value))
     line = json.loads(capsys.readouterr().out)
     assert line["event"] == "endpoint_failed"
     assert re.fullmatch(r"ValueError at test_serving_pages.py:\d+", line["error"])

@@ -15,8 +15,8 @@ from reference_system.commands.system.up import _jobs
 from reference_system.errors import ServiceError
 from reference_system.settings import Settings
 from reference_system.stack.bring_up import jobs as jobs_module
-from reference_system.stack.bring_up.job import Job
-from reference_system.stack.bring_up.jobs import Call, ServiceStart, Step, run_jobs, step_log
+from reference_system.stack.bring_up.job import Job, Work
+from reference_system.stack.bring_up.jobs import BringUpStep, Call, ServiceStart, run_jobs, step_log
 from reference_system.stack.bring_up.progress import Board
 from reference_system.stack.services import service_named
 from reference_system.stack.state_dir import is_done, prepare_state_dir
@@ -58,7 +58,7 @@ def board(output: io.StringIO) -> Board:
     return Board(Console(file=output, force_terminal=False, width=200))
 
 
-def job(work: jobs_module.Work, name: str, *needs: str, log: Path | None = None) -> Job:
+def job(work: Work, name: str, *needs: str, log: Path | None = None) -> Job:
     return Job(name=name, title=f"the {name}", work=work, needs=needs, log=log)
 
 
@@ -142,7 +142,7 @@ def test_what_a_call_raises_is_raised_where_it_is_watched(board: Board) -> None:
         run_jobs([job(Call(fail), "topics")], board)
 
 
-def as_step(settings: Settings, monkeypatch: pytest.MonkeyPatch, program: str) -> Step:
+def as_step(settings: Settings, monkeypatch: pytest.MonkeyPatch, program: str) -> BringUpStep:
     """The step `history` as this program instead of the real one."""
     real = jobs_module.subprocess.Popen
     prepare_state_dir(settings)
@@ -152,7 +152,7 @@ def as_step(settings: Settings, monkeypatch: pytest.MonkeyPatch, program: str) -
         "Popen",
         lambda _, **options: real([sys.executable, "-c", program], **options),
     )
-    return Step(settings, "history")
+    return BringUpStep(settings, "history")
 
 
 def test_a_complete_step_is_remembered_and_not_done_again(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from reference_system.settings import Settings
 from reference_system.stack.services import services
-from reference_system.stack.supervisor.config import config_path, read_password, render, write_config
+from reference_system.stack.supervisor.config import config_path, read_password, render_config, write_config
 
 WORD = "not-secret-here"
 ODD = Path("/srv/my state")
@@ -19,14 +19,14 @@ def parsed(text: str) -> RawConfigParser:
 
 
 def test_there_is_one_program_for_each_service_and_none_else(settings: Settings) -> None:
-    config = parsed(render(settings, password=WORD))
+    config = parsed(render_config(settings, password=WORD))
 
     programs = [name.removeprefix("program:") for name in config.sections() if name.startswith("program:")]
     assert programs == [service.name for service in services(settings)]
 
 
 def test_every_program_is_restarted_stopped_as_a_group_and_marked(settings: Settings) -> None:
-    config = parsed(render(settings, password=WORD))
+    config = parsed(render_config(settings, password=WORD))
 
     for service in services(settings):
         program = config[f"program:{service.name}"]
@@ -38,7 +38,7 @@ def test_every_program_is_restarted_stopped_as_a_group_and_marked(settings: Sett
 
 
 def test_control_is_on_loopback_behind_the_password(settings: Settings) -> None:
-    config = parsed(render(settings, password=WORD))
+    config = parsed(render_config(settings, password=WORD))
 
     assert config["inet_http_server"]["port"] == f"127.0.0.1:{settings.port('supervisor')}"
     assert config["inet_http_server"]["password"] == WORD
@@ -60,7 +60,7 @@ def test_only_the_owner_can_read_the_password_and_each_start_has_its_own(setting
 
 
 def test_every_path_is_absolute_and_may_hold_spaces(settings: Settings) -> None:
-    config = parsed(render(settings.model_copy(update={"state_dir": ODD}), password=WORD))
+    config = parsed(render_config(settings.model_copy(update={"state_dir": ODD}), password=WORD))
 
     assert config["supervisord"]["pidfile"] == "/srv/my state/supervisor/supervisord.pid"
     assert config["program:kafka"]["stdout_logfile"] == "/srv/my state/logs/kafka.log"

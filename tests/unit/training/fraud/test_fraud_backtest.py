@@ -13,11 +13,11 @@ from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY as DAY
 from reference_system.event_time import micros
 from reference_system.training.fraud.backtest import (
-    NEVER,
+    NEVER_REPORTED,
     Backtest,
-    LeftOut,
-    Payments,
-    Plan,
+    BacktestPlan,
+    DatasetPayments,
+    LeftOutPayments,
     known_compromised,
 )
 from reference_system.training.labelled_rows import LabelledRows
@@ -33,10 +33,10 @@ def payments(*, days=35, a_day=120, seed=1):
     inputs = rng.normal(size=(count, 3)).astype(np.float32)
     frauds = rng.random(count) < 1.0 / (1.0 + np.exp(4.0 - 2.5 * inputs[:, 0]))
     times = START + np.arange(count) * (DAY // a_day)
-    return Payments(
+    return DatasetPayments(
         inputs=inputs,
-        reported=np.where(frauds, times + 7 * DAY, NEVER),
-        withdrawn=np.full(count, NEVER),
+        reported=np.where(frauds, times + 7 * DAY, NEVER_REPORTED),
+        withdrawn=np.full(count, NEVER_REPORTED),
         cards=rng.integers(0, 400, count),
         times=times,
     )
@@ -44,7 +44,7 @@ def payments(*, days=35, a_day=120, seed=1):
 
 def plan(*, start_day=14, folds=1, drop_known=False, names=("logistic_regression",), train_days=7):
     protocol = Protocol(train_days=train_days, delay_days=7, test_days=7, folds=folds)
-    return Plan(train_start=START + start_day * DAY, protocol=protocol, drop_known=drop_known, names=names)
+    return BacktestPlan(train_start=START + start_day * DAY, protocol=protocol, drop_known=drop_known, names=names)
 
 
 def run(data, of):
@@ -74,7 +74,7 @@ def test_cards_leave_the_test_on_the_day_their_fraud_is_known():
 def test_the_handbooks_growing_set_of_known_cards_gives_the_same_test():
     data = payments()
     (outcome,) = run(data, plan(drop_known=True))
-    fraud, day = data.reported != NEVER, (data.times - START) // DAY
+    fraud, day = data.reported != NEVER_REPORTED, (data.times - START) // DAY
     known = set(data.cards[fraud & (day >= 14) & (day < 21)].tolist())
     wanted = []
     for number in range(7):
@@ -93,9 +93,9 @@ def test_the_future_has_no_part_in_choosing_and_learning():
     after = data.times >= begin
     inputs, reported = data.inputs.copy(), data.reported.copy()
     inputs[after] += 1.0
-    reported[after] = NEVER
+    reported[after] = NEVER_REPORTED
     reported[np.flatnonzero(after)[::3]] = begin + 20 * DAY
-    reported[(data.times < begin) & (data.reported > begin)] = NEVER
+    reported[(data.times < begin) & (data.reported > begin)] = NEVER_REPORTED
     (changed,) = run(replace(data, inputs=inputs, reported=reported), plan())
     assert changed.fitted.to_onnx(3) == before.fitted.to_onnx(3)
     assert changed.reason == before.reason
@@ -106,7 +106,7 @@ def test_a_dispute_counts_from_its_report_until_it_is_taken_back():
     data = replace(data, reported=data.times + 2 * DAY, withdrawn=data.times + 9 * DAY)
     found = data.between(START, START + 20 * DAY, known=START + 10 * DAY)
     assert found.labels.tolist() == [0.0] * 2 + [1.0] * 7 + [0.0] * 11
-    assert not data.between(START, START + 20 * DAY, known=NEVER - 1).labels.any()
+    assert not data.between(START, START + 20 * DAY, known=NEVER_REPORTED - 1).labels.any()
 
 
 def test_each_fold_moves_on_by_a_test_window_and_scores_its_payments_once():
@@ -158,10 +158,10 @@ def test_neither_ids_nor_the_order_of_rows_change_a_figure():
     rng = np.random.default_rng(4)
     order, names = rng.permutation(len(data)), rng.permutation(400)
     of = plan(names=("random_forest",), drop_known=True)
-    one, _ = Payments.in_order(
+    one, _ = DatasetPayments.in_order(
         inputs=data.inputs, reported=data.reported, withdrawn=data.withdrawn, cards=data.cards, times=times
     )
-    other, places = Payments.in_order(
+    other, places = DatasetPayments.in_order(
         inputs=data.inputs[order],
         reported=data.reported[order],
         withdrawn=data.withdrawn[order],
@@ -177,7 +177,7 @@ def test_neither_ids_nor_the_order_of_rows_change_a_figure():
 def quiet_in(data, first_day, last_day):
     """The same payments without frauds on some days."""
     day = (data.times - START) // DAY
-    reported = np.where((day >= first_day) & (day <= last_day), NEVER, data.reported)
+    reported = np.where((day >= first_day) & (day <= last_day), NEVER_REPORTED, data.reported)
     return replace(data, reported=reported)
 
 
@@ -195,10 +195,10 @@ def test_a_fold_without_frauds_says_why_and_the_others_are_kept(first_day, last_
         run(quiet_in(data, first_day, last_day), plan(start_day=7, folds=3)),
     )
     kinds = [type(each).__name__ for each in found]
-    assert kinds.count("LeftOut") == 1
-    (left_out,) = (each for each in found if isinstance(each, LeftOut))
+    assert kinds.count("LeftOutPayments") == 1
+    (left_out,) = (each for each in found if isinstance(each, LeftOutPayments))
     assert re.search(window, left_out.reason)
-    assert left_out.fold == whole[kinds.index("LeftOut")].fold
+    assert left_out.fold == whole[kinds.index("LeftOutPayments")].fold
     # The first fold learned and was tested before the quiet week.
     np.testing.assert_array_equal(found[0].places, whole[0].places)
     assert [each.fold for each in found] == [each.fold for each in whole]
@@ -209,16 +209,16 @@ def test_a_week_without_payments_is_left_out_as_well(drop_known):
     data = payments(days=49)
     day = (data.times - START) // DAY
     there = (day < 28) | (day > 34)
-    some = Payments(**{field.name: getattr(data, field.name)[there] for field in fields(data)})
+    some = DatasetPayments(**{field.name: getattr(data, field.name)[there] for field in fields(data)})
     found = run(some, plan(start_day=7, folds=3, drop_known=drop_known))
-    assert [each.reason.split(";")[0] for each in found if isinstance(each, LeftOut)] == [
+    assert [each.reason.split(";")[0] for each in found if isinstance(each, LeftOutPayments)] == [
         "the test window from 2025-03-29 00:00 to 2025-04-05 00:00 has no rows"
     ]
 
 
 def test_a_window_with_one_outcome_is_refused_before_any_work():
     data = payments()
-    nobody = replace(data, reported=np.full(len(data), NEVER))
+    nobody = replace(data, reported=np.full(len(data), NEVER_REPORTED))
     with pytest.raises(TrainingError, match=r"training window .* 0 positive labels"):
         run(nobody, plan())
 

@@ -14,7 +14,7 @@ from reference_system.assignment import is_in_share
 from reference_system.errors import TrainingError
 from reference_system.event_time import micros
 from reference_system.flows.training.trained_model import contest_of, judges_of, split_of, trigger_named
-from reference_system.training.duckdb_events import payments
+from reference_system.training.duckdb_events import labelled_payments
 from reference_system.training.fraud.case import (
     HELD_OUT_SALT,
     HELD_OUT_SHARE,
@@ -100,7 +100,9 @@ def test_held_out_cards_never_train_and_alone_judge_the_days_before_the_last_two
 
 def test_frauds_that_nobody_reported_yet_count_as_genuine(lake):
     span = Span(start=AS_OF - 6 * DAY, end=AS_OF)
-    later, now = (payments(lake, span, known=moment)["label"].to_numpy() for moment in (AS_OF + 9 * DAY, AS_OF))
+    later, now = (
+        labelled_payments(lake, span, known=moment)["label"].to_numpy() for moment in (AS_OF + 9 * DAY, AS_OF)
+    )
     assert 0 < now.sum() < later.sum()
     assert later[now > 0].all()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from reference_system.errors import TrainingError
-from reference_system.training.recommendation.off_policy import Matches, difference, evaluate
+from reference_system.training.recommendation.off_policy import LoggedMatches, difference, estimate_off_policy
 from reference_system.world.recommendation.page_policy import draw_pages, inclusion
 
 VIDEOS, VIEWERS, PAGES, LENGTH = 80, 150, 1_500, 10
@@ -33,7 +33,7 @@ def world(seed, *, mistakes=1.0):
     page, place = np.nonzero((shown[:, :, None] == ranked[viewers][:, None, :]).any(axis=2))
     videos = shown[page, place]
     _, numbered = np.unique(viewers, return_inverse=True)
-    return Matches(
+    return LoggedMatches(
         viewers=numbered,
         lengths=np.full(PAGES, float(LENGTH)),
         predicted=np.take_along_axis(expected, ranked, axis=1).sum(axis=1)[viewers],
@@ -50,7 +50,7 @@ def test_the_intervals_hold_the_truth_as_often_as_they_say_and_the_plain_mean_do
     errors = dict.fromkeys(held, 0.0)
     for seed in range(100):
         matches, truth = world(seed)
-        found = evaluate(matches, seed=seed)
+        found = estimate_off_policy(matches, seed=seed)
         for name in held:
             estimate = getattr(found, name)
             held[name] += estimate.low <= truth <= estimate.high
@@ -69,7 +69,7 @@ def test_the_interval_of_a_difference_holds_the_truth_and_is_narrower_than_two_i
         found = difference(ours, theirs, seed=seed)
         held += found.low <= better - worse <= found.high
         if seed % 10 == 0:
-            apart = [evaluate(each, seed=seed).doubly_robust for each in (ours, theirs)]
+            apart = [estimate_off_policy(each, seed=seed).doubly_robust for each in (ours, theirs)]
             narrower += found.high - found.low < sum(each.high - each.low for each in apart)
     assert held >= 44
     assert narrower == 5
@@ -86,19 +86,19 @@ def matches():
 
 
 def test_the_same_pages_give_the_same_estimate(matches):
-    assert evaluate(matches, seed=3) == evaluate(matches, seed=3)
+    assert estimate_off_policy(matches, seed=3) == estimate_off_policy(matches, seed=3)
 
 
 def test_without_a_model_of_the_watches_doubly_robust_is_inverse_propensity(matches):
     blind = replace(matches, predicted=0.0 * matches.predicted, expected=0.0 * matches.expected)
-    found = evaluate(blind, seed=3)
+    found = estimate_off_policy(blind, seed=3)
     assert found.doubly_robust.value == pytest.approx(found.inverse_propensity.value)
 
 
 def test_a_perfect_ranker_on_its_own_pages_is_worth_what_they_brought():
     rng = np.random.default_rng(2)
     labels = (rng.random(500) < 0.3).astype(float)
-    own = Matches(
+    own = LoggedMatches(
         viewers=np.arange(50),
         lengths=np.full(50, 10.0),
         predicted=np.zeros(50),
@@ -108,16 +108,16 @@ def test_a_perfect_ranker_on_its_own_pages_is_worth_what_they_brought():
         labels=labels,
         expected=np.zeros(500),
     )
-    found = evaluate(own, seed=1)
+    found = estimate_off_policy(own, seed=1)
     for estimate in (found.inverse_propensity, found.self_normalised, found.doubly_robust, found.naive):
         assert estimate == found.logged
     assert found.effective == pytest.approx(500)
 
 
 def test_weights_are_cut_where_it_is_said_and_the_share_is_told(matches):
-    found = evaluate(matches, seed=3, clip=5.0)
+    found = estimate_off_policy(matches, seed=3, clip=5.0)
     assert 0.0 < found.clipped_share < 1.0
-    assert found.inverse_propensity.value < evaluate(matches, seed=3).inverse_propensity.value
+    assert found.inverse_propensity.value < estimate_off_policy(matches, seed=3).inverse_propensity.value
 
 
 @pytest.mark.parametrize("propensity", [0.0, float("nan"), 1.5])
@@ -125,11 +125,11 @@ def test_a_place_without_a_probability_is_refused(matches, propensity):
     broken = matches.propensities.copy()
     broken[7] = propensity
     with pytest.raises(TrainingError, match=r"1 of .* matched places have no probability"):
-        evaluate(replace(matches, propensities=broken), seed=1)
+        estimate_off_policy(replace(matches, propensities=broken), seed=1)
 
 
 @pytest.mark.parametrize("kept", [0, 20])
 def test_too_few_matches_are_refused_with_their_worth(matches, kept):
     few = {name: getattr(matches, name)[:kept] for name in ("page", "propensities", "labels", "expected")}
     with pytest.raises(TrainingError, match=f"{kept} logged places match .* 30 are needed"):
-        evaluate(replace(matches, **few), seed=1)
+        estimate_off_policy(replace(matches, **few), seed=1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reference_system.training.labelled_rows import LabelledRows
-from reference_system.training.sklearn_estimators import fit
+from reference_system.training.sklearn_estimators import fit_estimator
 from reference_system.use_cases.recommendation.features import INPUTS, SERVING_POSITION
 from reference_system.use_cases.recommendation.model import CANDIDATES
 
@@ -37,7 +37,7 @@ def test_a_planted_position_bias_does_not_leak_into_the_order(name):
     rows = LabelledRows(
         inputs=inputs, labels=watched.astype(float), groups=np.zeros(SHOWN, np.int64), times=np.arange(SHOWN)
     )
-    order = order_of(fit(name, rows, seed=1), SERVING_POSITION)
+    order = order_of(fit_estimator(name, rows, seed=1), SERVING_POSITION)
     assert np.corrcoef(order, range(VIDEOS))[0, 1] > 0.9
     blind = LabelledRows(
         inputs=np.where(np.arange(len(INPUTS)) == POSITION, np.float32(0.0), inputs),
@@ -45,4 +45,4 @@ def test_a_planted_position_bias_does_not_leak_into_the_order(name):
         groups=rows.groups,
         times=rows.times,
     )
-    assert np.corrcoef(order_of(fit(name, blind, seed=1), 0.0), range(VIDEOS))[0, 1] < 0.0
+    assert np.corrcoef(order_of(fit_estimator(name, blind, seed=1), 0.0), range(VIDEOS))[0, 1] < 0.0

@@ -9,7 +9,7 @@ from test_recommenders import rows_of
 
 from reference_system.errors import TrainingError
 from reference_system.training.recommenders.hiding import hide, newest_of_each, newest_share, random_share
-from reference_system.training.recommenders.interactions import history_of, numbered, read_interactions
+from reference_system.training.recommenders.interactions import history_of, numbered_pairs, read_interactions
 
 
 def test_an_item_that_was_taken_twice_stands_once_with_its_last_moment():
@@ -63,7 +63,7 @@ def test_what_is_shown_does_not_know_that_hidden_users_and_items_exist():
 
 def test_items_are_numbered_by_who_took_them_and_when():
     rows = rows_of([(0, 2), (1, 2), (0, 1), (1, 0), (2, 3)], times=[5, 6, 3, 4, 4])
-    found, users, items = numbered(rows)
+    found, users, items = numbered_pairs(rows)
     # Two users took item 2; 1 was taken first; 0 by a user with more items than the one who took 3.
     assert found.item_ids[0] == "i2"
     assert found.item_ids[1] == "i1"

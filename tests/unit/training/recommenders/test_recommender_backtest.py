@@ -12,12 +12,12 @@ from test_recommenders import rows_of
 
 from reference_system.errors import TrainingError
 from reference_system.training.recommenders import search as recommender_search
-from reference_system.training.recommenders.backtest import JudgedRecommender, _doubts, backtest
+from reference_system.training.recommenders.backtest import JudgedRecommender, _doubts, backtest_recommenders
 from reference_system.training.recommenders.hiding import hide, newest_share
-from reference_system.training.recommenders.interactions import Interactions, history_of, numbered
-from reference_system.training.recommenders.ranked_lists import NO_ITEM, all_lists, best_of, judged
+from reference_system.training.recommenders.interactions import Interactions, history_of, numbered_pairs
+from reference_system.training.recommenders.ranked_lists import NO_ITEM, all_lists, best_of, judged_lists
 from reference_system.training.recommenders.recommenders import Popularity, popularity
-from reference_system.training.recommenders.search import choose, fit
+from reference_system.training.recommenders.search import choose, fit_recommender
 
 
 def quiet(_share, _text=""):
@@ -78,7 +78,7 @@ def test_the_metrics_are_those_of_their_definitions():
     rows = rows_of([(0, 0), (1, 0), (2, 1), (3, 2), (0, 3), (0, 1), (1, 2)])
     hidden = np.array([False] * 4 + [True] * 3)
     model = Popularity(name="fixed", counts=np.array([4.0, 3.0, 2.0]))
-    found = judged(model, hide(rows, hidden), np.array([0, 1]), k=2)
+    found = judged_lists(model, hide(rows, hidden), np.array([0, 1]), k=2)
     # Both lists are 1, 2: user 0 wanted 1 and 3, which was in nobody's history, user 1 wanted 2.
     assert found["recall@2"] == pytest.approx((1 / 2 + 1) / 2)
     ideal = 1 + 1 / math.log2(3)
@@ -94,7 +94,7 @@ def test_items_with_equal_scores_are_judged_in_every_order():
     scores = np.zeros(5)
     for item, score in ((1, 9.0), (2, 5.0), (4, 5.0 * (1 + 1e-7)), (3, 1.0)):
         scores[exam.learned.item_ids.tolist().index(f"i{item}")] = score
-    found = judged(Popularity(name="fixed", counts=scores), exam, np.array([exam.asked[0]]), k=2)
+    found = judged_lists(Popularity(name="fixed", counts=scores), exam, np.array([exam.asked[0]]), k=2)
     assert found["recall@2"] == pytest.approx(0.5 / 2)
     assert found["ndcg@2"] == pytest.approx(0.5 / math.log2(3) / (1 + 1 / math.log2(3)))
 
@@ -121,7 +121,7 @@ def read(names, days, values, order=None, rename=str):
     rows = Interactions(
         user_ids=ids[0], item_ids=ids[1], users=users, items=items, times=days[order], values=values[order]
     )
-    return numbered(rows)[0]
+    return numbered_pairs(rows)[0]
 
 
 def without_times(report):
@@ -135,7 +135,7 @@ def test_how_users_and_items_are_called_and_in_which_order_rows_come_changes_no_
     names, days, values = grown(seed)
     order = np.random.default_rng(seed).permutation(len(names))
     reports = [
-        backtest(rows, dataset="d", split=split, test_share=0.25, k=5, seed=3, progress=quiet)
+        backtest_recommenders(rows, dataset="d", split=split, test_share=0.25, k=5, seed=3, progress=quiet)
         for rows in (
             read(names, days, values),
             read(names, days, values, order),
@@ -151,7 +151,7 @@ def test_what_appears_after_the_split_is_on_no_list_and_counts_as_missed():
     pairs = [(user, item) for user in range(20) for item in range(6) if (user + item) % 5]
     late = [(user, 6 + user % 2) for user in range(20)]
     rows = rows_of([*pairs, *late])
-    report = backtest(rows, dataset="d", split="temporal", test_share=0.172, k=8, seed=3, progress=quiet)
+    report = backtest_recommenders(rows, dataset="d", split="temporal", test_share=0.172, k=8, seed=3, progress=quiet)
     assert report.items_without_history == 2
     assert {model.metrics["recall@8"] for model in report.models} == {0.0}
     assert "2 items appear in the hidden part alone" in " ".join(report.notes)
@@ -173,12 +173,14 @@ def test_what_is_hidden_changes_no_list(split):
         times=np.concatenate([rows.times[~hidden], future.times]),
         values=np.concatenate([rows.values[~hidden], future.values]),
     )
-    exams = [hide(rows, hidden), hide(numbered(other)[0], np.arange(len(other)) >= (~hidden).sum())]
+    exams = [hide(rows, hidden), hide(numbered_pairs(other)[0], np.arange(len(other)) >= (~hidden).sum())]
     choices = [choose(exam.learned, [split], k=5, seed=3, progress=quiet) for exam in exams]
     assert choices[0] == choices[1]
     for kind in choices[0].settings:
         lists = [
-            all_lists(fit(kind, exam.history, choices[0]), exam.history, k=50, exclude_seen=True, tell=quiet)
+            all_lists(
+                fit_recommender(kind, exam.history, choices[0]), exam.history, k=50, exclude_seen=True, tell=quiet
+            )
             for exam in exams
         ]
         np.testing.assert_array_equal(lists[0].items, lists[1].items)
@@ -186,19 +188,21 @@ def test_what_is_hidden_changes_no_list(split):
 
 
 def test_models_beat_popularity_where_tastes_differ():
-    report = backtest(tastes(), dataset="d", split="random", test_share=0.2, k=5, seed=3, progress=quiet)
+    report = backtest_recommenders(tastes(), dataset="d", split="random", test_share=0.2, k=5, seed=3, progress=quiet)
     ndcg = {model.name: model.metrics["ndcg@5"] for model in report.models}
     assert min(ndcg["autoencoder"], ndcg["item_knn"], ndcg["factors"]) > 1.3 * ndcg["popularity"]
     assert report.chosen not in ("popularity", "recent_popularity")
     assert "wins" in report.notes[0]
     assert report.users_judged + report.users_without_history <= report.users
-    assert backtest(tastes(), dataset="d", split="random", test_share=0.2, k=5, seed=3, progress=quiet).winner == (
-        report.winner
-    )
+    assert backtest_recommenders(
+        tastes(), dataset="d", split="random", test_share=0.2, k=5, seed=3, progress=quiet
+    ).winner == (report.winner)
 
 
 def test_it_is_said_when_popularity_wins():
-    report = backtest(fashion(), dataset="d", split="temporal", test_share=0.05, k=2, seed=3, progress=quiet)
+    report = backtest_recommenders(
+        fashion(), dataset="d", split="temporal", test_share=0.05, k=2, seed=3, progress=quiet
+    )
     assert report.winner == "popularity"
     assert "popularity wins: ndcg@2" in report.notes[0]
     assert "no model here is worth its cost" in report.notes[0]
@@ -231,7 +235,7 @@ def test_users_who_appear_only_later_are_answered_by_what_is_popular_lately():
     old = tastes()
     newcomers = [(user, item) for user in (60, 61) for item in (3, 25)]
     rows = rows_of([*zip(old.users.tolist(), old.items.tolist(), strict=True), *newcomers])
-    report = backtest(rows, dataset="d", split="temporal", test_share=0.05, k=40, seed=3, progress=quiet)
+    report = backtest_recommenders(rows, dataset="d", split="temporal", test_share=0.05, k=40, seed=3, progress=quiet)
     assert report.users_without_history == 2
     assert report.metrics_without_history["recall@40"] == 1.0
 
@@ -239,7 +243,7 @@ def test_users_who_appear_only_later_are_answered_by_what_is_popular_lately():
 def test_a_split_that_leaves_nobody_to_judge_is_refused_with_its_numbers():
     rows = rows_of([(user, user) for user in range(10)])
     with pytest.raises(TrainingError, match="nobody can be judged: 8 interactions to learn from, 2 hidden, 0 users"):
-        backtest(rows, dataset="d", split="temporal", test_share=0.2, k=5, seed=3, progress=quiet)
+        backtest_recommenders(rows, dataset="d", split="temporal", test_share=0.2, k=5, seed=3, progress=quiet)
 
 
 @pytest.mark.parametrize("pairs", [[(0, 0)], [(0, 0), (1, 0), (2, 0)], [(0, 0), (0, 1)]])
@@ -249,10 +253,10 @@ def test_a_dataset_too_small_to_choose_by_keeps_popularity(pairs):
     assert choice.best == "popularity"
     assert "popularity stays" in choice.note
     history = history_of(rows)
-    lists = all_lists(fit("popularity", history, choice), history, k=10, exclude_seen=True, tell=quiet)
+    lists = all_lists(fit_recommender("popularity", history, choice), history, k=10, exclude_seen=True, tell=quiet)
     assert len(lists.users) == len(rows.user_ids)
     with pytest.raises(TrainingError, match="popularity stays"):
-        fit("item_knn", history, choice)
+        fit_recommender("item_knn", history, choice)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +272,7 @@ def test_a_dataset_too_small_to_choose_by_keeps_popularity(pairs):
 def test_the_advice_is_a_split_that_leaves_somebody_to_judge(pairs, split, advice):
     rows = rows_of(pairs, n_items=4)
     with pytest.raises(TrainingError, match="nobody can be judged") as refused:
-        backtest(rows, dataset="d", split=split, test_share=0.2, k=5, seed=3, progress=quiet)
+        backtest_recommenders(rows, dataset="d", split=split, test_share=0.2, k=5, seed=3, progress=quiet)
     assert refused.value.next_command.endswith(advice)
     assert ("no user took more than one item" in str(refused.value)) == ("describe" in advice)
 
@@ -285,7 +289,7 @@ def test_every_kind_of_recommender_survives_one_item_and_few_users():
     }
     choice = recommender_search.Choice(settings=settings, worth={}, best="blend", users=0, note="")
     for kind in recommender_search.KINDS:
-        scores = fit(kind, history, choice).scores(np.arange(3))
+        scores = fit_recommender(kind, history, choice).scores(np.arange(3))
         assert scores.shape == (3, 1)
         assert np.isfinite(scores).all()
 
@@ -293,4 +297,4 @@ def test_every_kind_of_recommender_survives_one_item_and_few_users():
 def test_a_name_that_no_recommender_has_is_refused_with_those_that_exist():
     choice = recommender_search.Choice(settings={}, worth={}, best="popularity", users=0, note="")
     with pytest.raises(TrainingError, match=r"no recommender 'magic' \(there are popularity, .* blend\)"):
-        fit("magic", history_of(rows_of([(0, 0)])), choice)
+        fit_recommender("magic", history_of(rows_of([(0, 0)])), choice)

@@ -15,7 +15,7 @@ from reference_system.world.columns import Chargebacks
 from reference_system.world.fraud.cards import PAYMENTS_PER_CUSTOMER_DAY, make_cards
 from reference_system.world.fraud.patterns import FraudPatterns
 from reference_system.world.history import generate_block
-from reference_system.world.records import fields_of
+from reference_system.world.records import record_fields
 from reference_system.world.rhythm import PAYMENT_RHYTHM, VIEWING_RHYTHM
 from reference_system.world.simulation import HISTORY_SLICE, LIVE_SLICE, Happened, make_world
 
@@ -199,7 +199,7 @@ def test_a_few_frauds_are_reported_a_second_time_after_the_first(weeks: Weeks):
         zip(disputes.paid[disputes.reports == 0].tolist(), disputes.times[disputes.reports == 0], strict=True)
     )
     assert all(first[paid] <= time for paid, time in zip(second.paid.tolist(), second.times, strict=True))
-    ids = fields_of(weeks.happened, weeks.world.viewing.catalogue)[CHARGEBACKS]["chargeback_id"].tolist()
+    ids = record_fields(weeks.happened, weeks.world.viewing.catalogue)[CHARGEBACKS]["chargeback_id"].tolist()
     assert len(set(ids)) == len(ids)
     assert sum(name.endswith("-2") for name in ids) == (weeks.happened.chargebacks.reports == 1).sum()
 

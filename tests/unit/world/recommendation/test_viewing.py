@@ -7,7 +7,7 @@ from world_weeks import DAYS, Weeks, four_weeks
 from reference_system.event_time import MICROS_PER_DAY, MICROS_PER_SECOND
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION
-from reference_system.world.columns import PAGE_LENGTH
+from reference_system.world.columns import WORLD_PAGE_LENGTH
 from reference_system.world.recommendation.page_policy import draw_pages, inclusion
 from reference_system.world.recommendation.viewing import (
     CONTINUE_AFTER_NOTHING,
@@ -29,9 +29,9 @@ def default_settings() -> Settings:
 def test_the_default_history_has_at_least_a_million_impressions(weeks: Weeks, default_settings: Settings):
     # Even if nobody ever found anything to watch: every page would be followed by another half of the time.
     pages = sum(CONTINUE_AFTER_NOTHING**number for number in range(MAX_PAGES))
-    a_day = default_settings.viewers * SESSIONS_PER_VIEWER_DAY * pages * PAGE_LENGTH
+    a_day = default_settings.viewers * SESSIONS_PER_VIEWER_DAY * pages * WORLD_PAGE_LENGTH
     assert a_day * default_settings.history_days >= 1_000_000
-    assert len(weeks.happened.pages) * PAGE_LENGTH / DAYS >= a_day
+    assert len(weeks.happened.pages) * WORLD_PAGE_LENGTH / DAYS >= a_day
 
 
 def test_pages_and_watches_come_at_the_stated_rates(weeks: Weeks):
@@ -55,7 +55,7 @@ def test_popularity_is_skewed(weeks: Weeks):
 def test_examination_falls_with_the_position(weeks: Weeks):
     rates = weeks.watched().mean(axis=0)
     assert rates[0] > 2.0 * rates[3] > 2.0 * rates[9] * 1.2
-    assert np.corrcoef(rates, np.arange(1, PAGE_LENGTH + 1) ** -0.7)[0, 1] > 0.99
+    assert np.corrcoef(rates, np.arange(1, WORLD_PAGE_LENGTH + 1) ** -0.7)[0, 1] > 0.99
 
 
 def test_the_position_says_nothing_about_the_video(weeks: Weeks):
@@ -172,7 +172,7 @@ def test_propensities_are_the_frequencies_with_which_videos_are_shown():
     probabilities = inclusion(rng.lognormal(0.0, 2.5, 60), rng.uniform(0, 30, 60))
     pages = draw_pages(rng, probabilities, 40_000)
     shown = np.bincount(pages.ravel(), minlength=60) / len(pages)
-    assert probabilities.sum() == pytest.approx(PAGE_LENGTH)
+    assert probabilities.sum() == pytest.approx(WORLD_PAGE_LENGTH)
     assert (probabilities > 0).all()
     assert shown == pytest.approx(probabilities, abs=0.012)
 
@@ -182,7 +182,7 @@ def test_propensities_stay_probabilities_when_one_video_is_wanted_above_all():
     demand[5] = 1e6
     probabilities = inclusion(demand, np.full(40, 100.0))
     assert probabilities[5] == 1.0
-    assert probabilities.sum() == pytest.approx(PAGE_LENGTH)
+    assert probabilities.sum() == pytest.approx(WORLD_PAGE_LENGTH)
     pages = draw_pages(np.random.default_rng(1), probabilities, 500)
     assert (pages == 5).any(axis=1).all()
 
