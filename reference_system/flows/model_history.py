@@ -71,14 +71,14 @@ def log_alarms(root: Path, report: MonitoringReport, last: MonitoringReport | No
             append_decision(root, _alarm(case, begun, report.as_of))
 
 
-def log_retraining(root: Path, ruling: RetrainDecision, *, now: datetime) -> None:
+def log_retraining(root: Path, decision: RetrainDecision, *, now: datetime) -> None:
     """Add that a training starts, before it does: one that crashes counts for the policy like any other."""
-    champion = current_version(root, ruling.use_case)
-    reasons = (f"because of {ruling.trigger}", ruling.reason)
+    champion = current_version(root, decision.use_case)
+    reasons = (f"because of {decision.trigger}", decision.reason)
     append_decision(
         root,
         LoggedDecision(
-            event_timestamp=now, use_case=ruling.use_case, kind="retraining", previous=champion, reasons=reasons
+            event_timestamp=now, use_case=decision.use_case, kind="retraining", previous=champion, reasons=reasons
         ),
     )
 

@@ -44,7 +44,7 @@ from reference_system.monitoring.duckdb_windows import degraded_share
 from reference_system.monitoring.early_outcomes import EARLY_REFERENCE_DAYS, EARLY_WINDOW_DAYS
 from reference_system.monitoring.fraud_early_watch import watch_early
 from reference_system.monitoring.fraud_watch import watch_fraud
-from reference_system.monitoring.monitoring_window import MonitoringWindow, WatchedChampion
+from reference_system.monitoring.monitoring_run import MonitoringRun, WatchedChampion
 from reference_system.monitoring.performance import FraudShare
 from reference_system.monitoring.recommendation_watch import watch_recommendation
 from reference_system.monitoring.remembered_scores import RememberedScores
@@ -135,21 +135,21 @@ def monitor(*, act: bool = False) -> dict[str, object]:
 def judge_fraud(as_of: datetime) -> UseCaseReport:
     """Drift and performance of the fraud model."""
     settings = load_settings()
-    scene = _scene(settings, as_of)
-    outcomes = payment_outcomes(scene.lake, _since(scene), as_of, as_of=as_of)
+    run = _run_of(settings, as_of)
+    outcomes = payment_outcomes(run.lake, _since(run), as_of, as_of=as_of)
     memory = RememberedScores(StatePaths(settings.state_dir).remembered_scores)
     champion = _champion(settings, fraud.NAME, fraud.SIGNATURE, memory)
-    shares = fraud_shares(scene.lake, _midnight(scene.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
+    shares = fraud_shares(run.lake, _midnight(run.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
     by_day = [FraudShare(**row) for row in shares.to_pylist()]
     known = min(champion.learned_until, as_of) if champion else as_of
     early = watch_early(
-        scene,
+        run,
         champion,
         _others(settings, fraud.NAME, fraud.SIGNATURE, memory),
-        payment_reports(scene.lake, known - timedelta(days=EARLY_REFERENCE_DAYS + EARLY_WINDOW_DAYS), as_of=as_of),
-        answered_payments(scene.lake, max(scene.live_start, scene.days_ago(_COMPARED_DAYS)), as_of=as_of),
+        payment_reports(run.lake, known - timedelta(days=EARLY_REFERENCE_DAYS + EARLY_WINDOW_DAYS), as_of=as_of),
+        answered_payments(run.lake, max(run.live_start, run.days_ago(_COMPARED_DAYS)), as_of=as_of),
     )
-    report = watch_fraud(scene, champion, outcomes, by_day, early=early)
+    report = watch_fraud(run, champion, outcomes, by_day, early=early)
     memory.save()
     say(f"fraud: {report.judged} columns judged, {outcomes.num_rows} answers with mature labels")
     return report
@@ -159,13 +159,13 @@ def judge_fraud(as_of: datetime) -> UseCaseReport:
 def judge_recommendation(as_of: datetime) -> UseCaseReport:
     """Drift and performance of the recommender."""
     settings = load_settings()
-    scene = _scene(settings, as_of)
-    outcomes = page_outcomes(scene.lake, scene.days_ago(_PERFORMANCE_DAYS), as_of, as_of=as_of)
+    run = _run_of(settings, as_of)
+    outcomes = page_outcomes(run.lake, run.days_ago(_PERFORMANCE_DAYS), as_of, as_of=as_of)
     champion = _champion(settings, recommendation.NAME, recommendation.SIGNATURE)
-    catalogue_size = read(scene.lake, VIDEOS, end=as_of, columns=("video_id",)).read_all().num_rows
-    answers, by_rule = degraded_share(scene.lake, recommendation.NAME, scene.days_ago(1), as_of)
+    catalogue_size = read(run.lake, VIDEOS, end=as_of, columns=("video_id",)).read_all().num_rows
+    answers, by_rule = degraded_share(run.lake, recommendation.NAME, run.days_ago(1), as_of)
     report = watch_recommendation(
-        scene,
+        run,
         champion,
         outcomes,
         catalogue_size=catalogue_size,
@@ -219,8 +219,8 @@ def _assemble(
     return report, rulings
 
 
-def _in_words(ruling: RetrainDecision) -> str:
-    return f"train: {ruling.reason}" if ruling.trigger else f"no training: {ruling.reason}"
+def _in_words(decision: RetrainDecision) -> str:
+    return f"train: {decision.reason}" if decision.trigger else f"no training: {decision.reason}"
 
 
 def _act(
@@ -229,20 +229,20 @@ def _act(
     """Log what is new, and train what the policy says, one after the other; the use cases that were trained."""
     log_alarms(paths.bundles, report, last)
     trained = []
-    for ruling in rulings:
-        if ruling.trigger is None:
-            say(f"{ruling.use_case}: {_in_words(ruling)}")
+    for decision in rulings:
+        if decision.trigger is None:
+            say(f"{decision.use_case}: {_in_words(decision)}")
             continue
-        log_retraining(paths.bundles, ruling, now=report.as_of)
+        log_retraining(paths.bundles, decision, now=report.as_of)
         # Training's libraries take seconds to import, and a look alone does not need them.
         from reference_system.flows.prefect_train import train
 
         try:
-            step(train, ruling.use_case, trigger=ruling.trigger)
+            step(train, decision.use_case, trigger=decision.trigger)
         except WorkbookError as error:
             # No reason to lose the look: the champion goes on, and the policy tries again later.
-            warn(f"{ruling.use_case}: the training ended with: {error}")
-        trained.append(ruling.use_case)
+            warn(f"{decision.use_case}: the training ended with: {error}")
+        trained.append(decision.use_case)
     return tuple(trained)
 
 
@@ -295,9 +295,9 @@ def _model(
     )
 
 
-def _scene(settings: Settings, as_of: datetime) -> MonitoringWindow:
+def _run_of(settings: Settings, as_of: datetime) -> MonitoringRun:
     paths, kept = StatePaths(settings.state_dir), first_kept(settings, as_of)
-    return MonitoringWindow(
+    return MonitoringRun(
         lake=paths.lake,
         feature_tables=paths.feature_tables,
         as_of=as_of,
@@ -307,9 +307,9 @@ def _scene(settings: Settings, as_of: datetime) -> MonitoringWindow:
     )
 
 
-def _since(scene: MonitoringWindow) -> datetime:
+def _since(run: MonitoringRun) -> datetime:
     """Answers exist since the end of the history."""
-    return max(scene.live_start, scene.days_ago(_PERFORMANCE_DAYS))
+    return max(run.live_start, run.days_ago(_PERFORMANCE_DAYS))
 
 
 def _midnight(moment: datetime) -> datetime:

@@ -145,7 +145,7 @@ def read_training_set(use_case: UseCase, split: TemporalSplit) -> PreparedCase:
     case = prepare_case(use_case, paths.lake, split, join, seed=settings.seed)
     say(
         f"{use_case}: {len(case.train)} rows from {case.split.train} to learn from,"
-        f" {len(case.judge.rows)} rows from {case.split.test} to be judged on"
+        f" {len(case.evaluator.rows)} rows from {case.split.test} to be judged on"
     )
     return case
 
@@ -154,10 +154,10 @@ def read_training_set(use_case: UseCase, split: TemporalSplit) -> PreparedCase:
 def fit_and_evaluate(use_case: UseCase, case: PreparedCase, trigger: TrainingTrigger) -> Trained:
     """Fit the candidates, judge them beside the baselines, export the best."""
     trained = train_case(use_case, case, seed=load_settings().seed, trigger=trigger)
-    metric = trained.contest.primary_metric
-    worth = [(candidate.model.name, candidate.judgement) for candidate in trained.selection.candidates]
-    for name, judgement in [*worth, *trained.selection.baselines.items()]:
-        say(f"{use_case}: {metric} of {name} is {judgement.metrics[metric]:.4f}")
+    metric = trained.spec.primary_metric
+    worth = [(candidate.model.name, candidate.evaluation) for candidate in trained.selection.candidates]
+    for name, evaluation in [*worth, *trained.selection.baselines.items()]:
+        say(f"{use_case}: {metric} of {name} is {evaluation.metrics[metric]:.4f}")
     return trained
 
 
@@ -166,7 +166,7 @@ def register_and_decide(trained: Trained) -> TrainSummary:
     """Register the best candidate with its bundle, let the gate judge it, begin its release if the gate says so."""
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
-    root, use_case, inputs = paths.bundles, trained.use_case, tuple(trained.contest.inputs)
+    root, use_case, inputs = paths.bundles, trained.use_case, tuple(trained.spec.inputs)
     commit, importance = _commit(), importance_of(trained, seed=settings.seed)
     registered = mlflow_registry.register_training(
         logged_training(trained, importance, commit=commit), lambda version: write_trained(trained, version, root)

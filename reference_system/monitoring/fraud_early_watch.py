@@ -22,14 +22,14 @@ from reference_system.monitoring.champion_comparison import (
     payment_days_by_version,
 )
 from reference_system.monitoring.early_outcomes import NOT_REPORTED, early_outcomes
-from reference_system.monitoring.monitoring_window import MonitoringWindow, WatchedChampion
+from reference_system.monitoring.monitoring_run import MonitoringRun, WatchedChampion
 from reference_system.monitoring.report.record import Early
 from reference_system.monitoring.sklearn_metrics import average_precision
 from reference_system.use_cases.fraud import model
 
 
 def watch_early(
-    scene: MonitoringWindow,
+    run: MonitoringRun,
     champion: WatchedChampion | None,
     others: Sequence[WatchedChampion],
     reports: pa.Table,
@@ -38,13 +38,13 @@ def watch_early(
     """Early outcomes and the models on the same days.
 
     Args:
-        scene: where and when.
+        run: where and when.
         champion: the model that answers.
         others: models to compare it with, the champion before among them.
         reports: `feedback.duckdb_labels.payment_reports`.
         answers: `feedback.duckdb_labels.answered_payments`.
     """
-    now = micros(scene.as_of)
+    now = micros(run.as_of)
     learned_until = micros(champion.learned_until) if champion else now
     times, reported, withdrawn = (
         reports["time"].to_numpy(),

@@ -27,9 +27,9 @@ from reference_system.monitoring.duckdb_windows import (
     payments_between,
     served_answers,
 )
-from reference_system.monitoring.monitoring_window import (
+from reference_system.monitoring.monitoring_run import (
     MIN_COVERAGE,
-    MonitoringWindow,
+    MonitoringRun,
     WatchedChampion,
     horizons,
     nothing,
@@ -71,34 +71,34 @@ _NO_TABLES = "no feature tables of these days; run `workbook etl`"
 
 
 def watch_fraud(
-    scene: MonitoringWindow,
+    run: MonitoringRun,
     champion: WatchedChampion | None,
     outcomes: pa.Table,
     shares: Sequence[FraudShare],
     *,
     early: Early | None,
 ) -> UseCaseReport:
-    """Everything that is known about the fraud model at the moment of the scene.
+    """Everything that is known about the fraud model at the moment of the run.
 
     Args:
-        scene: where and when.
+        run: where and when.
         champion: the model that answers; without one the reference is the last weeks before this one.
         outcomes: `feedback.duckdb_labels.payment_outcomes`.
         shares: the frauds among all payments by day.
         early: what is known before labels are mature.
     """
-    window = scene.weeks_before(champion.learned_until if champion else scene.as_of)
-    covered = coverage(scene.lake, model.NAME, scene.days_ago(2), scene.as_of)
-    times, inputs = fraud_features(scene.lake, scene.feature_tables, window.start, window.end)
-    answers = served_answers(scene.lake, model.NAME, scene.days_ago(TREND_BLOCKS), scene.as_of)
-    reference = _reference(scene, champion, times, inputs)
-    recent = _recent(scene, champion, answers)
+    window = run.weeks_before(champion.learned_until if champion else run.as_of)
+    covered = coverage(run.lake, model.NAME, run.days_ago(2), run.as_of)
+    times, inputs = fraud_features(run.lake, run.feature_tables, window.start, window.end)
+    answers = served_answers(run.lake, model.NAME, run.days_ago(TREND_BLOCKS), run.as_of)
+    reference = _reference(run, champion, times, inputs)
+    recent = _recent(run, champion, answers)
     if covered < MIN_COVERAGE:
         reason = f"{covered:.0%} of its payments have a logged answer, {MIN_COVERAGE:.0%} are needed"
         recent = dict.fromkeys(recent, nothing(reason if covered else _NO_ANSWERS))
     about = (
         "The model's inputs as they were served, against the feature tables of the weeks that "
-        + _which_weeks(scene, champion)
+        + _which_weeks(run, champion)
         + "; the score against the champion's scores on those rows."
     )
     group = ColumnGroup(
@@ -108,7 +108,7 @@ def watch_fraud(
         title="Payments",
         about="What happened, whether it was scored or not: the lake against the lake.",
         reference=window,
-        columns=_payments_as_they_happened(scene, window),
+        columns=_payments_as_they_happened(run, window),
     )
     return UseCaseReport(
         use_case=model.NAME,
@@ -116,29 +116,29 @@ def watch_fraud(
         coverage=covered,
         groups=(happened, group),
         left_out=FRAUD_LEFT_OUT,
-        performance=msgspec.structs.replace(_performance(scene, champion, outcomes, shares), early=early),
-        quality=_quality(scene, answers),
+        performance=msgspec.structs.replace(_performance(run, champion, outcomes, shares), early=early),
+        quality=_quality(run, answers),
     )
 
 
-def _quality(scene: MonitoringWindow, answers: Answers) -> Quality:
+def _quality(run: MonitoringRun, answers: Answers) -> Quality:
     """How the last day was answered, and whether the day before was served what history says."""
-    newest = scene.blocks(answers.times) == 0
+    newest = run.blocks(answers.times) == 0
     count = int(newest.sum())
     return Quality(
         answers=count,
         degraded_share=float(np.isnan(answers.scores[newest]).mean()) if count else 0.0,
-        skew=_skew(scene, answers),
+        skew=_skew(run, answers),
     )
 
 
-def _skew(scene: MonitoringWindow, answers: Answers) -> dict[str, float]:
+def _skew(run: MonitoringRun, answers: Answers) -> dict[str, float]:
     """By input the share of answers whose served value is not the feature table's for the same payment.
 
     Looked at where the tables exist: the ETL runs every other day, so mostly the days before yesterday.
     """
-    start, end = scene.days_ago(_SKEW_DAYS[0]), scene.days_ago(_SKEW_DAYS[1])
-    times, inputs = fraud_features(scene.lake, scene.feature_tables, start, end)
+    start, end = run.days_ago(_SKEW_DAYS[0]), run.days_ago(_SKEW_DAYS[1])
+    times, inputs = fraud_features(run.lake, run.feature_tables, start, end)
     moments = answers.times[answers.owners]
     _, here, there = np.intersect1d(moments, times, return_indices=True)
     if len(here) < _LEAST_COMPARED:
@@ -148,69 +148,69 @@ def _skew(scene: MonitoringWindow, answers: Answers) -> dict[str, float]:
     return {name: float(apart[:, column].mean()) for column, name in enumerate(INPUTS)}
 
 
-def _which_weeks(scene: MonitoringWindow, champion: WatchedChampion | None) -> str:
+def _which_weeks(run: MonitoringRun, champion: WatchedChampion | None) -> str:
     if champion is None:
         return "came before (no champion yet)"
-    if champion.learned_until < scene.oldest_end:
+    if champion.learned_until < run.oldest_end:
         return f"are the oldest kept (those that champion {champion.version} learned from are gone)"
     return f"champion {champion.version} learned from"
 
 
-def _payments_as_they_happened(scene: MonitoringWindow, window: TimeSpan) -> tuple[ColumnDrift, ...]:
+def _payments_as_they_happened(run: MonitoringRun, window: TimeSpan) -> tuple[ColumnDrift, ...]:
     reference, recent = (
-        payments_between(scene.lake, start, end)
-        for start, end in ((window.start, window.end), (scene.days_ago(TREND_BLOCKS), scene.as_of))
+        payments_between(run.lake, start, end)
+        for start, end in ((window.start, window.end), (run.days_ago(TREND_BLOCKS), run.as_of))
     )
     none = "no payments"
     return compare_columns(
-        {"payment_amount": scene.sample(*reference, since=window.start, empty=none)},
-        {"payment_amount": scene.sample(*recent, since=scene.history_start, empty=none)},
+        {"payment_amount": run.sample(*reference, since=window.start, empty=none)},
+        {"payment_amount": run.sample(*recent, since=run.history_start, empty=none)},
     )
 
 
 def _reference(
-    scene: MonitoringWindow, champion: WatchedChampion | None, times: Micros, inputs: Floats
+    run: MonitoringRun, champion: WatchedChampion | None, times: Micros, inputs: Floats
 ) -> dict[str, ColumnSample]:
     samples = {
-        name: scene.sample(
+        name: run.sample(
             times,
             inputs[:, INPUTS.index(name)],
-            since=scene.history_start + _HORIZONS.get(name, timedelta(0)),
+            since=run.history_start + _HORIZONS.get(name, timedelta(0)),
             empty=_NO_TABLES if not len(times) else "its windows were still filling",
         )
         for name in _WATCHED
     }
-    longest = scene.history_start + max(_HORIZONS.values())
+    longest = run.history_start + max(_HORIZONS.values())
     if champion is None:
         samples[FRAUD_SCORE] = nothing("no champion yet")
     else:
         scores = champion.score(inputs) if len(inputs) else np.empty(0)
-        samples[FRAUD_SCORE] = scene.sample(times, scores, since=longest, empty=_NO_TABLES)
+        samples[FRAUD_SCORE] = run.sample(times, scores, since=longest, empty=_NO_TABLES)
     return samples
 
 
-def _recent(scene: MonitoringWindow, champion: WatchedChampion | None, answers: Answers) -> dict[str, ColumnSample]:
-    start = scene.days_ago(TREND_BLOCKS)
+def _recent(run: MonitoringRun, champion: WatchedChampion | None, answers: Answers) -> dict[str, ColumnSample]:
+    start = run.days_ago(TREND_BLOCKS)
     moments = answers.times[answers.owners]
     samples = {
-        name: scene.sample(moments, answers.inputs[:, INPUTS.index(name)], since=start, empty=_NO_ANSWERS)
+        name: run.sample(moments, answers.inputs[:, INPUTS.index(name)], since=start, empty=_NO_ANSWERS)
         for name in _WATCHED
     }
     of_champion = answers.versions == (champion.version if champion else "")
-    samples[FRAUD_SCORE] = scene.sample(
+    samples[FRAUD_SCORE] = run.sample(
         answers.times[of_champion], answers.scores[of_champion], since=start, empty="no answer of the champion"
     )
     return samples
 
 
 def _performance(
-    scene: MonitoringWindow, champion: WatchedChampion | None, outcomes: pa.Table, shares: Sequence[FraudShare]
+    run: MonitoringRun, champion: WatchedChampion | None, outcomes: pa.Table, shares: Sequence[FraudShare]
 ) -> Performance:
     days = payment_days(_payments(outcomes), average_precision=average_precision, roc_auc=roc_auc)
     change = change_of(days, model.PRIMARY_METRIC)
     return Performance(
         primary=model.PRIMARY_METRIC,
-        statement=_statement(scene, days, can_compare=change is not None),
+        statement=_statement(run, days, can_compare=change is not None),
         days=days,
         change=change,
         offline=champion.metrics.get(model.PRIMARY_METRIC) if champion else None,
@@ -219,9 +219,9 @@ def _performance(
     )
 
 
-def _statement(scene: MonitoringWindow, days: tuple[DayFigures, ...], *, can_compare: bool) -> str:
+def _statement(run: MonitoringRun, days: tuple[DayFigures, ...], *, can_compare: bool) -> str:
     if not days:
-        first = scene.live_start + LABEL_DELAY + timedelta(days=1)
+        first = run.live_start + LABEL_DELAY + timedelta(days=1)
         return f"No mature labels yet: the first whole day of answers has them on {first:%Y-%m-%d %H:%M}."
     judged = sum(day.enough for day in days)
     if not judged:

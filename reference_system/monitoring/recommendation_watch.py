@@ -26,10 +26,10 @@ from reference_system.monitoring.drift import (
 )
 from reference_system.monitoring.duckdb_windows import coverage, page_sources, served_answers, watches_between
 from reference_system.monitoring.histograms import Values
-from reference_system.monitoring.monitoring_window import (
+from reference_system.monitoring.monitoring_run import (
     MIN_COVERAGE,
     REFERENCE_DAYS,
-    MonitoringWindow,
+    MonitoringRun,
     WatchedChampion,
     horizons,
     nothing,
@@ -59,27 +59,27 @@ Column = tuple[Micros, Values]
 
 
 def watch_recommendation(
-    scene: MonitoringWindow,
+    run: MonitoringRun,
     champion: WatchedChampion | None,
     outcomes: pa.Table,
     *,
     catalogue_size: int,
     quality: Quality,
 ) -> UseCaseReport:
-    """Everything that is known about the recommender at the moment of the scene.
+    """Everything that is known about the recommender at the moment of the run.
 
     Args:
-        scene: where and when.
+        run: where and when.
         champion: the model that answers.
         outcomes: `feedback.duckdb_labels.page_outcomes`.
         catalogue_size: how many videos there are.
         quality: how the last day was answered.
     """
-    start = max(scene.live_start, scene.days_ago(REFERENCE_DAYS + CURRENT_BLOCKS))
-    window = TimeSpan(start=start, end=max(start, scene.days_ago(CURRENT_BLOCKS)))
-    covered = coverage(scene.lake, model.NAME, scene.days_ago(CURRENT_BLOCKS), scene.as_of)
-    inputs = _compared(scene, window, _served_columns(scene, champion, window), covered=covered)
-    behaviour = _compared(scene, window, _behaviour_columns(scene, window), covered=1.0)
+    start = max(run.live_start, run.days_ago(REFERENCE_DAYS + CURRENT_BLOCKS))
+    window = TimeSpan(start=start, end=max(start, run.days_ago(CURRENT_BLOCKS)))
+    covered = coverage(run.lake, model.NAME, run.days_ago(CURRENT_BLOCKS), run.as_of)
+    inputs = _compared(run, window, _served_columns(run, champion, window), covered=covered)
+    behaviour = _compared(run, window, _behaviour_columns(run, window), covered=1.0)
     return UseCaseReport(
         use_case=model.NAME,
         champion=champion.version if champion else None,
@@ -106,26 +106,26 @@ def watch_recommendation(
 
 
 def _compared(
-    scene: MonitoringWindow, window: TimeSpan, columns: dict[str, Column], *, covered: float
+    run: MonitoringRun, window: TimeSpan, columns: dict[str, Column], *, covered: float
 ) -> tuple[ColumnDrift, ...]:
     reference: dict[str, ColumnSample] = {}
     recent: dict[str, ColumnSample] = {}
     for name, (times, values) in columns.items():
-        since = max(window.start, scene.live_start + max(_HORIZONS.get(name, _FIRST_DAY), _FIRST_DAY))
-        blocks = scene.blocks(times)
-        sample = scene.sample(times[blocks >= CURRENT_BLOCKS], values[blocks >= CURRENT_BLOCKS], since=since, empty="")
+        since = max(window.start, run.live_start + max(_HORIZONS.get(name, _FIRST_DAY), _FIRST_DAY))
+        blocks = run.blocks(times)
+        sample = run.sample(times[blocks >= CURRENT_BLOCKS], values[blocks >= CURRENT_BLOCKS], since=since, empty="")
         too_young = f"nothing since {since:%Y-%m-%d}, from when on its window is full under models"
         reference[name] = sample if len(sample.values) else nothing(too_young)
         is_recent = blocks < TREND_BLOCKS
-        recent[name] = scene.sample(times[is_recent], values[is_recent], since=scene.live_start, empty=_NO_ANSWERS)
+        recent[name] = run.sample(times[is_recent], values[is_recent], since=run.live_start, empty=_NO_ANSWERS)
         if covered < MIN_COVERAGE:
             reason = f"{covered:.0%} of its pages have a logged answer, {MIN_COVERAGE:.0%} are needed"
             recent[name] = nothing(reason if covered else _NO_ANSWERS)
     return compare_columns(reference, recent)
 
 
-def _served_columns(scene: MonitoringWindow, champion: WatchedChampion | None, window: TimeSpan) -> dict[str, Column]:
-    answers = served_answers(scene.lake, model.NAME, window.start, scene.as_of)
+def _served_columns(run: MonitoringRun, champion: WatchedChampion | None, window: TimeSpan) -> dict[str, Column]:
+    answers = served_answers(run.lake, model.NAME, window.start, run.as_of)
     moments = answers.times[answers.owners]
     first = np.flatnonzero(np.diff(answers.owners, prepend=-1))
     columns: dict[str, Column] = {}
@@ -137,9 +137,9 @@ def _served_columns(scene: MonitoringWindow, champion: WatchedChampion | None, w
     return columns
 
 
-def _behaviour_columns(scene: MonitoringWindow, window: TimeSpan) -> dict[str, Column]:
-    times, columns = watches_between(scene.lake, window.start, scene.as_of)
-    pages, sources = page_sources(scene.lake, window.start, scene.as_of)
+def _behaviour_columns(run: MonitoringRun, window: TimeSpan) -> dict[str, Column]:
+    times, columns = watches_between(run.lake, window.start, run.as_of)
+    pages, sources = page_sources(run.lake, window.start, run.as_of)
     return {name: (times, values) for name, values in columns.items()} | {"page_source": (pages, sources)}
 
 

@@ -88,14 +88,14 @@ def _make_champion(use_case: UseCase, paths: StatePaths) -> None:
 
 def _bring_bundle(use_case: UseCase, paths: StatePaths) -> None:
     """The champion's bundle, verified, with the pointer on it: fetched only if what is here cannot be loaded."""
-    from reference_system.flows.training.trained_model import contest_of
+    from reference_system.flows.training.trained_model import selection_spec_of
     from reference_system.registry.bundles.bundle import load_bundle, set_current, version_folder
     from reference_system.registry.mlflow_registry import fetch_bundle
 
     version = _champion_version(use_case, paths)
     if version is None:
         raise TrainingError(f"{use_case} has no champion", next_command=f"workbook train {use_case}")
-    folder, inputs = version_folder(paths.bundles, use_case, version), tuple(contest_of(use_case).inputs)
+    folder, inputs = version_folder(paths.bundles, use_case, version), tuple(selection_spec_of(use_case).inputs)
     try:
         load_bundle(folder, use_case=use_case, inputs=inputs)
     except BundleRefused as refused:

@@ -89,7 +89,7 @@ class Answering:
         if inputs is None:
             scored = fraud_scoring.score_by_rule(request.amount)
         else:
-            contest = ChallengerRouting(
+            routing = ChallengerRouting(
                 use_case="fraud",
                 version=loaded.version,
                 champion=loaded.model,
@@ -98,7 +98,7 @@ class Answering:
                 is_valid=fraud_scoring.is_score,
                 metrics=self.metrics.challengers,
             )
-            answered = contest.answer(request.customer_id)
+            answered = routing.answer(request.customer_id)
             scored, evaluation = answered.said.found, _said_by(evaluation, answered.said.version)
         answer = fraud_scoring.score_answer(request, scored, evaluation)
         self._count("fraud", CUSTOMER_ACTIVITY.name, answer.feature_age_seconds, degraded=answer.degraded)
@@ -121,7 +121,7 @@ class Answering:
         draw = place_of(evaluation.prediction_id, _EXPLORATION) if self.explored_places else None
         challenger = self.ranking_challenger()
         reads = RememberedReads(self.read)
-        contest = ChallengerRouting(
+        routing = ChallengerRouting(
             use_case="recommendation",
             version=catalogue.model.version,
             champion=catalogue,
@@ -130,7 +130,7 @@ class Answering:
             is_valid=recommending.is_page,
             metrics=self.metrics.challengers,
         )
-        answered = contest.answer(request.viewer_id)
+        answered = routing.answer(request.viewer_id)
         reads.seal()
         page, evaluation = answered.said.found, _said_by(evaluation, answered.said.version)
         answer = recommending.page_answer(request, page, evaluation)

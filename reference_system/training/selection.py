@@ -1,6 +1,6 @@
 """Selection: choose by prequential folds inside the training window, then let one judge look at what was fitted.
 
-In: rows to learn from, a judge. Out: the candidates with their judgements; the chosen one and why.
+In: rows to learn from, an evaluator. Out: the candidates with their evaluations; the chosen one and why.
 Invariant: the judged model is the one that is handed on; nothing is fitted again on what judged it, and where there
 is a validation, the judge has no say in the choice.
 """
@@ -33,7 +33,7 @@ class Candidate:
     """A fitted model and what it is worth."""
 
     model: FittedModel
-    judgement: Evaluation
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,32 +66,32 @@ class SelectionSpec:
     most_negatives: int | None = None
 
 
-def select(contest: SelectionSpec, rows: LabelledRows, judge: Evaluator, *, seed: int) -> Selection:
-    """Search, fit the best setting of each estimator to all rows, judge.
+def select(spec: SelectionSpec, rows: LabelledRows, evaluator: Evaluator, *, seed: int) -> Selection:
+    """Search, fit the best setting of each estimator to all rows, evaluator.
 
     Raises:
         TrainingError: if no candidate has a primary metric that is a number.
     """
-    most = contest.most_negatives
+    most = spec.most_negatives
     share = 1.0 if most is None else negative_share(rows, most)
-    if contest.validation is None:
-        fitted = [fit_estimator(name, rows, seed=seed, negative_share=share) for name in contest.candidates]
-        return _judged(contest, fitted, judge, chosen=None, reason="the best on the test window", folds=())
-    found, shortened = _search(contest.candidates, contest.validation, rows, share=share, seed=seed)
+    if spec.validation is None:
+        fitted = [fit_estimator(name, rows, seed=seed, negative_share=share) for name in spec.candidates]
+        return _judged(spec, fitted, evaluator, chosen=None, reason="the best on the test window", folds=())
+    found, shortened = _search(spec.candidates, spec.validation, rows, share=share, seed=seed)
     if found is None:
-        simplest = contest.candidates[0]
+        simplest = spec.candidates[0]
         model = fit_estimator(simplest, rows, seed=seed, negative_share=share)
         reason = f"{simplest}: the simplest, because no fold of the training window has both outcomes"
-        return _judged(contest, [model], judge, chosen=simplest, reason=reason, folds=())
+        return _judged(spec, [model], evaluator, chosen=simplest, reason=reason, folds=())
     fitted = []
     for result in found.best_of_each:
         # The others are shown beside the winner; only the winner needs its full size.
         learn = result.trial.fit_to_keep if result is found.winner else result.trial.fit
         fitted.append(learn(rows, seed=seed, negative_share=share).calibrated(result.calibration()))
     return _judged(
-        contest,
+        spec,
         fitted,
-        judge,
+        evaluator,
         chosen=found.winner.trial.name,
         reason=found.reason + (f" ({shortened})" if shortened else ""),
         folds=tuple(fold.metrics for fold in found.winner.folds),
@@ -120,24 +120,24 @@ def _silence(_: str) -> None:
 
 
 def _judged(  # noqa: PLR0913 - the parts of a selection
-    contest: SelectionSpec,
+    spec: SelectionSpec,
     fitted: Sequence[FittedModel],
-    judge: Evaluator,
+    evaluator: Evaluator,
     *,
     chosen: str | None,
     reason: str,
     folds: tuple[Mapping[str, float], ...],
 ) -> Selection:
-    candidates = tuple(Candidate(model=model, judgement=judge.judge(model.score)) for model in fitted)
-    worth = {one.model.name: one.judgement.metrics[contest.primary_metric] for one in candidates}
+    candidates = tuple(Candidate(model=model, evaluation=evaluator.evaluate(model.score)) for model in fitted)
+    worth = {one.model.name: one.evaluation.metrics[spec.primary_metric] for one in candidates}
     if not all(math.isfinite(value) for value in worth.values()):
         names, values = ", ".join(worth), list(worth.values())
-        raise TrainingError(f"{contest.primary_metric} of {names} is {values}: not all numbers")
+        raise TrainingError(f"{spec.primary_metric} of {names} is {values}: not all numbers")
     best = max(worth, key=worth.__getitem__) if chosen is None else chosen
     return Selection(
         candidates=candidates,
         best=next(one for one in candidates if one.model.name == best),
-        baselines={name: judge.judge(input_as_score(contest.inputs.index(name))) for name in contest.baselines},
+        baselines={name: evaluator.evaluate(input_as_score(spec.inputs.index(name))) for name in spec.baselines},
         reason=reason,
         folds=folds,
     )

@@ -10,7 +10,7 @@ import pytest
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
-from reference_system.training.evaluation.evaluation import PaymentJudge
+from reference_system.training.evaluation.evaluation import PaymentEvaluator
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.model_search import FoldResult, Trial, conclude_search, trials_of
 from reference_system.training.prequential import Protocol
@@ -74,7 +74,7 @@ def payments(seed, *, days=28, count=4_000, constant=False):
     return LabelledRows(inputs=inputs, labels=labels, groups=rng.integers(0, 300, count), times=times)
 
 
-def contest(names=NAMES, most_negatives=700):
+def selection_spec(names=NAMES, most_negatives=700):
     return SelectionSpec(
         candidates=names,
         baselines=("noise",),
@@ -87,7 +87,7 @@ def contest(names=NAMES, most_negatives=700):
 
 @pytest.fixture(scope="module")
 def selection():
-    return select(contest(), payments(1), PaymentJudge(rows=payments(2)), seed=1)
+    return select(selection_spec(), payments(1), PaymentEvaluator(rows=payments(2)), seed=1)
 
 
 def test_every_estimator_is_a_candidate_and_the_folds_chose(selection):
@@ -112,7 +112,9 @@ def test_negatives_that_stand_for_many_do_not_raise_the_probability(selection):
 
 def test_the_same_inputs_choose_and_learn_the_same_bytes():
     names = ("logistic_regression", "extra_trees")
-    one, other = (select(contest(names), payments(1), PaymentJudge(rows=payments(2)), seed=1) for _ in range(2))
+    one, other = (
+        select(selection_spec(names), payments(1), PaymentEvaluator(rows=payments(2)), seed=1) for _ in range(2)
+    )
     assert one.reason == other.reason
     for mine, yours in zip(one.candidates, other.candidates, strict=True):
         assert mine.model.to_onnx(3) == yours.model.to_onnx(3)
@@ -123,7 +125,10 @@ def test_a_constant_input_changes_nothing():
     scores = []
     for constant in (False, True):
         found = select(
-            contest(names), payments(1, constant=constant), PaymentJudge(rows=payments(2, constant=constant)), seed=1
+            selection_spec(names),
+            payments(1, constant=constant),
+            PaymentEvaluator(rows=payments(2, constant=constant)),
+            seed=1,
         )
         scores.append(found.best.model.score(payments(3, constant=constant).inputs))
     np.testing.assert_allclose(*scores, atol=1e-5)
@@ -134,7 +139,7 @@ def test_without_a_usable_fold_the_simplest_is_taken_uncalibrated_and_it_is_said
     # All frauds in the first days: no later week has both outcomes.
     labels = np.where(rows.times < 3 * MICROS_PER_DAY, rows.labels, 0.0)
     early = LabelledRows(inputs=rows.inputs, labels=labels, groups=rows.groups, times=rows.times)
-    found = select(contest(), early, PaymentJudge(rows=payments(2)), seed=1)
+    found = select(selection_spec(), early, PaymentEvaluator(rows=payments(2)), seed=1)
     assert found.best.model.name == "logistic_regression"
     assert found.best.model.calibration is None
     assert "no fold" in found.reason
@@ -144,13 +149,15 @@ def test_a_single_class_is_refused_by_the_estimator():
     rows = payments(1)
     nobody = LabelledRows(inputs=rows.inputs, labels=0 * rows.labels, groups=rows.groups, times=rows.times)
     with pytest.raises(TrainingError, match="0 positive labels"):
-        select(contest(), nobody, PaymentJudge(rows=payments(2)), seed=1)
+        select(selection_spec(), nobody, PaymentEvaluator(rows=payments(2)), seed=1)
 
 
 def test_without_a_validation_the_judge_chooses_and_nothing_is_calibrated():
     names = ("logistic_regression", "gradient_boosting")
-    found = select(replace(contest(names), validation=None), payments(1), PaymentJudge(rows=payments(2)), seed=1)
-    worth = {one.model.name: one.judgement.metrics["average_precision"] for one in found.candidates}
+    found = select(
+        replace(selection_spec(names), validation=None), payments(1), PaymentEvaluator(rows=payments(2)), seed=1
+    )
+    worth = {one.model.name: one.evaluation.metrics["average_precision"] for one in found.candidates}
     assert found.best.model.name == max(worth, key=worth.__getitem__)
     assert found.best.model.calibration is None
     assert found.folds == ()

@@ -19,7 +19,7 @@ from reference_system.features.feast import store as feast_store
 from reference_system.flows import prefect_train
 from reference_system.flows.prefect_etl import Mark
 from reference_system.flows.prefect_train import train
-from reference_system.flows.training.trained_model import contest_of, prepare_case, split_of
+from reference_system.flows.training.trained_model import prepare_case, selection_spec_of, split_of
 from reference_system.lake import delta_lake
 from reference_system.monitoring.retraining import PACE
 from reference_system.paths import StatePaths
@@ -76,7 +76,7 @@ def paths(system):
 def test_after_the_bootstrap_a_verified_champion_can_be_served(paths, use_case):
     version = champion_version(use_case)
     assert current_version(paths.bundles, use_case) == version == "1"
-    inputs = tuple(contest_of(use_case).inputs)
+    inputs = tuple(selection_spec_of(use_case).inputs)
     assert [one.kind for one in read_decisions(paths.bundles, use_case)][:2] == ["gate", "champion"]
     bundle = load_bundle(version_folder(paths.bundles, use_case, version), use_case=use_case, inputs=inputs)
     assert (bundle.catalogue is not None) == (use_case == "recommendation")
@@ -120,13 +120,13 @@ def test_a_fraud_row_has_the_features_that_a_naive_recount_of_the_lake_gives(sys
     table = delta_lake.read(paths.lake, TRANSACTIONS, end=case.split.test.end).read_all().to_pandas()
     table["time"] = table["event_timestamp"].map(micros)
     columns = [INPUTS.index(name) for name in CUSTOMER_ACTIVITY.features]
-    for row in np.random.default_rng(1).integers(0, len(case.judge.rows), 20):
-        time = case.judge.rows.times[row]
+    for row in np.random.default_rng(1).integers(0, len(case.evaluator.rows), 20):
+        time = case.evaluator.rows.times[row]
         customer = table.loc[table["time"] == time, "customer_id"].iloc[0]
         past = table[(table["customer_id"] == customer) & (table["time"] <= time)].sort_values("time")
         values = np.column_stack([past["amount"], np.ones(len(past))])
         expected = evaluate(CUSTOMER_ACTIVITY, Tail(past["time"].to_numpy(), values), time)
-        np.testing.assert_allclose(case.judge.rows.inputs[row, columns], expected, rtol=1e-5)
+        np.testing.assert_allclose(case.evaluator.rows.inputs[row, columns], expected, rtol=1e-5)
 
 
 def test_training_again_at_the_same_moment_is_held_and_the_champion_stays(paths):

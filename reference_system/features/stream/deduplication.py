@@ -75,14 +75,14 @@ def classify(batch: PolledBatch, *, next_offset: int, newest: int | None, seen: 
 
     Args:
         batch: the records.
-        next_offset: the first offset that was not judged before; what lies below gets the verdict of then.
+        next_offset: the first offset that was not classified before; records below it keep what they were.
         newest: the newest moment that the partition knew so far, microseconds.
         seen: for each id of the batch where it was accepted before.
     """
     if not seen and batch.offsets[0] >= next_offset and None not in batch.events:
-        judgement = _all_counted(batch, newest)
-        if judgement is not None:
-            return judgement
+        classification = _all_counted(batch, newest)
+        if classification is not None:
+            return classification
     name = batch.topic.name
     outcomes: list[Outcome] = []
     accepted: list[tuple[str, str, int, int, bool]] = []

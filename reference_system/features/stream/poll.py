@@ -1,6 +1,7 @@
 """A poll on its way into a task's state: what its events add, and to whose entities.
 
-In: judged batches and rows that other tasks sent. Out: additions by view and key for this task, rows for the others.
+In: classified batches and rows that other tasks sent. Out: additions by view and key for this task, rows for the
+others.
 Invariant: pure; where an addition goes depends on its entity's key alone.
 """
 
@@ -24,7 +25,7 @@ Additions = dict[str, tuple[int, list[Addition]]]
 class Poll:
     """What a poll amounts to."""
 
-    judged: list[tuple[str, Classification]]
+    classified: list[tuple[str, Classification]]
     following: dict[str, int]  # for each topic the next offset afterwards
     taken: dict[Channel, int]  # how far the rows of other tasks are taken afterwards
     additions: dict[str, Additions] = field(default_factory=dict)
@@ -64,9 +65,9 @@ class Collector:
         # The topics with rows for other tasks.
         self.forwarded = [topic for topic, found in self._readers.items() if not all(here for _, _, here in found)]
 
-    def collect(self, batch: PolledBatch, judgement: Classification, poll: Poll) -> None:
+    def collect(self, batch: PolledBatch, classification: Classification, poll: Poll) -> None:
         """Add what the counted events of a batch mean for every view."""
-        topic, places, known = batch.topic.name, judgement.counted, judgement.known
+        topic, places, known = batch.topic.name, classification.counted, classification.known
         events: list[Event] = [batch.events[place] for place in places]  # type: ignore[misc] # counted: an event
         times = known if is_known_at_once(batch.topic) else [microseconds(each.event_timestamp) for each in events]
         for view, read, here in self._readers.get(topic, ()):

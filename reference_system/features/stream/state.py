@@ -106,11 +106,11 @@ class StreamState:
             StateError: if another consumer has taken over the task.
         """
         with self._file.transaction():
-            judged = [(batch.topic.name, self._judge(batch)) for batch in batches]
-            poll = Poll(judged=judged, following=dict(self._next), taken=dict(self._taken))
-            for batch, (topic, judgement) in zip(batches, judged, strict=True):
-                self._collector.collect(batch, judgement, poll)
-                poll.following[topic] = judgement.next_offset
+            classified = [(batch.topic.name, self._classify(batch)) for batch in batches]
+            poll = Poll(classified=classified, following=dict(self._next), taken=dict(self._taken))
+            for batch, (topic, classification) in zip(batches, classified, strict=True):
+                self._collector.collect(batch, classification, poll)
+                poll.following[topic] = classification.next_offset
             for record in forwarded:
                 poll.take(record)
             if forwarded_until is not None:
@@ -118,7 +118,7 @@ class StreamState:
             changed = self._fold(poll)
             posted = self._write(poll, changed)
         self._remember(poll, changed, posted)
-        return [judgement.outcomes for _, judgement in judged]
+        return [classification.outcomes for _, classification in classified]
 
     def outbox(self) -> list[PostedRow]:
         """What is to be sent to other tasks, in order: (number, target task, record)."""
@@ -160,7 +160,7 @@ class StreamState:
         with self._file.transaction():
             yield
 
-    def _judge(self, batch: PolledBatch) -> Classification:
+    def _classify(self, batch: PolledBatch) -> Classification:
         topic = batch.topic.name
         ids = [batch.topic.id_of(event) for event in batch.events if event is not None]
         next_offset, newest = self._next.get(topic, 0), self._newest.get(topic)
@@ -189,11 +189,11 @@ class StreamState:
 
     def _write(self, poll: Poll, changed: Mapping[str, Sequence[StateRow]]) -> list[PostedRow]:
         """Write everything; returns what is new in the outbox."""
-        newest = self._newest | {topic: judgement.newest for topic, judgement in poll.judged}
+        newest = self._newest | {topic: classification.newest for topic, classification in poll.classified}
         moved = [(t, offset, newest.get(t)) for t, offset in poll.following.items() if offset != self._next.get(t)]
         taken = {channel: offset for channel, offset in poll.taken.items() if offset != self._taken.get(channel)}
         self._file.write_positions(moved, taken)
-        self._file.write_judged(poll.judged)
+        self._file.write_classified(poll.classified)
         self._file.write_states(changed)
         self._file.remember(pushed=self._pushed, sent=self._sent)
         reached = {topic: poll.following[topic] for topic in self._collector.forwarded if topic in poll.following}
@@ -206,9 +206,9 @@ class StreamState:
     def _remember(self, poll: Poll, changed: Mapping[str, Sequence[StateRow]], posted: Sequence[PostedRow]) -> None:
         """What is true once the transaction is."""
         self._next, self._taken = poll.following, poll.taken
-        for topic, judgement in poll.judged:
-            self._newest[topic] = judgement.newest
-            self._totals.update({(topic, outcome): count for outcome, count in judgement.totals.items()})
+        for topic, classification in poll.classified:
+            self._newest[topic] = classification.newest
+            self._totals.update({(topic, outcome): count for outcome, count in classification.totals.items()})
         self._outbox = [*self.outbox(), *posted]
         for view, rows in changed.items():
             unpushed = self._unpushed.setdefault(view, {})

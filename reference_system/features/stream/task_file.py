@@ -117,13 +117,13 @@ class TaskFile:
         for view, key, time, sequence, state in self._db.execute(query, (pushed,)):
             yield view, (key, time, sequence, state)
 
-    def write_judged(self, judged: Iterable[tuple[str, Classification]]) -> None:
+    def write_classified(self, classified: Iterable[tuple[str, Classification]]) -> None:
         """Write the ids and totals of a poll."""
-        for topic, judgement in judged:
-            self._db.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", judgement.accepted)
+        for topic, classification in classified:
+            self._db.executemany("INSERT INTO seen VALUES (?, ?, ?, ?, ?)", classification.accepted)
             self._db.executemany(
                 "INSERT INTO total VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET events = events + excluded.events",
-                [(topic, outcome, count) for outcome, count in judgement.totals.items()],
+                [(topic, outcome, count) for outcome, count in classification.totals.items()],
             )
 
     def write_positions(self, moved: Iterable[tuple[str, int, int | None]], taken: Mapping[Channel, int]) -> None:

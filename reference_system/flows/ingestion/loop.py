@@ -45,7 +45,7 @@ _BEHIND_RECORDS = 1_000
 _PUSH_SECONDS = 2.0
 # More than this in the outboxes: wait for the broker, so that they stay small.
 _OUTBOX_RECORDS = 64
-# The clock judged these records when they were new; their verdict is in the state and cannot change.
+# The clock classified these records when they were new; their classification is in the state and cannot change.
 _ANY_TIME = datetime(9999, 1, 1, tzinfo=UTC)
 
 # What the lake keeps: an event once, late or not.

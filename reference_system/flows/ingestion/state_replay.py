@@ -3,7 +3,7 @@
 In: the lake's generated history, the topics, and how far each task was. Out: task files that must equal those that
 are there, to the byte of every state.
 Invariant: what ingestion refused is refused again (the dead-letter topics say what that was: the clock, which judges
-times in the future, has moved on); all else is judged anew by the same code.
+times in the future, has moved on); all else is classified anew by the same code.
 
 The lake gives the same states faster, and is what a start uses (`features/stream/rebuild.py`). This way is the proof
 that topics, lake and states say the same.

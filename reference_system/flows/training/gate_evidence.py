@@ -18,7 +18,7 @@ from reference_system.arrays import Floats, Floats32
 from reference_system.errors import TrainingError
 from reference_system.event_time import moment_of
 from reference_system.feedback.duckdb_labels import page_outcomes
-from reference_system.flows.training.trained_model import Trained, judges_of, split_of
+from reference_system.flows.training.trained_model import Trained, evaluators_of, split_of
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth, seen_pages, worth_of_policies
 from reference_system.registry.bundles.bundle import Bundle, BundleManifest
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
@@ -47,8 +47,8 @@ _P99 = 0.99
 class Opponents:
     """Whom a challenger meets, and what else is known: the champion, what was rolled back, what was served.
 
-    `served` holds rows that judge, `learned` rows that trained; `worth` says what pages of the test window brought
-    that the champion chose.
+    `served` holds rows of the evaluation, `learned` rows of the training; `worth` says what pages of the
+    test window brought that the champion chose.
     """
 
     champion: Bundle | None
@@ -64,10 +64,10 @@ def opponents_of(
     """The opponents, with what the prediction log holds of both windows."""
     case = trained.case
     if isinstance(case, FraudCase):
-        served = served_payments(lake, case.split.test, case.judge.rows)
+        served = served_payments(lake, case.split.test, case.evaluator.rows)
         learned, worth = served_payments(lake, case.split.train, case.train), None
     else:
-        served = served_pages(lake, case.split.test, case.judge)
+        served = served_pages(lake, case.split.test, case.evaluator)
         learned, worth = NOTHING_SERVED, _served_worth(lake, case, champion)
     return Opponents(champion=champion, rolled_back=rolled_back, served=served, learned=learned, worth=worth)
 
@@ -86,16 +86,16 @@ def judged_scores(
 ) -> gate.GateDecision:
     """The gate's answer to a challenger."""
     champion = None if opponents.champion is None else opponents.champion.scorer
-    windows = judges_of(trained.case)
-    first, judge = next(iter(windows.items()))
-    ours = judge.judge(challenger.scorer.score)
-    theirs = None if champion is None else judge.judge(champion.score)
+    windows = evaluators_of(trained.case)
+    first, evaluator = next(iter(windows.items()))
+    ours = evaluator.evaluate(challenger.scorer.score)
+    theirs = None if champion is None else evaluator.evaluate(champion.score)
     contenders = gate.Contenders(
-        metric=trained.contest.primary_metric,
-        groups=judge.groups,
+        metric=trained.spec.primary_metric,
+        groups=evaluator.groups,
         challenger=ours.primary,
         champion=None if theirs is None else theirs.primary,
-        baselines={name: judgement.primary for name, judgement in trained.selection.baselines.items()},
+        baselines={name: evaluation.primary for name, evaluation in trained.selection.baselines.items()},
         # After an alarm what counts is what the model knows of the days since: age forgives it nothing.
         tolerance=0.0 if trained.case.split.is_fresh else gate.WORSE_BY,
         newer=timedelta(0) if trained.case.split.is_fresh else _newer(challenger, opponents.champion),
@@ -109,7 +109,7 @@ def judged_scores(
     if isinstance(trained.case, RecommendationCase):
         checks.append(_worth_check(trained.case, challenger.scorer, champion, opponents.worth, seed=seed))
     if theirs is not None:
-        checks.append(gate_checks.slice_check(_pairs(ours, theirs), judge.groups, seed=seed))
+        checks.append(gate_checks.slice_check(_pairs(ours, theirs), evaluator.groups, seed=seed))
     return gate.conclude_gate(verdict, checks)
 
 
@@ -126,7 +126,7 @@ def _model_checks(
     split, manifest = trained.case.split, challenger.manifest
     champion = None if opponents.champion is None else opponents.champion.manifest
     rows = gate_checks.ROWS_A_REQUEST[trained.use_case]
-    micros = latency(challenger.scorer, trained.case.judge.rows.inputs, rows=rows, timer=timer)
+    micros = latency(challenger.scorer, trained.case.evaluator.rows.inputs, rows=rows, timer=timer)
     newest = moment_of(int(trained.case.train.times.max()))
     # What the split of this moment lets it be, whatever it was in fact trained on.
     expected = split_of(trained.use_case, split.as_of, trigger=trained.trigger).train.end
@@ -139,11 +139,11 @@ def _model_checks(
 
 def _row_checks(trained: Trained, challenger: Bundle, opponents: Opponents) -> list[gate.GateCheck]:
     """What follows from the rows: what was learned from, what judges, what was served."""
-    names, judge = trained.contest.inputs, trained.case.judge.rows
+    names, evaluator = trained.spec.inputs, trained.case.evaluator.rows
     served, score = opponents.served, challenger.scorer.score
     checks = [
-        gate_checks.learned_check(names, trained.case.train.inputs, judge.inputs),
-        gate_checks.leak_check(names, _single_input_auc(judge.inputs, judge.labels)),
+        gate_checks.learned_check(names, trained.case.train.inputs, evaluator.inputs),
+        gate_checks.leak_check(names, _single_input_auc(evaluator.inputs, evaluator.labels)),
         gate_checks.served_check(names, served.history, served.served),
     ]
     for what, both in (("judged", served), ("training", opponents.learned)):
@@ -153,18 +153,18 @@ def _row_checks(trained: Trained, challenger: Bundle, opponents: Opponents) -> l
     return checks
 
 
-def _mature_check(judge: Evaluator, challenger: OnnxScorer, champion: OnnxScorer, *, seed: int) -> gate.GateCheck:
-    ours, theirs = judge.judge(challenger.score), judge.judge(champion.score)
-    return gate_checks.mature_check(ours.primary, theirs.primary, judge.groups, seed=seed)
+def _mature_check(evaluator: Evaluator, challenger: OnnxScorer, champion: OnnxScorer, *, seed: int) -> gate.GateCheck:
+    ours, theirs = evaluator.evaluate(challenger.score), evaluator.evaluate(champion.score)
+    return gate_checks.mature_check(ours.primary, theirs.primary, evaluator.groups, seed=seed)
 
 
 def _calibration_check(
     trained: Trained, challenger: OnnxScorer, champion: OnnxScorer | None, ours: Evaluation
 ) -> gate.GateCheck:
     """On mature labels where there are some: unreported frauds make every good score look too high."""
-    judge = list(judges_of(trained.case).values())[-1]
-    found = ours if judge is trained.case.judge else judge.judge(challenger.score)
-    before = None if champion is None else judge.judge(champion.score).metrics[CALIBRATION_ERROR]
+    evaluator = list(evaluators_of(trained.case).values())[-1]
+    found = ours if evaluator is trained.case.evaluator else evaluator.evaluate(challenger.score)
+    before = None if champion is None else evaluator.evaluate(champion.score).metrics[CALIBRATION_ERROR]
     return gate_checks.calibration_check(trained.use_case, found.metrics[CALIBRATION_ERROR], before)
 
 

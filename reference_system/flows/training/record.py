@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from reference_system.arrays import Floats
-from reference_system.flows.training.trained_model import Trained, judges_of
+from reference_system.flows.training.trained_model import Trained, evaluators_of
 from reference_system.registry.bundles.bundle import Bundle, BundleManifest
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.registry.gate.decision import GateDecision
@@ -27,7 +27,7 @@ _EXAMPLE_ROWS = 3
 
 def importance_of(trained: Trained, *, seed: int) -> Floats:
     """What the exported model looks at, one number an input."""
-    return permutation_importance(OnnxScorer(trained.model).score, trained.case.judge.rows, seed=seed)
+    return permutation_importance(OnnxScorer(trained.model).score, trained.case.evaluator.rows, seed=seed)
 
 
 def logged_training(trained: Trained, importance: Floats, *, commit: str | None) -> LoggedTraining:
@@ -37,7 +37,7 @@ def logged_training(trained: Trained, importance: Floats, *, commit: str | None)
         **_data_parameters(trained),
         **{f"model.{name}": value for name, value in best.model.parameters.items()},
     }
-    tags = {"primary_metric": trained.contest.primary_metric, "trigger": trained.trigger}
+    tags = {"primary_metric": trained.spec.primary_metric, "trigger": trained.trigger}
     return LoggedTraining(
         use_case=trained.use_case,
         name=f"{best.model.name} as of {split.as_of:%Y-%m-%d %H:%M}",
@@ -49,15 +49,14 @@ def logged_training(trained: Trained, importance: Floats, *, commit: str | None)
             LoggedCandidate(
                 name=candidate.model.name,
                 parameters=candidate.model.parameters,
-                metrics=candidate.judgement.metrics,
+                metrics=candidate.evaluation.metrics,
             )
             for candidate in trained.selection.candidates
         ],
-        plots=_plots(trained)
-        | {"importance.png": matplotlib_plots.importance_plot(trained.contest.inputs, importance)},
+        plots=_plots(trained) | {"importance.png": matplotlib_plots.importance_plot(trained.spec.inputs, importance)},
         model=trained.model,
-        inputs=trained.contest.inputs,
-        example=trained.case.judge.rows.inputs[:_EXAMPLE_ROWS],
+        inputs=trained.spec.inputs,
+        example=trained.case.evaluator.rows.inputs[:_EXAMPLE_ROWS],
     )
 
 
@@ -71,12 +70,12 @@ def card_of(  # noqa: PLR0913 - what a card is about
     commit: str | None,
 ) -> Card:
     """What the model card shows."""
-    judge, metric = trained.case.judge, trained.contest.primary_metric
-    ours = trained.selection.best.judgement
-    theirs = None if champion is None else judge.judge(champion.scorer.score)
+    evaluator, metric = trained.case.evaluator, trained.spec.primary_metric
+    ours = trained.selection.best.evaluation
+    theirs = None if champion is None else evaluator.evaluate(champion.scorer.score)
     columns = {"challenger": ours.metrics, **({} if theirs is None else {"champion": theirs.metrics})}
     columns |= {f"{name} alone": values for name, values in _baselines(trained).items()}
-    everyone = np.ones(judge.groups)
+    everyone = np.ones(evaluator.groups)
     slices = {
         name: {"positives": float(one.positives), metric: one.worth(everyone)}
         for name, one in ours.slices().items()
@@ -99,7 +98,7 @@ def card_of(  # noqa: PLR0913 - what a card is about
         slices={
             name: {what: number for what, number in row.items() if np.isfinite(number)} for name, row in slices.items()
         },
-        importance=[(trained.contest.inputs[place], float(importance[place])) for place in order],
+        importance=[(trained.spec.inputs[place], float(importance[place])) for place in order],
         verdict=verdict,
     )
 
@@ -119,8 +118,8 @@ def _facts(trained: Trained, manifest: BundleManifest, commit: str | None) -> di
         "as of": f"{split.as_of:%Y-%m-%d %H:%M}",
         "learned from": f"{len(case.train):,} rows ({int(case.train.labels.sum()):,} positive) from {split.train}",
         **{
-            f"judged on ({name})": f"{len(judge.rows):,} rows ({int(judge.rows.labels.sum()):,} positive)"
-            for name, judge in judges_of(case).items()
+            f"judged on ({name})": f"{len(evaluator.rows):,} rows ({int(evaluator.rows.labels.sum()):,} positive)"
+            for name, evaluator in evaluators_of(case).items()
         },
         "labels": labels,
         "data digest": manifest.data_digest,
@@ -147,16 +146,16 @@ def _data_parameters(trained: Trained) -> dict[str, float | int | str]:
         "as_of": split.as_of.isoformat(),
         "train_rows": len(case.train),
         "train_positives": int(case.train.labels.sum()),
-        "test_rows": len(case.judge.rows),
-        "test_positives": int(case.judge.rows.labels.sum()),
+        "test_rows": len(case.evaluator.rows),
+        "test_positives": int(case.evaluator.rows.labels.sum()),
         "dataset_digest": case.train.digest(),
-        "test_digest": case.judge.rows.digest(),
+        "test_digest": case.evaluator.rows.digest(),
     }
 
 
 def _metrics(trained: Trained) -> dict[str, float]:
     """Of the test window, of each baseline and slice, and what the run cost; what is no number is left out."""
-    cost, best = trained.cost, trained.selection.best.judgement
+    cost, best = trained.cost, trained.selection.best.evaluation
     metrics = dict(trained.metrics) | {
         "onnx_largest_difference": trained.difference,
         "cost.seconds": cost.seconds,
@@ -166,23 +165,23 @@ def _metrics(trained: Trained) -> dict[str, float]:
     }
     for name, values in _baselines(trained).items():
         metrics |= {f"baseline.{name}.{metric}": value for metric, value in values.items()}
-    everyone = np.ones(trained.case.judge.groups)
+    everyone = np.ones(trained.case.evaluator.groups)
     for name, one in best.slices().items():
-        metrics[f"slice.{name}.{trained.contest.primary_metric}"] = one.worth(everyone)
+        metrics[f"slice.{name}.{trained.spec.primary_metric}"] = one.worth(everyone)
     return {name: value for name, value in metrics.items() if np.isfinite(value)}
 
 
 def _baselines(trained: Trained) -> dict[str, dict[str, float]]:
     """What an input alone is worth; it is no probability, so how far it is from one means nothing."""
     return {
-        name: {metric: value for metric, value in judgement.metrics.items() if metric != CALIBRATION_ERROR}
-        for name, judgement in trained.selection.baselines.items()
+        name: {metric: value for metric, value in evaluation.metrics.items() if metric != CALIBRATION_ERROR}
+        for name, evaluation in trained.selection.baselines.items()
     }
 
 
 def _plots(trained: Trained) -> dict[str, bytes]:
-    test = trained.case.judge.rows
+    test = trained.case.evaluator.rows
     if isinstance(trained.case, FraudCase):
         return matplotlib_plots.fraud_plots(trained.selection, test)
-    positions = test.inputs[:, list(trained.contest.inputs).index("position")].astype(np.float64)
+    positions = test.inputs[:, list(trained.spec.inputs).index("position")].astype(np.float64)
     return matplotlib_plots.recommendation_plots(trained.selection, test, positions)

@@ -70,7 +70,7 @@ class Trained:
     use_case: UseCase
     trigger: TrainingTrigger
     case: PreparedCase
-    contest: SelectionSpec
+    spec: SelectionSpec
     selection: Selection
     model: bytes
     difference: float
@@ -79,7 +79,7 @@ class Trained:
     @property
     def metrics(self) -> dict[str, float]:
         """What the best model is worth on the test window."""
-        return self.selection.best.judgement.metrics
+        return self.selection.best.evaluation.metrics
 
 
 def use_case_named(name: str) -> UseCase:
@@ -123,16 +123,14 @@ def split_of(
     )
 
 
-def contest_of(use_case: UseCase, trigger: TrainingTrigger = "asked") -> SelectionSpec:
+def selection_spec_of(use_case: UseCase, trigger: TrainingTrigger = "asked") -> SelectionSpec:
     """What a use case's `model.py` says about its candidates.
 
     After an alarm the recent window chooses: folds that wait for labels end before what is new began, and would
     choose whoever is best at what was.
     """
-    contest = (
-        fraud_case.FRAUD_SELECTION if use_case_named(use_case) == "fraud" else recommendation_case.RANKER_SELECTION
-    )
-    return replace(contest, validation=None) if trigger in FRESH else contest
+    spec = fraud_case.FRAUD_SELECTION if use_case_named(use_case) == "fraud" else recommendation_case.RANKER_SELECTION
+    return replace(spec, validation=None) if trigger in FRESH else spec
 
 
 def prepare_case(use_case: UseCase, lake: Path, split: TemporalSplit, join: Join, *, seed: int) -> PreparedCase:
@@ -146,9 +144,9 @@ def prepare_case(use_case: UseCase, lake: Path, split: TemporalSplit, join: Join
     return recommendation_case.prepare_recommendation(lake, split, join, seed=seed)
 
 
-def judges_of(case: PreparedCase) -> dict[str, Evaluator]:
+def evaluators_of(case: PreparedCase) -> dict[str, Evaluator]:
     """Who judges, by the name of the window: the first decides, the others may object."""
-    found: dict[str, Evaluator] = {"recent" if case.split.is_fresh else "test": case.judge}
+    found: dict[str, Evaluator] = {"recent" if case.split.is_fresh else "test": case.evaluator}
     if isinstance(case, FraudCase) and case.mature is not None:
         found["mature"] = case.mature
     return found
@@ -160,24 +158,24 @@ def train_case(
     *,
     seed: int,
     trigger: TrainingTrigger = "asked",
-    contest: SelectionSpec | None = None,
+    spec: SelectionSpec | None = None,
 ) -> Trained:
-    """Fit, judge, choose and export; the contest is the use case's own unless another is given.
+    """Fit, evaluate, choose and export; the selection spec is the use case's own unless another is given.
 
     Raises:
         TrainingError: if nothing can be chosen, or the export is not the model that was chosen.
     """
     began, cpu = perf_counter(), process_time()
-    contest = contest or contest_of(use_case, trigger)
-    selection = select(contest, case.train, case.judge, seed=seed)
-    model = selection.best.model.to_onnx(len(contest.inputs))
+    spec = spec or selection_spec_of(use_case, trigger)
+    selection = select(spec, case.train, case.evaluator, seed=seed)
+    model = selection.best.model.to_onnx(len(spec.inputs))
     served = OnnxScorer(model).score
-    difference = require_parity(selection.best.model, served, case.judge.rows.inputs, most=_MOST_DIFFERENCE)
+    difference = require_parity(selection.best.model, served, case.evaluator.rows.inputs, most=_MOST_DIFFERENCE)
     return Trained(
         use_case=use_case,
         trigger=trigger,
         case=case,
-        contest=contest,
+        spec=spec,
         selection=selection,
         model=model,
         difference=difference,
@@ -191,7 +189,7 @@ def train_case(
 
 def write_trained(trained: Trained, version: str, root: Path) -> Path:
     """Write the bundle of a registered version; returns its folder."""
-    case, rows = trained.case, trained.case.judge.rows.inputs
+    case, rows = trained.case, trained.case.evaluator.rows.inputs
     some = rows[np.linspace(0, len(rows) - 1, _GOLDEN_ROWS).astype(int)]
     thresholds, usual, catalogue = None, None, None
     if isinstance(case, FraudCase):
@@ -204,7 +202,7 @@ def write_trained(trained: Trained, version: str, root: Path) -> Path:
         use_case=trained.use_case,
         model_version=version,
         estimator=trained.selection.best.model.name,
-        inputs=tuple(trained.contest.inputs),
+        inputs=tuple(trained.spec.inputs),
         created_timestamp=case.split.as_of,
         data_window=DataWindow(start=case.split.train.start, end=case.split.train.end),
         metrics=trained.metrics,

@@ -22,7 +22,7 @@ from reference_system.flows.release_control import policy_of
 from reference_system.flows.training.gate_evidence import Opponents, judged_scores
 from reference_system.flows.training.trained_model import (
     Trained,
-    contest_of,
+    selection_spec_of,
     split_of,
     train_case,
     write_trained,
@@ -90,7 +90,7 @@ class _Scene:
     champion: Bundle
     case: FraudCase
     stale: FraudCase
-    contest: SelectionSpec
+    spec: SelectionSpec
     policy: Policy
 
 
@@ -147,9 +147,9 @@ def _scene(folder: Path, seed: int, customers: int) -> _Scene:
         return prepare_fraud(world.lake, split_of("fraud", _day(settings, day)), world.join)
 
     # One kind of model for all: a search for each of a hundred would take an hour and show nothing more.
-    contest = replace(contest_of("fraud"), candidates=(_ESTIMATOR,), validation=None)
+    spec = replace(selection_spec_of("fraud"), candidates=(_ESTIMATOR,), validation=None)
     known = _some_cards(case(_CHAMPION_DAY), np.random.default_rng(seed), share=_CHAMPION_CARDS)
-    first = train_case("fraud", known, seed=seed, contest=contest)
+    first = train_case("fraud", known, seed=seed, spec=spec)
     root = folder / "bundles"
     champion = load_bundle(write_trained(first, "1", root), use_case="fraud", inputs=INPUTS)
     return _Scene(
@@ -160,12 +160,12 @@ def _scene(folder: Path, seed: int, customers: int) -> _Scene:
         champion=champion,
         case=case(_CANDIDATE_DAY),
         stale=case(_STALE_DAY),
-        contest=contest,
+        spec=spec,
     )
 
 
 def _one(scene: _Scene, name: str, *, version: str, rng: np.random.Generator) -> CandidateResult:
-    """Train, plant, judge, release."""
+    """Train, plant, evaluate, release."""
     plant = PLANTS.get(name, Plant())
     case = _some_cards(scene.case, rng)
     if plant.stale:
@@ -175,7 +175,7 @@ def _one(scene: _Scene, name: str, *, version: str, rng: np.random.Generator) ->
     if plant.rows is not None:
         case = plant.rows(case, rng)
     try:
-        trained = train_case("fraud", case, seed=int(rng.integers(1_000)), contest=scene.contest)
+        trained = train_case("fraud", case, seed=int(rng.integers(1_000)), spec=scene.spec)
         if plant.model is not None:
             trained = plant.model(trained, rng)
         challenger = _bundle(scene, trained, version, renamed=plant.renamed, rng=rng)
@@ -184,7 +184,7 @@ def _one(scene: _Scene, name: str, *, version: str, rng: np.random.Generator) ->
     opponents = Opponents(
         champion=scene.champion,
         rolled_back=(),
-        served=_served(case.judge.rows, sound.judge.rows),
+        served=_served(case.evaluator.rows, sound.evaluator.rows),
         learned=_served(case.train, sound.train),
     )
     verdict = judged_scores(trained, challenger, opponents, seed=1)
@@ -201,7 +201,7 @@ def _bundle(scene: _Scene, trained: Trained, version: str, *, renamed: bool, rng
     if renamed:
         one, other = rng.choice(len(names), 2, replace=False)
         names[one], names[other] = names[other], names[one]
-    written = replace(trained, contest=replace(trained.contest, inputs=names))
+    written = replace(trained, spec=replace(trained.spec, inputs=names))
     return load_bundle(write_trained(written, version, scene.root), use_case="fraud", inputs=INPUTS)
 
 

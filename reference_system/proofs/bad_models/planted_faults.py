@@ -16,7 +16,7 @@ from reference_system.arrays import Floats32
 from reference_system.flows.training.trained_model import Trained
 from reference_system.proofs.bad_models.onnx_slow_model import slowed
 from reference_system.training.evaluation.calibration import Calibration
-from reference_system.training.evaluation.evaluation import PaymentJudge
+from reference_system.training.evaluation.evaluation import PaymentEvaluator
 from reference_system.training.fraud.case import FraudCase
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
@@ -74,7 +74,7 @@ def _other_unit(case: FraudCase, rng: Rng) -> FraudCase:
         inputs[:, columns] *= factor
         return replace(rows, inputs=inputs)
 
-    return replace(case, train=changed(case.train), judge=PaymentJudge(rows=changed(case.judge.rows)))
+    return replace(case, train=changed(case.train), evaluator=PaymentEvaluator(rows=changed(case.evaluator.rows)))
 
 
 def _leak(case: FraudCase, rng: Rng) -> FraudCase:
@@ -86,7 +86,7 @@ def _leak(case: FraudCase, rng: Rng) -> FraudCase:
         inputs[:, column] = rows.labels + rng.normal(0.0, 0.05, len(rows))
         return replace(rows, inputs=inputs)
 
-    return replace(case, train=changed(case.train), judge=PaymentJudge(rows=changed(case.judge.rows)))
+    return replace(case, train=changed(case.train), evaluator=PaymentEvaluator(rows=changed(case.evaluator.rows)))
 
 
 def _slow(trained: Trained, rng: Rng) -> Trained:
@@ -101,7 +101,7 @@ def _uncalibrated(trained: Trained, rng: Rng) -> Trained:
     return replace(
         trained,
         selection=replace(trained.selection, best=replace(best, model=model)),
-        model=model.to_onnx(len(trained.contest.inputs)),
+        model=model.to_onnx(len(trained.spec.inputs)),
     )
 
 

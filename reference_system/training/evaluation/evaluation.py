@@ -67,13 +67,13 @@ class Evaluator(Protocol):
         """How many cards or viewers there are."""
         ...
 
-    def judge(self, scorer: Scorer) -> Evaluation:
+    def evaluate(self, scorer: Scorer) -> Evaluation:
         """Let the scorer answer everything, and judge the answers."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentJudge:
+class PaymentEvaluator:
     """Judges fraud scores by the payments of the test window."""
 
     rows: LabelledRows
@@ -83,7 +83,7 @@ class PaymentJudge:
         """The number of cards."""
         return int(self.rows.groups.max()) + 1
 
-    def judge(self, scorer: Scorer) -> Evaluation:
+    def evaluate(self, scorer: Scorer) -> Evaluation:
         """Average precision, ROC AUC and card precision@k."""
         scores = scorer(self.rows.inputs)
         ordered = Ordered.by(scores, self.rows.labels)
@@ -113,7 +113,7 @@ class PaymentJudge:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PageJudge:
+class PageEvaluator:
     """Judges rankers by pages for the viewers of the test window.
 
     `ndcg@k` and `recall@k` weigh each watch by one over the probability with which its video was shown; their
@@ -130,7 +130,7 @@ class PageJudge:
         """The number of viewers."""
         return len(self.cases)
 
-    def judge(self, scorer: Scorer) -> Evaluation:
+    def evaluate(self, scorer: Scorer) -> Evaluation:
         """Ndcg and recall of whole pages, coverage of the catalogue, and ROC AUC on impressions."""
         k = recommendation.PAGE_LENGTH
         pages = self.pages(scorer)

@@ -1,6 +1,6 @@
 """Plots of a training run, as PNG.
 
-In: judgements of the test window. Out: bytes by file name.
+In: evaluations of the test window. Out: bytes by file name.
 Invariant: no window system and no global figure is involved, so any thread of any process can draw.
 """
 
@@ -39,7 +39,7 @@ def importance_plot(names: Sequence[str], falls: Floats) -> bytes:
 
 def fraud_plots(selection: Selection, test: LabelledRows) -> dict[str, bytes]:
     """Precision and recall, the scores of both classes, and whether a score is a probability."""
-    best = selection.best.judgement.scores
+    best = selection.best.evaluation.scores
     return {
         "precision_recall.png": _precision_recall(_scorers(selection), test.labels),
         "scores.png": _score_histogram(best, test.labels),
@@ -49,7 +49,7 @@ def fraud_plots(selection: Selection, test: LabelledRows) -> dict[str, bytes]:
 
 def recommendation_plots(selection: Selection, test: LabelledRows, positions: Floats) -> dict[str, bytes]:
     """Ndcg by method, the effect of the position, and whether a score is a probability."""
-    best = selection.best.judgement.scores
+    best = selection.best.evaluation.scores
     return {
         "ndcg.png": _ndcg(_scorers(selection)),
         "position.png": _position(best, test.labels, positions),
@@ -58,15 +58,15 @@ def recommendation_plots(selection: Selection, test: LabelledRows, positions: Fl
 
 
 def _scorers(selection: Selection) -> dict[str, Evaluation]:
-    judged = {candidate.model.name: candidate.judgement for candidate in selection.candidates}
-    return judged | {f"{name} alone": judgement for name, judgement in selection.baselines.items()}
+    judged = {candidate.model.name: candidate.evaluation for candidate in selection.candidates}
+    return judged | {f"{name} alone": evaluation for name, evaluation in selection.baselines.items()}
 
 
 def _precision_recall(scorers: Mapping[str, Evaluation], labels: Floats) -> bytes:
     figure, axes = _figure("Precision and recall in the test window", "recall", "precision")
-    for name, judgement in scorers.items():
-        precision, recall = Ordered.by(judgement.scores, labels).precision_recall()
-        value = judgement.metrics["average_precision"]
+    for name, evaluation in scorers.items():
+        precision, recall = Ordered.by(evaluation.scores, labels).precision_recall()
+        value = evaluation.metrics["average_precision"]
         axes.step(recall, precision, where="post", label=f"{name} (average precision {value:.3f})")
     axes.set_ylim(0, 1.02)
     axes.legend(fontsize=8)

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from reference_system.arrays import Floats32, Micros
 from reference_system.training import duckdb_events
-from reference_system.training.evaluation.evaluation import PageJudge
+from reference_system.training.evaluation.evaluation import PageEvaluator
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.temporal_split import Span
 
@@ -46,9 +46,9 @@ def served_payments(lake: Path, span: Span, rows: LabelledRows) -> AsServed:
     return paired(rows, *found)
 
 
-def served_pages(lake: Path, span: Span, judge: PageJudge) -> AsServed:
+def served_pages(lake: Path, span: Span, evaluator: PageEvaluator) -> AsServed:
     """Rows of served pages beside the rows of the page cases."""
-    history = np.concatenate([case.inputs for case in judge.cases])
+    history = np.concatenate([case.inputs for case in evaluator.cases])
     served, _ = _rows(duckdb_events.served_requests(lake, _last_days(span), "recommendation"), history.shape[1])
     return AsServed(history=history[:_PAGE_ROWS], served=served[:_PAGE_ROWS], paired=False)
 

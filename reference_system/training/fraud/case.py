@@ -17,7 +17,7 @@ import numpy as np
 from reference_system.arrays import Floats
 from reference_system.assignment import is_in_share
 from reference_system.event_time import MICROS_PER_DAY, micros
-from reference_system.training.evaluation.evaluation import PaymentJudge
+from reference_system.training.evaluation.evaluation import PaymentEvaluator
 from reference_system.training.fraud.training_set import fraud_rows, require_positives
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.point_in_time import Join
@@ -59,8 +59,8 @@ class FraudCase:
 
     split: TemporalSplit
     train: LabelledRows
-    judge: PaymentJudge
-    mature: PaymentJudge | None
+    evaluator: PaymentEvaluator
+    mature: PaymentEvaluator | None
     days: float
 
 
@@ -89,7 +89,9 @@ def prepare_fraud(lake: Path, split: TemporalSplit, join: Join) -> FraudCase:
     # The test window first: it is the shorter one, and the younger, so it is the one that may lack features.
     test = fraud_rows(lake, split.test, join, what="test")
     train = fraud_rows(lake, split.train, join, what="training")
-    return FraudCase(split=split, train=train, judge=PaymentJudge(rows=test), mature=None, days=float(model.TEST_DAYS))
+    return FraudCase(
+        split=split, train=train, evaluator=PaymentEvaluator(rows=test), mature=None, days=float(model.TEST_DAYS)
+    )
 
 
 def _prepare_fresh(lake: Path, split: TemporalSplit, join: Join) -> FraudCase:
@@ -107,7 +109,7 @@ def _prepare_fresh(lake: Path, split: TemporalSplit, join: Join) -> FraudCase:
     mature = None
     if split.mature is not None:
         rows = fraud_rows(lake, split.mature, join, what="mature", wanted=lambda card, _: held_out(card))
-        mature = PaymentJudge(rows=rows)
+        mature = PaymentEvaluator(rows=rows)
     train = fraud_rows(
         lake, split.train, join, what="training", known=split.as_of, wanted=lambda card, _: not held_out(card)
     )
@@ -116,7 +118,7 @@ def _prepare_fresh(lake: Path, split: TemporalSplit, join: Join) -> FraudCase:
     return FraudCase(
         split=split,
         train=train,
-        judge=PaymentJudge(rows=recent),
+        evaluator=PaymentEvaluator(rows=recent),
         mature=mature,
         days=whole + split.held_out * before,
     )
@@ -124,9 +126,9 @@ def _prepare_fresh(lake: Path, split: TemporalSplit, join: Join) -> FraudCase:
 
 def thresholds(case: FraudCase, selection: Selection) -> Thresholds:
     """The best model's thresholds, from the budgets on the test window."""
-    rows = case.judge.rows
+    rows = case.evaluator.rows
     amounts = rows.inputs[:, model.SIGNATURE.index("amount")].astype(np.float64)
-    return set_thresholds(selection.best.judgement.scores, rows.labels, amounts, days=case.days)
+    return set_thresholds(selection.best.evaluation.scores, rows.labels, amounts, days=case.days)
 
 
 def usual_inputs(case: FraudCase) -> Floats:

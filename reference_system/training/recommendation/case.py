@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from reference_system.errors import TrainingError
-from reference_system.training.evaluation.evaluation import PageJudge
+from reference_system.training.evaluation.evaluation import PageEvaluator
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.point_in_time import Join
 from reference_system.training.recommendation.logged_pages import LoggedPages, logged_pages
@@ -43,7 +43,7 @@ class RecommendationCase:
 
     split: TemporalSplit
     train: LabelledRows
-    judge: PageJudge
+    evaluator: PageEvaluator
     logged: LoggedPages
     tables: VideoTables
 
@@ -68,8 +68,8 @@ def prepare_recommendation(lake: Path, split: TemporalSplit, join: Join, *, seed
     train = impression_rows(lake, videos, split.train, join, most=TRAIN_ROWS, seed=seed, what="training")
     known = video_tables(lake, split.test.start)
     cases = page_cases(lake, split.test, videos, known, join, most=CASES, seed=seed)
-    judge = PageJudge(rows=test, cases=cases, categories=videos.categories.tolist())
+    evaluator = PageEvaluator(rows=test, cases=cases, categories=videos.categories.tolist())
     logged = logged_pages(lake, split.test, videos, known, join, most=LOGGED_PAGES, seed=seed)
     return RecommendationCase(
-        split=split, train=train, judge=judge, logged=logged, tables=video_tables(lake, split.as_of)
+        split=split, train=train, evaluator=evaluator, logged=logged, tables=video_tables(lake, split.as_of)
     )

@@ -76,7 +76,7 @@ class RecommendationBacktest(msgspec.Struct, frozen=True, kw_only=True):
 def backtest_recommenders(  # noqa: PLR0913 - what is split, how, and who is told
     rows: Interactions, *, dataset: str, split: Split, test_share: float, k: int, seed: int, progress: Progress
 ) -> RecommendationBacktest:
-    """Split, choose, learn, judge.
+    """Split, choose, learn, evaluate.
 
     Raises:
         TrainingError: if one side of the split is empty, or nobody can be judged.
@@ -135,7 +135,7 @@ def _why_nobody(rows: Interactions) -> str:
 
 
 def _other_split(rows: Interactions, dataset: str, seed: int) -> str:
-    """The command of a split that leaves somebody to judge, if one of a few does; else what shows the dataset."""
+    """The command of a split with test users left, if one of a few has them; else what shows the dataset."""
     for split, share in _OTHERS:
         if len(hide(rows, _hidden(rows, split, share, seed)).asked):
             return f"workbook backtest recommendation --dataset {dataset} --split {split} --test-share {share}"
@@ -200,5 +200,5 @@ def _doubts(models: tuple[JudgedRecommender, ...], winner: JudgedRecommender, k:
     if best.metrics[recall] > winner.metrics[recall]:
         doubts.append(f"by {recall} {best.name} wins: {best.metrics[recall]:.4f} and {winner.metrics[recall]:.4f}")
     if users < _FEW_USERS:
-        doubts.append(f"only {users} users judge: differences of a few hundredths are chance")
+        doubts.append(f"only {users} users evaluator: differences of a few hundredths are chance")
     return doubts

@@ -121,8 +121,8 @@ def test_faults_of_the_data_are_no_decision_about_a_model(tmp_path):
 def test_trainings_count_as_fruitless_until_a_release_begins(tmp_path):
     assert past_of(tmp_path, "fraud").last is None
     for days in (0, 2):
-        ruling = RetrainDecision(use_case="fraud", trigger="performance", reason="frauds are missed")
-        log_retraining(tmp_path, ruling, now=NOW + days * DAY)
+        decision = RetrainDecision(use_case="fraud", trigger="performance", reason="frauds are missed")
+        log_retraining(tmp_path, decision, now=NOW + days * DAY)
     past = past_of(tmp_path, "fraud")
     assert (past.last, past.fruitless, past.busy, past.champion) == (NOW + 2 * DAY, 2, None, None)
     assert read_decisions(tmp_path)[0].reasons == ("because of performance", "frauds are missed")

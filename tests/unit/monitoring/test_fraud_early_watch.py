@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from reference_system.event_time import micros
 from reference_system.monitoring.fraud_early_watch import watch_early
-from reference_system.monitoring.monitoring_window import MonitoringWindow, WatchedChampion
+from reference_system.monitoring.monitoring_run import MonitoringRun, WatchedChampion
 from reference_system.use_cases.fraud import model
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(days=12)
-SCENE = MonitoringWindow(lake=Path(), feature_tables=Path(), as_of=NOW, history_start=START, live_start=START)
+SCENE = MonitoringRun(lake=Path(), feature_tables=Path(), as_of=NOW, history_start=START, live_start=START)
 DAYS, A_DAY = 10, 400
 
 

@@ -37,14 +37,14 @@ def test_what_calls_for_a_training(findings, expected):
 
 
 def test_what_was_learned_from_broken_rows_would_be_broken():
-    ruling = rule("fraud", [MISSED, REFUSED], Past(champion="3"), now=NOW)
-    assert ruling.trigger is None
-    assert ruling.reason == "the data are at fault and come first: 200 records refused (frauds missed)"
+    decision = rule("fraud", [MISSED, REFUSED], Past(champion="3"), now=NOW)
+    assert decision.trigger is None
+    assert decision.reason == "the data are at fault and come first: 200 records refused (frauds missed)"
 
 
 def test_a_release_that_is_on_is_waited_for():
-    ruling = rule("fraud", [MISSED], Past(champion="3", busy="the release of version 4 (canary)"), now=NOW)
-    assert (ruling.trigger, ruling.reason) == (
+    decision = rule("fraud", [MISSED], Past(champion="3", busy="the release of version 4 (canary)"), now=NOW)
+    assert (decision.trigger, decision.reason) == (
         None,
         "the release of version 4 (canary) is under way (frauds missed)",
     )
@@ -73,9 +73,9 @@ def test_alarms_are_answered_every_two_days_and_less_often_where_that_led_to_not
 
 def test_a_refusal_for_time_says_until_when():
     past = Past(champion="3", last=NOW - DAY, fruitless=2)
-    ruling = rule("fraud", [DRIFT], past, now=NOW)
-    assert ruling.not_before == NOW + 3 * DAY == past.last + wait_of(past)
-    assert "1.0 days ago and led to nothing 2 times; not before 04-13 12:00" in ruling.reason
+    decision = rule("fraud", [DRIFT], past, now=NOW)
+    assert decision.not_before == NOW + 3 * DAY == past.last + wait_of(past)
+    assert "1.0 days ago and led to nothing 2 times; not before 04-13 12:00" in decision.reason
 
 
 def test_an_alarm_that_never_ends_is_answered_a_bounded_number_of_times():

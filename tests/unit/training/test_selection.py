@@ -9,7 +9,7 @@ import pytest
 
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY, micros
-from reference_system.training.evaluation.evaluation import PageJudge, PaymentJudge
+from reference_system.training.evaluation.evaluation import PageEvaluator, PaymentEvaluator
 from reference_system.training.evaluation.matplotlib_plots import fraud_plots, recommendation_plots
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.recommendation.page_cases import PageCase
@@ -37,11 +37,11 @@ CONTEST = SelectionSpec(
 
 @pytest.fixture(scope="module")
 def selection():
-    return select(CONTEST, payments(1), PaymentJudge(rows=payments(2)), seed=1)
+    return select(CONTEST, payments(1), PaymentEvaluator(rows=payments(2)), seed=1)
 
 
 def test_the_candidate_with_the_best_primary_metric_is_chosen(selection):
-    worth = {one.model.name: one.judgement.metrics["average_precision"] for one in selection.candidates}
+    worth = {one.model.name: one.evaluation.metrics["average_precision"] for one in selection.candidates}
     assert selection.best.model.name == max(worth, key=worth.__getitem__)
     assert set(worth) == set(CONTEST.candidates)
 
@@ -53,20 +53,20 @@ def test_a_baseline_is_one_input_as_it_is(selection):
 
 
 def test_the_primary_metric_with_equal_weights_is_the_reported_one(selection):
-    best = selection.best.judgement
-    groups = PaymentJudge(rows=payments(2)).groups
+    best = selection.best.evaluation
+    groups = PaymentEvaluator(rows=payments(2)).groups
     assert best.primary(np.ones(groups)) == pytest.approx(best.metrics["average_precision"])
 
 
 def test_card_precision_names_the_k_of_this_world(selection):
-    assert "card_precision@20" in selection.best.judgement.metrics
+    assert "card_precision@20" in selection.best.evaluation.metrics
 
 
 def test_a_metric_that_is_no_number_is_refused():
     test = payments(2)
     nobody = LabelledRows(inputs=test.inputs, labels=0 * test.labels, groups=test.groups, times=test.times)
     with np.errstate(invalid="ignore"), pytest.raises(TrainingError, match="not all numbers"):
-        select(CONTEST, payments(1), PaymentJudge(rows=nobody), seed=1)
+        select(CONTEST, payments(1), PaymentEvaluator(rows=nobody), seed=1)
 
 
 def page_case(number, relevant, recent=()):
@@ -83,9 +83,9 @@ def page_case(number, relevant, recent=()):
 
 
 @pytest.fixture
-def page_judge():
+def page_evaluator():
     # Every video has a category of its own, so the page's rules hold nothing back but what is recent.
-    return PageJudge(
+    return PageEvaluator(
         rows=LabelledRows(
             inputs=np.array([[1.0], [2.0]], np.float32),
             labels=np.array([0.0, 1.0]),
@@ -97,22 +97,22 @@ def page_judge():
     )
 
 
-def test_pages_are_in_the_scorers_order_without_what_was_watched_lately(page_judge):
-    first, second = page_judge.pages(input_as_score(0))
+def test_pages_are_in_the_scorers_order_without_what_was_watched_lately(page_evaluator):
+    first, second = page_evaluator.pages(input_as_score(0))
     assert first == list(range(11, 1, -1))
     assert second == list(range(10, 0, -1))
 
 
-def test_weights_rule_the_main_metrics_and_not_those_as_shown(page_judge):
-    metrics = page_judge.judge(input_as_score(0)).metrics
+def test_weights_rule_the_main_metrics_and_not_those_as_shown(page_evaluator):
+    metrics = page_evaluator.evaluate(input_as_score(0)).metrics
     assert metrics["recall@10"] == pytest.approx(2.0 / 11.0)
     assert metrics["recall@10_as_shown"] == pytest.approx((1.0 + 0.5) / 2)
     assert metrics["coverage"] == pytest.approx(11 / 12)
     assert metrics["roc_auc"] == 1.0
 
 
-def test_a_viewer_with_weight_zero_does_not_count(page_judge):
-    primary = page_judge.judge(input_as_score(0)).primary
+def test_a_viewer_with_weight_zero_does_not_count(page_evaluator):
+    primary = page_evaluator.evaluate(input_as_score(0)).primary
     assert primary(np.array([1.0, 0.0])) == 1.0
     assert primary(np.array([0.0, 1.0])) < 0.2
 
@@ -123,11 +123,11 @@ def test_plots_are_pictures(selection):
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())
 
 
-def test_plots_of_pages_are_pictures_too(page_judge):
-    contest = SelectionSpec(
+def test_plots_of_pages_are_pictures_too(page_evaluator):
+    spec = SelectionSpec(
         candidates=("logistic_regression",), baselines=("only",), primary_metric="ndcg@10", inputs=("only",)
     )
-    selection = select(contest, page_judge.rows, page_judge, seed=1)
-    drawn = recommendation_plots(selection, page_judge.rows, np.array([1.0, 2.0]))
+    selection = select(spec, page_evaluator.rows, page_evaluator, seed=1)
+    drawn = recommendation_plots(selection, page_evaluator.rows, np.array([1.0, 2.0]))
     assert set(drawn) == {"ndcg.png", "position.png", "calibration.png"}
     assert all(content.startswith(b"\x89PNG") for content in drawn.values())

@@ -74,42 +74,42 @@ def test_verdicts_follow_the_rules_however_batches_are_cut_and_read_again(events
         batch = PolledBatch(TRANSACTIONS, range(begin, end), events[begin:end])
         ids = {event.transaction_id for event in events[begin:end] if event is not None}
         seen = {identity: list(file[identity]) for identity in ids & file.keys()}
-        judged = classify(batch, next_offset=next_offset, newest=newest, seen=seen)
-        for topic, identity, *arrival in judged.accepted:
+        classified = classify(batch, next_offset=next_offset, newest=newest, seen=seen)
+        for topic, identity, *arrival in classified.accepted:
             assert topic == "transactions"
             file.setdefault(identity, []).append(Acceptance(*arrival))
-        assert judged.outcomes == expected[begin:end]
-        assert [events[begin + place] for place in judged.counted] == [
+        assert classified.outcomes == expected[begin:end]
+        assert [events[begin + place] for place in classified.counted] == [
             event
             for event, verdict in zip(events[start:end], expected[start:end], strict=True)
             if verdict is Outcome.COUNTED
         ], "only what is new"
-        assert judged.known == [micros(events[begin + place].event_timestamp) for place in judged.counted]
-        next_offset, newest = judged.next_offset, judged.newest
-        totals = {key: totals.get(key, 0) + judged.totals.get(key, 0) for key in Outcome}
+        assert classified.known == [micros(events[begin + place].event_timestamp) for place in classified.counted]
+        next_offset, newest = classified.next_offset, classified.newest
+        totals = {key: totals.get(key, 0) + classified.totals.get(key, 0) for key in Outcome}
     assert next_offset == len(events)
     assert totals == {outcome: expected.count(outcome) for outcome in Outcome}
 
 
 def test_the_offsets_of_a_partition_may_have_gaps():
     batch = PolledBatch(TRANSACTIONS, [3, 7, 8], [paid("x1"), paid("x1"), paid("x2")])
-    judged = classify(batch, next_offset=0, newest=None, seen={})
-    assert judged.outcomes == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
-    assert judged.next_offset == 9
-    assert [offset for _, _, offset, *_ in judged.accepted] == [3, 8]
+    classified = classify(batch, next_offset=0, newest=None, seen={})
+    assert classified.outcomes == [Outcome.COUNTED, Outcome.DUPLICATE, Outcome.COUNTED]
+    assert classified.next_offset == 9
+    assert [offset for _, _, offset, *_ in classified.accepted] == [3, 8]
 
 
 def test_a_label_is_judged_by_when_it_was_known():
     old = example("chargebacks", chargeback_id="b2", event_timestamp=NOW - timedelta(days=60))
     batch = PolledBatch(topic_named("chargebacks"), [0, 1], [example("chargebacks"), old])
-    judged = classify(batch, next_offset=0, newest=None, seen={})
-    assert judged.outcomes == [Outcome.COUNTED, Outcome.COUNTED]
-    assert judged.known == [micros(NOW)] * 2
+    classified = classify(batch, next_offset=0, newest=None, seen={})
+    assert classified.outcomes == [Outcome.COUNTED, Outcome.COUNTED]
+    assert classified.known == [micros(NOW)] * 2
 
 
 def test_the_first_event_of_a_partition_cannot_be_late():
-    judged = classify(PolledBatch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=None, seen={})
-    assert judged.outcomes == [Outcome.COUNTED]
+    classified = classify(PolledBatch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=None, seen={})
+    assert classified.outcomes == [Outcome.COUNTED]
     history = micros(NOW + 2 * LATE_AFTER)
-    judged = classify(PolledBatch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=history, seen={})
-    assert judged.outcomes == [Outcome.LATE], "after history, it can"
+    classified = classify(PolledBatch(TRANSACTIONS, [0], [paid("x1")]), next_offset=0, newest=history, seen={})
+    assert classified.outcomes == [Outcome.LATE], "after history, it can"

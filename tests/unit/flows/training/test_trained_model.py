@@ -15,7 +15,7 @@ KNOWN = r"there is no use case 'frauds' \(there are fraud, recommendation\)"
 ASKED = {
     "split": lambda name: trained_model.split_of(name, NOON),
     "fresh split": lambda name: trained_model.split_of(name, NOON, trigger="drift"),
-    "contest": trained_model.contest_of,
+    "contest": trained_model.selection_spec_of,
     "data": lambda name: trained_model.prepare_case(name, None, None, None, seed=1),
     "training": train.fn,
 }
@@ -28,6 +28,6 @@ def test_an_unknown_use_case_is_an_error_that_names_those_there_are(ask):
 
 
 def test_each_use_case_has_its_own_contest():
-    assert trained_model.contest_of("fraud") is not trained_model.contest_of("recommendation")
-    assert trained_model.contest_of("fraud").inputs == fraud.SIGNATURE
-    assert trained_model.contest_of("recommendation").inputs == recommendation.SIGNATURE
+    assert trained_model.selection_spec_of("fraud") is not trained_model.selection_spec_of("recommendation")
+    assert trained_model.selection_spec_of("fraud").inputs == fraud.SIGNATURE
+    assert trained_model.selection_spec_of("recommendation").inputs == recommendation.SIGNATURE

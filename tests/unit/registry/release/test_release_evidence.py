@@ -180,7 +180,7 @@ def test_psi_is_zero_for_the_same_scores_and_large_for_others():
     assert population_stability(scores, scores) == 0.0
     assert population_stability(RNG.beta(1, 20, 4000), scores) < 0.02
     assert population_stability(np.full(4000, 0.9), scores) > 5.0
-    # The same judgement in steps of a tenth: why no guardrail is set on the psi of scores.
+    # The same evaluation in steps of a tenth: why no guardrail is set on the psi of scores.
     assert population_stability(np.ceil(scores * 10) / 10, scores) > 5.0
 
 

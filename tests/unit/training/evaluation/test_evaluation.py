@@ -7,7 +7,7 @@ import pytest
 from small_lake import START, put
 
 from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
-from reference_system.training.evaluation.evaluation import PaymentJudge
+from reference_system.training.evaluation.evaluation import PaymentEvaluator
 from reference_system.training.evaluation.importance import permutation_importance
 from reference_system.training.evaluation.reliability import expected_calibration_error
 from reference_system.training.evaluation.slices import payment_slices
@@ -52,14 +52,14 @@ def test_every_payment_is_in_one_amount_band_one_time_of_day_and_one_kind_of_ter
 
 def test_a_slice_is_worth_what_its_rows_alone_are_worth():
     found = rows()
-    judgement = PaymentJudge(rows=found).judge(chance_of)
+    evaluation = PaymentEvaluator(rows=found).evaluate(chance_of)
     night = found.inputs[:, NIGHT] > 0
     alone = LabelledRows(
         inputs=found.inputs[night], labels=found.labels[night], groups=found.groups[night], times=found.times[night]
     )
-    everyone = np.ones(PaymentJudge(rows=found).groups)
-    one = judgement.slices()["night"]
-    assert one.worth(everyone) == PaymentJudge(rows=alone).judge(chance_of).metrics["average_precision"]
+    everyone = np.ones(PaymentEvaluator(rows=found).groups)
+    one = evaluation.slices()["night"]
+    assert one.worth(everyone) == PaymentEvaluator(rows=alone).evaluate(chance_of).metrics["average_precision"]
     assert one.positives == alone.labels.sum()
 
 

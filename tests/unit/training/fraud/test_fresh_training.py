@@ -13,7 +13,7 @@ from small_lake import START, chargeback, payment, put
 from reference_system.assignment import is_in_share
 from reference_system.errors import TrainingError
 from reference_system.event_time import micros
-from reference_system.flows.training.trained_model import contest_of, judges_of, split_of, trigger_named
+from reference_system.flows.training.trained_model import evaluators_of, selection_spec_of, split_of, trigger_named
 from reference_system.training.duckdb_events import labelled_payments
 from reference_system.training.fraud.case import (
     HELD_OUT_SALT,
@@ -71,10 +71,10 @@ def test_a_fresh_split_ends_now_and_keeps_the_ordinary_window_as_a_check():
 def test_only_alarms_train_on_what_is_new():
     for trigger in ("asked", "schedule"):
         assert not split_of("fraud", AS_OF, trigger=trigger).is_fresh
-        assert contest_of("fraud", trigger).validation is not None
+        assert selection_spec_of("fraud", trigger).validation is not None
     for trigger in ("drift", "performance"):
         assert split_of("fraud", AS_OF, trigger=trigger).is_fresh
-        assert contest_of("fraud", trigger).validation is None
+        assert selection_spec_of("fraud", trigger).validation is None
     fresh, ordinary = (split_of("recommendation", AS_OF, trigger=trigger) for trigger in ("drift", "asked"))
     assert fresh.train.end > ordinary.train.end
     assert fresh.test.end == AS_OF - DAY, "a ranker's labels are mature after a day"
@@ -90,11 +90,11 @@ def test_held_out_cards_never_train_and_alone_judge_the_days_before_the_last_two
     assert HELD_OUT
     assert not cards_of(case.train) & HELD_OUT
     assert cards_of(case.mature.rows) <= HELD_OUT
-    last_days = case.judge.rows.times >= micros(SPLIT.train.end)
-    older = case.judge.rows.inputs[~last_days][:, INPUTS.index("customer_transaction_count_1d")]
+    last_days = case.evaluator.rows.times >= micros(SPLIT.train.end)
+    older = case.evaluator.rows.inputs[~last_days][:, INPUTS.index("customer_transaction_count_1d")]
     assert {f"c{number:.0f}" for number in older} <= HELD_OUT
-    assert case.train.times.max() < micros(SPLIT.train.end) <= case.judge.rows.times[last_days].min()
-    assert list(judges_of(case)) == ["recent", "mature"]
+    assert case.train.times.max() < micros(SPLIT.train.end) <= case.evaluator.rows.times[last_days].min()
+    assert list(evaluators_of(case)) == ["recent", "mature"]
     assert case.days == pytest.approx(2 + HELD_OUT_SHARE * (5 - 2 / 24))
 
 

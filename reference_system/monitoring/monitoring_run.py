@@ -43,7 +43,7 @@ class WatchedChampion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MonitoringWindow:
+class MonitoringRun:
     """Where and when. `live_start` is the end of the generated history: from then on models chose and answered.
 
     `kept_from` is the first moment of which the lake still has everything, where that is not the whole history.

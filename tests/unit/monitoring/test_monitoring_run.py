@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from reference_system.event_time import micros
-from reference_system.monitoring.monitoring_window import REFERENCE_DAYS, MonitoringWindow, horizons
+from reference_system.monitoring.monitoring_run import REFERENCE_DAYS, MonitoringRun, horizons
 from reference_system.use_cases import VIEWS
 
 NOW = datetime(2025, 4, 19, 7, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
-SCENE = MonitoringWindow(
+SCENE = MonitoringRun(
     lake=Path("lake"),
     feature_tables=Path("tables"),
     as_of=NOW,
@@ -41,11 +41,11 @@ def test_the_reference_does_not_begin_before_the_history():
 
 @pytest.mark.parametrize("days_ago", [60, 90, 1_000])
 def test_the_reference_of_an_old_champion_is_the_oldest_weeks_that_are_kept(days_ago):
-    scene = replace(SCENE, history_start=NOW - 500 * DAY, kept_from=NOW - 80 * DAY)
-    window = scene.weeks_before(NOW - days_ago * DAY)
+    run = replace(SCENE, history_start=NOW - 500 * DAY, kept_from=NOW - 80 * DAY)
+    window = run.weeks_before(NOW - days_ago * DAY)
     assert window.end - window.start == REFERENCE_DAYS * DAY
-    assert scene.kept_from <= window.start < scene.kept_from + 14 * DAY
-    assert scene.weeks_before(NOW - 22 * DAY) == SCENE.weeks_before(NOW - 22 * DAY)
+    assert run.kept_from <= window.start < run.kept_from + 14 * DAY
+    assert run.weeks_before(NOW - 22 * DAY) == SCENE.weeks_before(NOW - 22 * DAY)
 
 
 def test_rows_of_windows_that_were_still_filling_are_left_out():
