@@ -67,7 +67,7 @@ class SelectionSpec:
 
 
 def select(spec: SelectionSpec, rows: LabelledRows, evaluator: Evaluator, *, seed: int) -> Selection:
-    """Search, fit the best setting of each estimator to all rows, evaluator.
+    """Search, fit the best setting of each estimator to all rows, evaluate.
 
     Raises:
         TrainingError: if no candidate has a primary metric that is a number.
