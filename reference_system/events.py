@@ -34,6 +34,7 @@ from reference_system.event_shapes import (
     shape_of,
     without_indentation,
 )
+from reference_system.use_case import UseCase
 
 MAX_EVENT_BYTES = 64 * 1024
 # Where ingestion sends rows to the task that owns their entity (`features/stream/forwarding.py`); no topic of events.
@@ -88,7 +89,7 @@ class PredictionLogged(Event, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     created_timestamp: Moment
     prediction_id: Id
-    use_case: Literal["fraud", "recommendation"]
+    use_case: UseCase
     request_id: Id
     entity_id: Id
     model_version: Annotated[str, Meta(min_length=1, max_length=64)]

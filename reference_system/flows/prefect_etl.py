@@ -35,7 +35,8 @@ from reference_system.paths import StatePaths
 from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings, load_settings
 from reference_system.stack.disk_use import remember_size
-from reference_system.use_cases import TOPICS, USE_CASES, VIEWS, VIEWS_OF
+from reference_system.use_case import USE_CASES
+from reference_system.use_cases import TOPICS, VIEWS, VIEWS_OF
 from reference_system.windows import WindowedView
 
 _ONE_DAY = timedelta(days=1)

@@ -66,7 +66,8 @@ from reference_system.registry.bundles.bundle import MODEL, current_version, loa
 from reference_system.registry.release.releases import read_release
 from reference_system.settings import Settings, load_settings
 from reference_system.stack.local_http import ask
-from reference_system.use_cases import TOPICS, USE_CASES
+from reference_system.use_case import USE_CASES
+from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 from reference_system.use_cases.recommendation.events import VIDEOS

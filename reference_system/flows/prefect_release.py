@@ -14,7 +14,7 @@ from reference_system.flows.prefect_steps import say, warn
 from reference_system.flows.release_control import control
 from reference_system.paths import StatePaths
 from reference_system.settings import load_settings
-from reference_system.use_cases import USE_CASES
+from reference_system.use_case import USE_CASES
 
 
 @flow(name="release", log_prints=False)

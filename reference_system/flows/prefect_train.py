@@ -41,7 +41,6 @@ from reference_system.flows.training.trained_model import (
     split_of,
     train_case,
     trigger_named,
-    use_case_named,
     write_trained,
 )
 from reference_system.monitoring.retraining import skip_scheduled
@@ -51,7 +50,6 @@ from reference_system.registry import promotion as promoting
 from reference_system.registry.bundles.bundle import (
     Bundle,
     BundleManifest,
-    UseCase,
     current_version,
     load_bundle,
     read_bundle_manifest,
@@ -64,6 +62,7 @@ from reference_system.registry.release import releases
 from reference_system.registry.traffic import read_plan
 from reference_system.settings import Settings, load_settings
 from reference_system.training.temporal_split import TemporalSplit
+from reference_system.use_case import UseCase, require_use_case
 from reference_system.windows import WindowedView
 
 # How far behind now feature tables may end for a fresh training: what the ETL leaves to settle, in real seconds.
@@ -110,7 +109,7 @@ def train(use_case: str, trigger: str = "asked") -> dict[str, object]:
         `TrainSummary` as a dict; of a scheduled run that was left out `use_case`, `trigger`, `as_of` and `skipped`,
         the reason.
     """
-    name, why = use_case_named(use_case), trigger_named(trigger)
+    name, why = require_use_case(use_case), trigger_named(trigger)
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
     mlflow_registry.use_mlflow(settings.url("mlflow"))

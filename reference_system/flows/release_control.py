@@ -22,9 +22,9 @@ from reference_system.registry.release.duckdb_logs import open_pairs
 from reference_system.registry.release.evidence import compare_pages, compare_payments
 from reference_system.registry.release.guardrails import Evidence, Policy, RequestComparison
 from reference_system.registry.release.releases import Means, Release, ReleaseStep
-from reference_system.serving.challengers.breaker import BUDGET_SECONDS
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import MetricsPage, read_metrics
+from reference_system.use_cases import DECLARATIONS
 from reference_system.use_cases.fraud import model as fraud
 
 ROLLED_BACK_TAG = "rolled_back"
@@ -46,7 +46,7 @@ def policy_of(settings: Settings, use_case: str) -> Policy:
         shadow=timedelta(hours=settings.shadow_hours),
         canary=timedelta(hours=settings.canary_hours),
         share=settings.canary_share,
-        latency_budget_ms=1000.0 * BUDGET_SECONDS[use_case],
+        latency_budget_ms=1000.0 * DECLARATIONS[use_case].breaker_seconds,
     )
 
 

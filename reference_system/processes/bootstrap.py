@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from reference_system.paths import StatePaths
-    from reference_system.registry.bundles.bundle import UseCase
     from reference_system.settings import Settings
+    from reference_system.use_case import UseCase
 
 
 def main(settings: Settings) -> None:
     """Do what is missing; one line with its time for each phase."""
     from reference_system.paths import StatePaths
-    from reference_system.use_cases import USE_CASES
+    from reference_system.use_case import USE_CASES
 
     paths = StatePaths(settings.state_dir)
     with _phase("libraries imported"):
@@ -36,8 +36,7 @@ def main(settings: Settings) -> None:
         from reference_system.registry import mlflow_registry
     mlflow_registry.use_mlflow(settings.url("mlflow"))
     _make_features(paths)
-    for name in USE_CASES:
-        use_case = cast("UseCase", name)
+    for use_case in USE_CASES:
         _make_champion(use_case, paths)
         _bring_bundle(use_case, paths)
 

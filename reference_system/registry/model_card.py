@@ -12,39 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reference_system.metrics.meanings import meanings_of
-from reference_system.registry.bundles.bundle import UseCase, version_folder
+from reference_system.registry.bundles.bundle import version_folder
 from reference_system.registry.gate.decision import GateDecision
+from reference_system.use_case import UseCase
+from reference_system.use_cases import DECLARATIONS
 
 _FOLDER = "cards"
 _SHOWN_INPUTS = 10
-_INTENDED: Mapping[UseCase, tuple[str, str]] = {
-    "fraud": (
-        (
-            "Scores a card payment at the moment it is made: the probability that its holder will dispute it."
-            " The policy turns the score into approve, review or block."
-        ),
-        (
-            "The payments are simulated. Reports of fraud come up to a week late, so it cannot know what began since"
-            " its training window ended. It was not judged on other currencies, merchants or countries, and it must"
-            " not be the only reason to refuse a customer anything else."
-        ),
-    ),
-    "recommendation": (
-        "Orders candidate videos for a viewer by the probability that at least half of each is watched within a day.",
-        (
-            "The viewers are simulated. Watches of videos that were never shown are unknown; the metrics weigh by how"
-            " rarely a video was shown, which helps only as far as pages were drawn by chance."
-        ),
-    ),
-}
-# What a reader would take for a fault.
-_READING: Mapping[UseCase, str] = {
-    "recommendation": (
-        "ndcg@10 is small for every ranker: it asks for the very videos that a viewer watched later on pages drawn by"
-        " chance, a few of thousands, so read it as a ratio to the others'. What a page of it brings is the check"
-        ' "worth of a page", and, once it has answered, in `workbook timeline recommendation`.'
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +41,10 @@ class Card:
 
 def markdown(card: Card) -> str:
     """The page."""
-    purpose, limits = _INTENDED[card.use_case]
+    texts = DECLARATIONS[card.use_case].card
     parts = [
         f"# {card.use_case}, version {card.version}",
-        purpose,
+        texts.purpose,
         _table(("", ""), list(card.facts.items())),
         f"## The gate: {card.verdict.answer}",
         "\n".join(f"- {reason}" for reason in card.verdict.reasons),
@@ -81,7 +55,7 @@ def markdown(card: Card) -> str:
         "## What it is worth in the test window",
         _numbers("metric", card.metrics),
         "\n".join(f"- {meaning}" for meaning in meanings_of(card.metrics)),
-        *([_READING[card.use_case]] if card.use_case in _READING else []),
+        *([texts.reading] if texts.reading else []),
     ]
     if card.folds:
         folds = {f"fold {place}": fold for place, fold in enumerate(card.folds, start=1)}
@@ -95,7 +69,7 @@ def markdown(card: Card) -> str:
         "The fall of the ROC AUC when an input is shuffled:",
         _table(("input", "fall"), [(name, f"{fall:.4f}") for name, fall in card.importance[:_SHOWN_INPUTS]]),
         "## What it is not for",
-        limits,
+        texts.limits,
     ]
     return "\n\n".join(parts) + "\n"
 

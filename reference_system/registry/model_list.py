@@ -6,7 +6,7 @@ Invariant: it answers without MLflow; then versions whose bundles are not here a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -18,13 +18,7 @@ from reference_system.registry.mlflow_rest import Version
 from reference_system.registry.promotion import rolled_back
 from reference_system.registry.promotion_log import LoggedDecision, read_decisions
 from reference_system.registry.traffic import TrafficPlan, read_plan
-from reference_system.use_cases.fraud import model as fraud
-from reference_system.use_cases.recommendation import model as recommendation
-
-PRIMARY_METRICS: Mapping[str, str] = {
-    "fraud": fraud.PRIMARY_METRIC,
-    "recommendation": recommendation.PRIMARY_METRIC,
-}
+from reference_system.use_cases import DECLARATIONS
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +106,7 @@ def _with_bundle(row: ModelRow, folder: Path) -> ModelRow:
         manifest: BundleManifest = read_bundle_manifest(folder)
     except BundleRefused as error:
         return msgspec.structs.replace(row, problem=str(error))
-    metric = PRIMARY_METRICS[row.use_case]
+    metric = DECLARATIONS[row.use_case].primary_metric
     return msgspec.structs.replace(
         row,
         estimator=manifest.estimator,

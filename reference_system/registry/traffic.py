@@ -14,13 +14,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from reference_system.assignment import ChallengerMode
 from reference_system.replaced_files import read_record, replace_file
+from reference_system.use_case import UseCase
 
 PLAN = "traffic.json"
 
@@ -28,7 +29,7 @@ PLAN = "traffic.json"
 class TrafficPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a version beside the champion does; `name` is the release's or the experiment's."""
 
-    use_case: Literal["fraud", "recommendation"]
+    use_case: UseCase
     mode: ChallengerMode
     version: str
     name: Annotated[str, Meta(min_length=1, max_length=64)]

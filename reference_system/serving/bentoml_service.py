@@ -30,9 +30,10 @@ from reference_system.serving.fetched_bundles import fetch
 from reference_system.serving.http.asgi_front import Front
 from reference_system.serving.structured_log import write_event
 from reference_system.settings import LOOPBACK, Settings, load_settings
+from reference_system.use_case import UseCase
 
 if TYPE_CHECKING:
-    from reference_system.registry.bundles.bundle import Bundle, UseCase
+    from reference_system.registry.bundles.bundle import Bundle
     from reference_system.serving.catalogue import RankerModel
     from reference_system.serving.challengers.traffic import ChallengerPlan, Challengers
     from reference_system.serving.champions import Champion
@@ -230,9 +231,9 @@ def new_challengers(
     """Who stands beside the champion of one use case: by the traffic plan, from a bundle that is here, verified."""
     from reference_system.registry.bundles.bundle import load_bundle, version_folder
     from reference_system.registry.traffic import read_plan
-    from reference_system.serving.challengers.breaker import BUDGET_SECONDS
     from reference_system.serving.challengers.events import News
     from reference_system.serving.challengers.traffic import ChallengerPlan, Challengers, PlanSource
+    from reference_system.use_cases import DECLARATIONS
 
     root = StatePaths(settings.state_dir).bundles
 
@@ -252,7 +253,7 @@ def new_challengers(
         ),
     )
     news = News(use_case=use_case, metrics=metrics.challengers)
-    return Challengers(source, news, budget_seconds=BUDGET_SECONDS[use_case], monotonic=monotonic)
+    return Challengers(source, news, budget_seconds=DECLARATIONS[use_case].breaker_seconds, monotonic=monotonic)
 
 
 def fraud_model(bundle: Bundle) -> FraudModel:

@@ -36,7 +36,8 @@ class TemporalSplit:
     """Where a model learns and where it is judged, as of one moment.
 
     `mature` is a second window that judges: older, with every label. `is_fresh` splits take labels as they are known
-    at `as_of`. `held_out` is the share of entities that training never sees; before the last days only they evaluator.
+    at `as_of`. `held_out` is the share of entities that training never sees; before the last days the evaluation uses
+    them alone.
     """
 
     train: Span

@@ -1,32 +1,42 @@
-"""The use cases: what differs between them, in the same five files each.
+"""The use cases: what differs between them, in the same files each.
 
 `events.py` (topics), `features.py` (declarations and request features), `labels.py` (when an outcome is known),
-`model.py` (candidates and their metrics) and `policy.py` (from score to decision).
-Invariant: nothing is imported here but numpy, msgspec and the shared foundation; the two cases never import each
-other.
+`model.py` (candidates and their metrics), `policy.py` (from score to decision) and `declaration.py`, which names what
+the rest of the system reads.
+Invariant: nothing is imported here but numpy, msgspec and the shared foundation; use cases never import each other.
 """
 
+from importlib import import_module
+
 from reference_system.events import PREDICTIONS, REPARTITION_TOPIC, SHADOWS, Topic
-from reference_system.use_cases.fraud import events as fraud_events
-from reference_system.use_cases.fraud import features as fraud_features
-from reference_system.use_cases.recommendation import events as recommendation_events
-from reference_system.use_cases.recommendation import features as recommendation_features
+from reference_system.use_case import USE_CASES, UseCase
+from reference_system.use_cases.declaration import Declaration
 from reference_system.windows import View
 
-# Topics that the world produces; ratings are brought by people, predictions and exposures come from serving.
-EVENT_TOPICS: tuple[Topic, ...] = (*fraud_events.TOPICS, *recommendation_events.TOPICS)
-SERVING_TOPICS: tuple[Topic, ...] = (PREDICTIONS, SHADOWS, recommendation_events.EXPOSURES)
-TOPICS: tuple[Topic, ...] = (*EVENT_TOPICS, recommendation_events.RATINGS, *SERVING_TOPICS)
+
+def _declared(name: str) -> Declaration:
+    found: Declaration = import_module(f"{__name__}.{name}.declaration").DECLARATION
+    return found
+
+
+DECLARATIONS: dict[UseCase, Declaration] = {name: _declared(name) for name in USE_CASES}
+
+# Topics that the world produces; datasets bring their own, predictions and exposures come from serving.
+EVENT_TOPICS: tuple[Topic, ...] = tuple(topic for case in DECLARATIONS.values() for topic in case.topics)
+_DATASET_TOPICS = tuple(topic for case in DECLARATIONS.values() for topic in case.dataset_topics)
+SERVING_TOPICS: tuple[Topic, ...] = (
+    PREDICTIONS,
+    SHADOWS,
+    *(topic for case in DECLARATIONS.values() for topic in case.serving_topics),
+)
+TOPICS: tuple[Topic, ...] = (*EVENT_TOPICS, *_DATASET_TOPICS, *SERVING_TOPICS)
 # What the broker must have: events, refused bytes, and rows on their way between the tasks of ingestion.
 BROKER_TOPICS = (*(name for topic in TOPICS for name in (topic.name, topic.dead_letter)), REPARTITION_TOPIC)
 # What is read together: a Feast service each.
-VIEWS_OF: dict[str, tuple[View, ...]] = {
-    "fraud": fraud_features.VIEWS,
-    "recommendation": recommendation_features.VIEWS,
-    "ratings": recommendation_features.RATING_VIEWS,
+VIEWS_OF: dict[str, tuple[View, ...]] = {case.name: case.views for case in DECLARATIONS.values()} | {
+    service: views for case in DECLARATIONS.values() for service, views in case.dataset_views.items()
 }
 VIEWS: tuple[View, ...] = tuple(view for views in VIEWS_OF.values() for view in views)
-USE_CASES = ("fraud", "recommendation")
 
 
 def topic_named(name: str) -> Topic:

@@ -36,7 +36,7 @@ from reference_system.registry.model_card import read_card
 from reference_system.registry.promotion_log import read_decisions
 from reference_system.registry.release.releases import abort, read_release
 from reference_system.settings import Settings
-from reference_system.use_cases import USE_CASES
+from reference_system.use_case import USE_CASES
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS
 from reference_system.windows import Tail, evaluate

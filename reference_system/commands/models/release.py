@@ -63,7 +63,7 @@ def status(*, json: AsJson = False) -> None:
     import msgspec
 
     from reference_system.registry.release import releases
-    from reference_system.use_cases import USE_CASES
+    from reference_system.use_case import USE_CASES
 
     paths = _paths()
     found = [releases.read_release(paths.bundles, use_case) for use_case in USE_CASES]

@@ -67,7 +67,7 @@ def _begin_again_what_is_gone(settings: Settings, board: Board, *, running: bool
     from reference_system.registry.bundles.bundle import verify_current
     from reference_system.stack.database_checks import has_tables
     from reference_system.stack.state_dir import forget_done, is_done
-    from reference_system.use_cases import USE_CASES
+    from reference_system.use_case import USE_CASES
 
     if not is_done(settings, "bootstrap"):
         return

@@ -10,11 +10,11 @@ from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import (
     MANIFEST_DIGEST,
     Bundle,
-    UseCase,
     current_version,
     load_bundle,
     version_folder,
 )
+from reference_system.use_case import UseCase
 
 
 def champion(paths: StatePaths, use_case: UseCase, inputs: tuple[str, ...]) -> Bundle:

@@ -16,11 +16,9 @@ from reference_system.lake import delta_lake, delta_upkeep
 from reference_system.paths import StatePaths
 from reference_system.settings import Settings
 from reference_system.stack.kafka.topics import delete_before
-from reference_system.use_cases import TOPICS
-from reference_system.use_cases.recommendation.events import RATINGS, VIDEOS
+from reference_system.use_cases import DECLARATIONS, TOPICS
 
-# A video lives as long as the catalogue, and ratings are looked back on for a year; both tables are small.
-_KEPT_FOR_EVER = (VIDEOS.name, RATINGS.name)
+_KEPT_FOR_EVER = tuple(topic.name for case in DECLARATIONS.values() for topic in case.kept_topics)
 # A recount of what the broker has needs the rows before it: the deduplication horizon of seven days, with air.
 _TOPICS_LEAD = timedelta(days=30)
 

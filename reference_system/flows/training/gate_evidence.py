@@ -36,6 +36,7 @@ from reference_system.training.evaluation.training_serving_skew import (
 from reference_system.training.fraud.case import FraudCase
 from reference_system.training.recommendation.case import RecommendationCase
 from reference_system.training.recommendation.off_policy import OffPolicyEstimate, difference, estimate_off_policy
+from reference_system.use_cases import DECLARATIONS
 
 # Scored again and again, in time of our own on the processor: the least of several p99s, because other processes only
 # ever add to it.
@@ -125,7 +126,7 @@ def _model_checks(
     """What follows from the bundles alone."""
     split, manifest = trained.case.split, challenger.manifest
     champion = None if opponents.champion is None else opponents.champion.manifest
-    rows = gate_checks.ROWS_A_REQUEST[trained.use_case]
+    rows = DECLARATIONS[trained.use_case].gate.rows_a_request
     micros = latency(challenger.scorer, trained.case.evaluator.rows.inputs, rows=rows, timer=timer)
     newest = moment_of(int(trained.case.train.times.max()))
     # What the split of this moment lets it be, whatever it was in fact trained on.

@@ -23,7 +23,6 @@ from reference_system.registry.bundles.bundle import (
     DataWindow,
     Golden,
     ReviewThresholds,
-    UseCase,
     version_folder,
     write_bundle,
 )
@@ -38,6 +37,7 @@ from reference_system.training.recommendation.case import RecommendationCase
 from reference_system.training.recommendation.video_tables import VideoTables
 from reference_system.training.selection import Selection, SelectionSpec, require_parity, select
 from reference_system.training.temporal_split import TemporalSplit, fresh_split
+from reference_system.use_case import UseCase, require_use_case
 from reference_system.use_cases.recommendation.labels import ATTRIBUTION
 
 PreparedCase = FraudCase | RecommendationCase
@@ -82,19 +82,6 @@ class Trained:
         return self.selection.best.evaluation.metrics
 
 
-def use_case_named(name: str) -> UseCase:
-    """The use case with that name.
-
-    Raises:
-        TrainingError: if there is none.
-    """
-    for use_case in get_args(UseCase):
-        if use_case == name:
-            found: UseCase = use_case
-            return found
-    raise TrainingError(f"there is no use case {name!r} (there are {', '.join(get_args(UseCase))})")
-
-
 def trigger_named(name: str) -> TrainingTrigger:
     """The trigger with that name.
 
@@ -112,7 +99,7 @@ def split_of(
     use_case: UseCase, as_of: datetime, *, trigger: TrainingTrigger = "asked", until: datetime | None = None
 ) -> TemporalSplit:
     """Where a use case learns and is judged as of a moment; `until` is where features end, for fresh splits."""
-    is_fraud = use_case_named(use_case) == "fraud"
+    is_fraud = require_use_case(use_case) == "fraud"
     if trigger not in FRESH:
         return fraud_case.fraud_split(as_of) if is_fraud else recommendation_case.recommendation_split(as_of)
     until = until or as_of
@@ -129,7 +116,9 @@ def selection_spec_of(use_case: UseCase, trigger: TrainingTrigger = "asked") -> 
     After an alarm the recent window chooses: folds that wait for labels end before what is new began, and would
     choose whoever is best at what was.
     """
-    spec = fraud_case.FRAUD_SELECTION if use_case_named(use_case) == "fraud" else recommendation_case.RANKER_SELECTION
+    spec = (
+        fraud_case.FRAUD_SELECTION if require_use_case(use_case) == "fraud" else recommendation_case.RANKER_SELECTION
+    )
     return replace(spec, validation=None) if trigger in FRESH else spec
 
 
@@ -139,7 +128,7 @@ def prepare_case(use_case: UseCase, lake: Path, split: TemporalSplit, join: Join
     Raises:
         TrainingError: if a window cannot be used, or there is no such use case.
     """
-    if use_case_named(use_case) == "fraud":
+    if require_use_case(use_case) == "fraud":
         return fraud_case.prepare_fraud(lake, split, join)
     return recommendation_case.prepare_recommendation(lake, split, join, seed=seed)
 

@@ -17,10 +17,10 @@ from reference_system.registry.bundles.bundle import (
     DataWindow,
     Golden,
     ReviewThresholds,
-    UseCase,
     version_folder,
     write_bundle,
 )
+from reference_system.use_case import UseCase
 
 TINY_INPUTS = ("height", "weight", "age")
 WEIGHTS = (0.5, -0.25, 1.0)

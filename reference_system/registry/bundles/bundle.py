@@ -15,12 +15,11 @@ import hashlib
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
@@ -31,8 +30,9 @@ from reference_system.registry.bundles.catalogue import BundleCatalogue, read_bu
 from reference_system.registry.bundles.npz_arrays import MOST_BYTES, packed, unpacked
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.replaced_files import replace_file
+from reference_system.use_case import UseCase
+from reference_system.use_cases import DECLARATIONS
 
-UseCase = Literal["fraud", "recommendation"]
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MODEL = "model.onnx"
@@ -42,10 +42,6 @@ CURRENT = "current"
 # A registered version is a number; nothing else may become a path.
 _MAX_VERSION_DIGITS = 9
 _GOLDEN_TOLERANCE = 1e-5
-_EXPECTED_FILES: Mapping[str, frozenset[str]] = {
-    "fraud": frozenset({MODEL, GOLDEN}),
-    "recommendation": frozenset({MODEL, GOLDEN, CATALOGUE}),
-}
 
 
 class DataWindow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -217,10 +213,10 @@ def read_bundle_manifest(directory: Path) -> BundleManifest:
     numbers = (*manifest.metrics.values(), *(manifest.usual or ()))
     if not all(math.isfinite(number) for number in numbers):
         raise BundleRefused(f"{directory.name}: {MANIFEST} holds a number that is not finite")
-    if manifest.use_case == "fraud" and (
+    if DECLARATIONS[manifest.use_case].has_thresholds and (
         manifest.thresholds is None or manifest.usual is None or len(manifest.usual) != len(manifest.inputs)
     ):
-        raise BundleRefused(f"{directory.name}: a fraud bundle needs thresholds and one usual value for each input")
+        raise BundleRefused(f"{directory.name}: such a bundle needs thresholds and one usual value for each input")
     if manifest.thresholds is not None and not manifest.thresholds.review <= manifest.thresholds.block:
         raise BundleRefused(f"{directory.name}: the review threshold lies above the block threshold")
     return manifest
@@ -239,7 +235,7 @@ def _refusing(directory: Path) -> Iterator[None]:
 
 def _verified_contents(directory: Path, manifest: BundleManifest) -> dict[str, bytes]:
     """The files' bytes, read once: what was verified is what is loaded."""
-    expected = _EXPECTED_FILES[manifest.use_case]
+    expected = {MODEL, GOLDEN} | ({CATALOGUE} if DECLARATIONS[manifest.use_case].has_catalogue else set())
     found = {path.name for path in directory.iterdir()} - {MANIFEST, MANIFEST_DIGEST}
     for what, names in (("in the folder", found), ("in the manifest", set(manifest.files))):
         if names != expected:

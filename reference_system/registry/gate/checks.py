@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reference_system.arrays import Floats
-from reference_system.registry.bundles.bundle import BundleManifest, UseCase
+from reference_system.registry.bundles.bundle import BundleManifest
 from reference_system.registry.gate.decision import (
     WORSE_BY,
     GateAnswer,
@@ -23,6 +23,8 @@ from reference_system.registry.gate.decision import (
     WeightedMetric,
     intervals,
 )
+from reference_system.use_case import UseCase
+from reference_system.use_cases import DECLARATIONS
 
 # A figure between the ends of its interval: low, value, high.
 Bounds = tuple[float, float, float]
@@ -31,12 +33,6 @@ MIN_SLICE_POSITIVES = 25
 # A share of the champion's value by which no slice may surely be worse.
 SLICE_TOLERANCE = 0.25
 _SLICE_DRAWS = 100
-# A mean distance between score and share of positives that nobody would call a probability; the watch rate of a page
-# is fifty times the fraud rate.
-CALIBRATION_BOUND: Mapping[UseCase, float] = {"fraud": 0.03, "recommendation": 0.1}
-# Rows that one request scores, and what that may take: p99, microseconds. An answer has some milliseconds in all.
-ROWS_A_REQUEST: Mapping[UseCase, int] = {"fraud": 1, "recommendation": 300}
-LATENCY_BUDGET: Mapping[UseCase, float] = {"fraud": 1_000.0, "recommendation": 20_000.0}
 MODEL_BYTES = 32 * 1024 * 1024
 # One input that orders the outcomes like this knows them.
 LEAK_AUC = 0.99
@@ -146,7 +142,7 @@ def slice_check(slices: Mapping[str, SlicePair], groups: int, *, seed: int) -> G
 
 def calibration_check(use_case: UseCase, error: float, champion: float | None) -> GateCheck:
     """Whether the score is a probability, or as much of one as the champion's."""
-    allowed = max(CALIBRATION_BOUND[use_case], 0.0 if champion is None else 1.5 * champion)
+    allowed = max(DECLARATIONS[use_case].gate.calibration_bound, 0.0 if champion is None else 1.5 * champion)
     figures = {"expected_calibration_error": error, "allowed": allowed}
     if error > allowed:
         reason = f"the scores are {error:.4f} away from the shares of positives, {allowed:.4f} at most"
@@ -156,7 +152,7 @@ def calibration_check(use_case: UseCase, error: float, champion: float | None) -
 
 def cost_checks(use_case: UseCase, *, micros: float, model_bytes: int) -> list[GateCheck]:
     """Whether a request can wait for the model, and memory hold it."""
-    budget = LATENCY_BUDGET[use_case]
+    budget = DECLARATIONS[use_case].gate.latency_budget_micros
     figures = {"p99_us": micros, "budget_us": budget}
     latency = GateCheck(
         name="latency",

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -31,11 +31,11 @@ from reference_system.registry.promotion_log import DecisionKind, LoggedDecision
 from reference_system.registry.release.guardrails import Evidence, Policy, harms, missing
 from reference_system.registry.traffic import TrafficPlan, clear_plan, read_plan, write_plan
 from reference_system.replaced_files import read_record, replace_file
+from reference_system.use_case import UseCase
 
 RELEASE = "release.json"
 _LOCK = ".release.lock"
 _MADE_OUTSIDE = "it was made champion outside of its release"
-UseCase = Literal["fraud", "recommendation"]
 ReleaseStage = Literal["shadow", "canary"]
 Move = Literal["stay", "canary", "champion", "rolled back"]
 # Makes the version of a decision the champion, and writes the decision; may be called twice with one decision.
@@ -135,7 +135,7 @@ def begin_release(  # noqa: PLR0913 - one argument for each fact of a release
             reasons=("the gate promoted it",),
         )
         release = Release(
-            use_case=cast("UseCase", use_case),
+            use_case=use_case,
             version=version,
             champion=champion,
             stage="shadow",

@@ -14,9 +14,6 @@ from collections.abc import Callable
 
 # Of the last hundred requests not three may fail, and not three may be slower than the limit: so the p99 is below it.
 WINDOW, MOST = 100, 3
-# CPU time of one request's model work: for fraud one row through the model and its reasons, for recommendation the
-# whole page. `workbook bench shadow` shows what ordinary models need: a small part of it.
-BUDGET_SECONDS = {"fraud": 0.002, "recommendation": 0.02}
 # Times the champion's own p99, where that is above the budget.
 TIMES_CHAMPION = 3.0
 
