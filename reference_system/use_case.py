@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from reference_system.errors import SetupError
+from reference_system.errors import WorkbookError
 
 USE_CASES: tuple[str, ...] = ("fraud", "recommendation")
 
@@ -22,8 +22,8 @@ def require_use_case(name: str) -> UseCase:
     """The name, if there is such a use case.
 
     Raises:
-        SetupError: if there is none; the message names those that exist.
+        WorkbookError: if there is none; the message names those that exist.
     """
     if name not in USE_CASES:
-        raise SetupError(f"there is no use case {name!r} (there are {', '.join(USE_CASES)})")
+        raise WorkbookError(f"there is no use case {name!r} (there are {', '.join(USE_CASES)})")
     return name

@@ -30,11 +30,11 @@ from reference_system.flows.model_history import log_skipped, past_of
 from reference_system.flows.prefect_etl import Mark, etl
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.flows.retention.old_versions import forget_old_versions
+from reference_system.flows.training.case import PreparedCase
 from reference_system.flows.training.gate_evidence import judged_scores, opponents_of
 from reference_system.flows.training.record import card_of, importance_of, logged_training
 from reference_system.flows.training.trained_model import (
     FRESH,
-    PreparedCase,
     Trained,
     TrainingTrigger,
     prepare_case,

@@ -10,7 +10,7 @@ import pytest
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
-from reference_system.training.evaluation.evaluation import PaymentEvaluator
+from reference_system.training.fraud.evaluation import PaymentEvaluator
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.model_search import FoldResult, Trial, conclude_search, trials_of
 from reference_system.training.prequential import Protocol

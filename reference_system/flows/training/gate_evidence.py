@@ -15,11 +15,9 @@ from time import thread_time
 import numpy as np
 
 from reference_system.arrays import Floats, Floats32
-from reference_system.errors import TrainingError
 from reference_system.event_time import moment_of
-from reference_system.feedback.duckdb_labels import page_outcomes
+from reference_system.flows.training.case import CaseChecks, no_checks, training_case
 from reference_system.flows.training.trained_model import Trained, evaluators_of, split_of
-from reference_system.monitoring.page_worth import PerPage, PolicyWorth, seen_pages, worth_of_policies
 from reference_system.registry.bundles.bundle import Bundle, BundleManifest
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.registry.gate import checks as gate_checks
@@ -28,14 +26,8 @@ from reference_system.registry.gate.checks import SlicePair
 from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Evaluation, Evaluator
 from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.training_serving_skew import (
-    NOTHING_SERVED,
     AsServed,
-    served_pages,
-    served_payments,
 )
-from reference_system.training.fraud.case import FraudCase
-from reference_system.training.recommendation.case import RecommendationCase
-from reference_system.training.recommendation.off_policy import OffPolicyEstimate, difference, estimate_off_policy
 from reference_system.use_cases import DECLARATIONS
 
 # Scored again and again, in time of our own on the processor: the least of several p99s, because other processes only
@@ -48,38 +40,24 @@ _P99 = 0.99
 class Opponents:
     """Whom a challenger meets, and what else is known: the champion, what was rolled back, what was served.
 
-    `served` holds rows of the evaluation, `learned` rows of the training; `worth` says what pages of the
-    test window brought that the champion chose.
+    `served` holds rows of the evaluation, `learned` rows of the training; `checks` are those of the use case.
     """
 
     champion: Bundle | None
     rolled_back: Sequence[BundleManifest]
     served: AsServed
     learned: AsServed
-    worth: PolicyWorth | None = None
+    checks: CaseChecks = no_checks
 
 
 def opponents_of(
     trained: Trained, lake: Path, *, champion: Bundle | None, rolled_back: Sequence[BundleManifest]
 ) -> Opponents:
     """The opponents, with what the prediction log holds of both windows."""
-    case = trained.case
-    if isinstance(case, FraudCase):
-        served = served_payments(lake, case.split.test, case.evaluator.rows)
-        learned, worth = served_payments(lake, case.split.train, case.train), None
-    else:
-        served = served_pages(lake, case.split.test, case.evaluator)
-        learned, worth = NOTHING_SERVED, _served_worth(lake, case, champion)
-    return Opponents(champion=champion, rolled_back=rolled_back, served=served, learned=learned, worth=worth)
-
-
-def _served_worth(lake: Path, case: RecommendationCase, champion: Bundle | None) -> PolicyWorth | None:
-    """What pages of the test window brought that the champion chose; `None` if it chose none."""
-    if champion is None:
-        return None
-    test, version = case.split.test, champion.manifest.model_version
-    outcomes = page_outcomes(lake, test.start, test.end, as_of=case.split.as_of)
-    return next((row for row in worth_of_policies(seen_pages(outcomes)) if row.policy == version), None)
+    known = training_case(trained.use_case)
+    served, learned = known.served(lake, trained.case)
+    checks = known.checks(lake, trained.case, champion)
+    return Opponents(champion=champion, rolled_back=rolled_back, served=served, learned=learned, checks=checks)
 
 
 def judged_scores(
@@ -107,8 +85,7 @@ def judged_scores(
         others = (one for name, one in windows.items() if name != first)
         checks += [_mature_check(one, challenger.scorer, champion, seed=seed) for one in others]
     checks.append(_calibration_check(trained, challenger.scorer, champion, ours))
-    if isinstance(trained.case, RecommendationCase):
-        checks.append(_worth_check(trained.case, challenger.scorer, champion, opponents.worth, seed=seed))
+    checks += opponents.checks(challenger.scorer, champion, seed)
     if theirs is not None:
         checks.append(gate_checks.slice_check(_pairs(ours, theirs), evaluator.groups, seed=seed))
     return gate.conclude_gate(verdict, checks)
@@ -167,36 +144,6 @@ def _calibration_check(
     found = ours if evaluator is trained.case.evaluator else evaluator.evaluate(challenger.score)
     before = None if champion is None else evaluator.evaluate(champion.score).metrics[CALIBRATION_ERROR]
     return gate_checks.calibration_check(trained.use_case, found.metrics[CALIBRATION_ERROR], before)
-
-
-def _worth_check(
-    case: RecommendationCase,
-    challenger: OnnxScorer,
-    champion: OnnxScorer | None,
-    served: PolicyWorth | None,
-    *,
-    seed: int,
-) -> gate.GateCheck:
-    """Off-policy for both, on the same pages; both know of the videos what was known when the window began."""
-    try:
-        ours = case.logged.beside(challenger.score)
-        found = estimate_off_policy(ours, seed=seed)
-        theirs = None if champion is None else case.logged.beside(champion.score)
-        worth = gate_checks.PageWorth(
-            pages=found.pages,
-            challenger=_bounds(found.doubly_robust),
-            by_chance=_bounds(found.logged),
-            champion=None if theirs is None else _bounds(estimate_off_policy(theirs, seed=seed).doubly_robust),
-            difference=None if theirs is None else _bounds(difference(ours, theirs, seed=seed)),
-            served=None if served is None or served.watches is None else _bounds(served.watches),
-        )
-    except TrainingError as error:
-        return gate_checks.page_worth_check(None, why_not=str(error))
-    return gate_checks.page_worth_check(worth)
-
-
-def _bounds(found: OffPolicyEstimate | PerPage) -> gate_checks.Bounds:
-    return found.low, found.value, found.high
 
 
 def _pairs(ours: Evaluation, theirs: Evaluation) -> dict[str, SlicePair]:

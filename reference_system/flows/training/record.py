@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from reference_system.arrays import Floats
+from reference_system.flows.training.case import training_case
 from reference_system.flows.training.trained_model import Trained, evaluators_of
 from reference_system.registry.bundles.bundle import Bundle, BundleManifest
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
@@ -20,7 +21,6 @@ from reference_system.registry.model_card import Card
 from reference_system.training.evaluation import matplotlib_plots
 from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR
 from reference_system.training.evaluation.importance import permutation_importance
-from reference_system.training.fraud.case import FraudCase
 
 _EXAMPLE_ROWS = 3
 
@@ -53,7 +53,8 @@ def logged_training(trained: Trained, importance: Floats, *, commit: str | None)
             )
             for candidate in trained.selection.candidates
         ],
-        plots=_plots(trained) | {"importance.png": matplotlib_plots.importance_plot(trained.spec.inputs, importance)},
+        plots=training_case(trained.use_case).plots(trained.case, trained.selection)
+        | {"importance.png": matplotlib_plots.importance_plot(trained.spec.inputs, importance)},
         model=trained.model,
         inputs=trained.spec.inputs,
         example=trained.case.evaluator.rows.inputs[:_EXAMPLE_ROWS],
@@ -177,11 +178,3 @@ def _baselines(trained: Trained) -> dict[str, dict[str, float]]:
         name: {metric: value for metric, value in evaluation.metrics.items() if metric != CALIBRATION_ERROR}
         for name, evaluation in trained.selection.baselines.items()
     }
-
-
-def _plots(trained: Trained) -> dict[str, bytes]:
-    test = trained.case.evaluator.rows
-    if isinstance(trained.case, FraudCase):
-        return matplotlib_plots.fraud_plots(trained.selection, test)
-    positions = test.inputs[:, list(trained.spec.inputs).index("position")].astype(np.float64)
-    return matplotlib_plots.recommendation_plots(trained.selection, test, positions)

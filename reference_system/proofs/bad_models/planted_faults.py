@@ -16,8 +16,8 @@ from reference_system.arrays import Floats32
 from reference_system.flows.training.trained_model import Trained
 from reference_system.proofs.bad_models.onnx_slow_model import slowed
 from reference_system.training.evaluation.calibration import Calibration
-from reference_system.training.evaluation.evaluation import PaymentEvaluator
 from reference_system.training.fraud.case import FraudCase
+from reference_system.training.fraud.evaluation import PaymentEvaluator
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 

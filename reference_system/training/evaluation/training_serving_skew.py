@@ -1,6 +1,6 @@
-"""As served: the rows that a model was given when it was asked, beside the same rows from history.
+"""Training-serving skew: the input rows that were served, compared with the same rows from history.
 
-In: the prediction log, the rows that judge a model. Out: both forms of the rows that are in both.
+In: the prediction log, the rows of an evaluation. Out: both forms of the rows that are in both.
 Invariant: two rows are the same if amount and moment are, to the microsecond; what is not unique is left out.
 """
 
@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 
 from reference_system.arrays import Floats32, Micros
 from reference_system.training import duckdb_events
-from reference_system.training.evaluation.evaluation import PageEvaluator
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.temporal_split import Span
+from reference_system.use_case import UseCase
 
 # The newest part of a window is enough to see whether inputs are there, and is quickly read.
 _DAYS = timedelta(days=3)
@@ -40,16 +40,15 @@ class AsServed:
 NOTHING_SERVED = AsServed(history=np.empty((0, 0), np.float32), served=np.empty((0, 0), np.float32), paired=False)
 
 
-def served_payments(lake: Path, span: Span, rows: LabelledRows) -> AsServed:
-    """The payments of the last days of a window, as they were served."""
-    found = _rows(duckdb_events.served_requests(lake, _last_days(span), "fraud"), rows.inputs.shape[1])
+def served_pairs(lake: Path, use_case: UseCase, span: Span, rows: LabelledRows) -> AsServed:
+    """The rows of the last days of a window, each with the row that was served for the same request."""
+    found = _rows(duckdb_events.served_requests(lake, _last_days(span), use_case), rows.inputs.shape[1])
     return paired(rows, *found)
 
 
-def served_pages(lake: Path, span: Span, evaluator: PageEvaluator) -> AsServed:
-    """Rows of served pages beside the rows of the page cases."""
-    history = np.concatenate([case.inputs for case in evaluator.cases])
-    served, _ = _rows(duckdb_events.served_requests(lake, _last_days(span), "recommendation"), history.shape[1])
+def served_sample(lake: Path, use_case: UseCase, span: Span, history: Floats32) -> AsServed:
+    """Rows that were served in the last days of a window, and rows of the same kind from history."""
+    served, _ = _rows(duckdb_events.served_requests(lake, _last_days(span), use_case), history.shape[1])
     return AsServed(history=history[:_PAGE_ROWS], served=served[:_PAGE_ROWS], paired=False)
 
 

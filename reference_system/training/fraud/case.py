@@ -1,8 +1,8 @@
-"""The fraud case: from the lake to a judged model with thresholds.
+"""The fraud case: from the lake to the rows of a training and its evaluation, and to thresholds.
 
 In: the lake, a moment, the point-in-time join. Out: what selection, gate and bundle need.
 Invariant: an ordinary case has mature labels everywhere. A fresh one takes them as reported so far, which makes some
-frauds look genuine, in training and in its youngest window alike; no row that judges it was learned from.
+frauds look genuine, in training and in its youngest window alike; no row of its evaluation was learned from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from reference_system.arrays import Floats
 from reference_system.assignment import is_in_share
 from reference_system.event_time import MICROS_PER_DAY, micros
-from reference_system.training.evaluation.evaluation import PaymentEvaluator
+from reference_system.training.fraud.evaluation import PaymentEvaluator
 from reference_system.training.fraud.training_set import fraud_rows, require_positives
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.point_in_time import Join
@@ -52,9 +52,9 @@ MIN_REPORTED = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FraudCase:
-    """The rows to learn from and who judges: `judge`, and for a fresh split `mature` as well.
+    """The rows to learn from and the evaluator; for a fresh split a second one with mature labels as well.
 
-    `days` says how many days of everybody's payments the rows of `judge` are worth.
+    `days` says how many days of everybody's payments the rows of `evaluator` are worth.
     """
 
     split: TemporalSplit

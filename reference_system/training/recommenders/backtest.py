@@ -200,5 +200,5 @@ def _doubts(models: tuple[JudgedRecommender, ...], winner: JudgedRecommender, k:
     if best.metrics[recall] > winner.metrics[recall]:
         doubts.append(f"by {recall} {best.name} wins: {best.metrics[recall]:.4f} and {winner.metrics[recall]:.4f}")
     if users < _FEW_USERS:
-        doubts.append(f"only {users} users evaluator: differences of a few hundredths are chance")
+        doubts.append(f"only {users} users judge: differences of a few hundredths are chance")
     return doubts

@@ -9,9 +9,11 @@ import pytest
 
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY, micros
-from reference_system.training.evaluation.evaluation import PageEvaluator, PaymentEvaluator
-from reference_system.training.evaluation.matplotlib_plots import fraud_plots, recommendation_plots
+from reference_system.training.fraud.evaluation import PaymentEvaluator
+from reference_system.training.fraud.matplotlib_plots import fraud_plots
 from reference_system.training.labelled_rows import LabelledRows
+from reference_system.training.recommendation.evaluation import PageEvaluator
+from reference_system.training.recommendation.matplotlib_plots import recommendation_plots
 from reference_system.training.recommendation.page_cases import PageCase
 from reference_system.training.selection import SelectionSpec, input_as_score, select
 

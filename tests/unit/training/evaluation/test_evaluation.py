@@ -7,11 +7,10 @@ import pytest
 from small_lake import START, put
 
 from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
-from reference_system.training.evaluation.evaluation import PaymentEvaluator
 from reference_system.training.evaluation.importance import permutation_importance
 from reference_system.training.evaluation.reliability import expected_calibration_error
-from reference_system.training.evaluation.slices import payment_slices
-from reference_system.training.evaluation.training_serving_skew import paired, served_payments
+from reference_system.training.evaluation.training_serving_skew import paired, served_pairs
+from reference_system.training.fraud.evaluation import PaymentEvaluator, payment_slices
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.features import INPUTS
@@ -112,7 +111,7 @@ def test_served_rows_meet_the_same_rows_from_history(tmp_path):
     answers = [logged(number, found.times[number], served[number]) for number in range(40)]
     put(tmp_path, "predictions", *answers, logged(99, found.times[45], []))
     window = Span(start=START, end=moment_of(int(found.times[-1]) + 1))
-    both = served_payments(tmp_path, window, found)
+    both = served_pairs(tmp_path, "fraud", window, found)
     np.testing.assert_array_equal(both.history, found.inputs[:40])
     np.testing.assert_array_equal(both.served, served[:40])
 
@@ -126,5 +125,5 @@ def test_rows_that_cannot_be_told_apart_are_left_out():
 
 def test_without_a_prediction_log_nothing_was_served(tmp_path):
     found = rows(10)
-    nothing = served_payments(tmp_path, Span(start=START, end=moment_of(int(found.times[-1]) + 1)), found)
+    nothing = served_pairs(tmp_path, "fraud", Span(start=START, end=moment_of(int(found.times[-1]) + 1)), found)
     assert nothing.served.shape == (0, len(INPUTS))
