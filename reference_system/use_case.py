@@ -5,6 +5,8 @@ To add one, add its files and its name here (docs/your-own-use-case.md).
 
 from __future__ import annotations
 
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from reference_system.errors import WorkbookError
@@ -27,3 +29,12 @@ def require_use_case(name: str) -> UseCase:
     if name not in USE_CASES:
         raise WorkbookError(f"there is no use case {name!r} (there are {', '.join(USE_CASES)})")
     return name
+
+
+def case_module(package: str, use_case: UseCase) -> ModuleType:
+    """The module of a package that is named after the use case, imported when it is needed.
+
+    Raises:
+        WorkbookError: if there is no such use case.
+    """
+    return import_module(f"{package}.{require_use_case(use_case)}")

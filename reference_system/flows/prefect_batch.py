@@ -12,29 +12,18 @@ as a request would, and answers for every viewer who was active in the last week
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from time import perf_counter
 
 import msgspec
-import pyarrow as pa
 import pyarrow.parquet as pq
 from prefect import flow
 
 from reference_system.arrays import Floats
-from reference_system.clock import SimulatedClock
-from reference_system.errors import ServiceError, StateError
+from reference_system.errors import ServiceError
+from reference_system.flows.batch.case import batch_case
 from reference_system.flows.batch.mlflow_runs import BatchRun, log_batch_run
-from reference_system.flows.batch.pages import compose_pages
 from reference_system.flows.batch.partitions import BatchOutcome, Passed, Written
-from reference_system.flows.batch.payments import (
-    ONE_DAY,
-    FeaturesMissing,
-    finished_until,
-    require_finished,
-    score_payments,
-)
-from reference_system.flows.prefect_etl import etl
-from reference_system.flows.prefect_steps import say, step, warn
+from reference_system.flows.prefect_steps import say, warn
 from reference_system.paths import StatePaths
 from reference_system.settings import load_settings
 
@@ -97,23 +86,9 @@ def write_batch(
     """Write the file of a batch; `passed` is called where a run can be interrupted.
 
     Raises:
-        StateError: if it cannot be scored; the message says why, and what to do.
+        WorkbookError: if there is no such use case, or it cannot be scored; the message says why, and what to do.
     """
-    if use_case == "fraud":
-        chosen = finished_until(paths) - ONE_DAY if day is None else _date(day)
-        require_finished(paths, chosen)
-        try:
-            return score_payments(paths, chosen, force=force, passed=passed, tell=say)
-        except FeaturesMissing as missing:
-            say(f"{missing}: the ETL computes the day again")
-            step(etl, f"{chosen:%Y-%m-%d}", f"{chosen + ONE_DAY:%Y-%m-%d}")
-            return score_payments(paths, chosen, force=force, passed=passed, tell=say)
-    if use_case == "recommendation":
-        now = SimulatedClock(paths.clock).now()
-        if day is not None and _date(day).date() != now.date():
-            raise StateError(f"pages are made from the states of now, {now:%Y-%m-%d}; not for {day}")
-        return compose_pages(paths, now, force=force, passed=passed, tell=say)
-    raise StateError(f"there is no use case {use_case!r} (there are fraud and recommendation)")
+    return batch_case(use_case).write(paths, day, force=force, passed=passed, tell=say)
 
 
 def _logged(url: str, paths: StatePaths, written: Written, seconds: float) -> str | None:
@@ -136,14 +111,5 @@ def _logged(url: str, paths: StatePaths, written: Written, seconds: float) -> st
 
 
 def _scores(written: Written) -> Floats:
-    fraud = written.source.use_case == "fraud"
-    column = pq.read_table(written.file, columns=["score" if fraud else "scores"])[0]
-    flat: Floats = (column if fraud else pa.chunked_array([chunk.flatten() for chunk in column.chunks])).to_numpy()
-    return flat
-
-
-def _date(text: str) -> datetime:
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError as error:
-        raise StateError(f"{text!r} is no day such as 2025-03-01") from error
+    case = batch_case(written.source.use_case)
+    return case.scores(pq.read_table(written.file, columns=[case.score_column])[0])

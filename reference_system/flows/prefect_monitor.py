@@ -13,47 +13,29 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import msgspec
-import numpy as np
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from reference_system.arrays import Floats
 from reference_system.clock import SimulatedClock
-from reference_system.errors import BundleRefused, ServiceError, WorkbookError
-from reference_system.feedback.duckdb_labels import (
-    answered_payments,
-    fraud_shares,
-    page_outcomes,
-    payment_outcomes,
-    payment_reports,
-)
+from reference_system.errors import ServiceError, WorkbookError
 from reference_system.flows.model_history import (
     log_alarms,
     log_retraining,
     logged_alarms,
     past_of,
-    previous_champion,
 )
-from reference_system.flows.monitored_events import watch_events
+from reference_system.flows.monitoring.case import monitored_case
+from reference_system.flows.monitoring.events import watch_events
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.flows.retention.old_days import first_kept
-from reference_system.lake.delta_lake import read
 from reference_system.monitoring.drift import CURRENT_BLOCKS, LOOP_FALSE_ALARM_RATE, MATERIAL_PSI
 from reference_system.monitoring.duckdb_volumes import volumes
-from reference_system.monitoring.duckdb_windows import degraded_share
-from reference_system.monitoring.early_outcomes import EARLY_REFERENCE_DAYS, EARLY_WINDOW_DAYS
-from reference_system.monitoring.fraud_early_watch import watch_early
-from reference_system.monitoring.fraud_watch import watch_fraud
-from reference_system.monitoring.monitoring_run import MonitoringRun, WatchedChampion
-from reference_system.monitoring.performance import FraudShare
-from reference_system.monitoring.recommendation_watch import watch_recommendation
-from reference_system.monitoring.remembered_scores import RememberedScores
+from reference_system.monitoring.monitoring_run import MonitoringRun
 from reference_system.monitoring.report.findings import findings_of, level_of, verdict_of
 from reference_system.monitoring.report.html_page import render_page
 from reference_system.monitoring.report.mlflow_figures import log_report
 from reference_system.monitoring.report.record import (
     MonitoringReport,
-    Quality,
     ScenarioRun,
     TimeSpan,
     UseCaseReport,
@@ -62,21 +44,13 @@ from reference_system.monitoring.report.record import (
 )
 from reference_system.monitoring.retraining import RetrainDecision, rule
 from reference_system.paths import StatePaths
-from reference_system.registry.bundles.bundle import MODEL, current_version, load_bundle, version_folder
-from reference_system.registry.release.releases import read_release
 from reference_system.settings import Settings, load_settings
 from reference_system.stack.local_http import ask
-from reference_system.use_case import USE_CASES
+from reference_system.use_case import USE_CASES, UseCase
 from reference_system.use_cases import TOPICS
-from reference_system.use_cases.fraud import model as fraud
-from reference_system.use_cases.recommendation import model as recommendation
-from reference_system.use_cases.recommendation.events import VIDEOS
 from reference_system.world.scenarios import SCENARIOS, read_runs
 
 _VOLUME_DAYS = 14
-_PERFORMANCE_DAYS = 35
-# Every champion scores the answers of these days again: as many as labels take to mature, twice.
-_COMPARED_DAYS = 15
 
 
 class MonitorSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,7 +82,7 @@ def monitor(*, act: bool = False) -> dict[str, object]:
     paths = StatePaths(settings.state_dir)
     as_of = SimulatedClock(paths.clock).now()
     last = read_latest(paths.reports)
-    cases = (step(judge_fraud, as_of), step(judge_recommendation, as_of))
+    cases = tuple(step(watch, use_case, as_of) for use_case in USE_CASES)
     report, rulings = _assemble(settings, as_of, cases, last, act=act)
     page, run = step(publish, report)
     for finding in report.findings:
@@ -132,47 +106,13 @@ def monitor(*, act: bool = False) -> dict[str, object]:
     return done
 
 
-@task(cache_policy=NO_CACHE)
-def judge_fraud(as_of: datetime) -> UseCaseReport:
-    """Drift and performance of the fraud model."""
+@task(cache_policy=NO_CACHE, task_run_name="watch {use_case}")
+def watch(use_case: UseCase, as_of: datetime) -> UseCaseReport:
+    """Drift and performance of one use case."""
     settings = load_settings()
-    run = _run_of(settings, as_of)
-    outcomes = payment_outcomes(run.lake, _since(run), as_of, as_of=as_of)
-    memory = RememberedScores(StatePaths(settings.state_dir).remembered_scores)
-    champion = _champion(settings, fraud.NAME, fraud.SIGNATURE, memory)
-    shares = fraud_shares(run.lake, _midnight(run.days_ago(_PERFORMANCE_DAYS)), as_of=as_of)
-    by_day = [FraudShare(**row) for row in shares.to_pylist()]
-    known = min(champion.learned_until, as_of) if champion else as_of
-    early = watch_early(
-        run,
-        champion,
-        _others(settings, fraud.NAME, fraud.SIGNATURE, memory),
-        payment_reports(run.lake, known - timedelta(days=EARLY_REFERENCE_DAYS + EARLY_WINDOW_DAYS), as_of=as_of),
-        answered_payments(run.lake, max(run.live_start, run.days_ago(_COMPARED_DAYS)), as_of=as_of),
-    )
-    report = watch_fraud(run, champion, outcomes, by_day, early=early)
-    memory.save()
-    say(f"fraud: {report.judged} columns judged, {outcomes.num_rows} answers with mature labels")
-    return report
-
-
-@task(cache_policy=NO_CACHE)
-def judge_recommendation(as_of: datetime) -> UseCaseReport:
-    """Drift and performance of the recommender."""
-    settings = load_settings()
-    run = _run_of(settings, as_of)
-    outcomes = page_outcomes(run.lake, run.days_ago(_PERFORMANCE_DAYS), as_of, as_of=as_of)
-    champion = _champion(settings, recommendation.NAME, recommendation.SIGNATURE)
-    catalogue_size = read(run.lake, VIDEOS, end=as_of, columns=("video_id",)).read_all().num_rows
-    answers, by_rule = degraded_share(run.lake, recommendation.NAME, run.days_ago(1), as_of)
-    report = watch_recommendation(
-        run,
-        champion,
-        outcomes,
-        catalogue_size=catalogue_size,
-        quality=Quality(answers=answers, degraded_share=by_rule),
-    )
-    say(f"recommendation: {report.judged} columns judged, {outcomes.num_rows} shown videos with mature labels")
+    watched = monitored_case(use_case).watch(settings, _run_of(settings, as_of))
+    report = watched.report
+    say(f"{use_case}: {report.judged} columns judged, {watched.outcomes} {watched.what} with mature labels")
     return report
 
 
@@ -247,55 +187,6 @@ def _act(
     return tuple(trained)
 
 
-def _others(
-    settings: Settings, use_case: str, signature: tuple[str, ...], memory: RememberedScores
-) -> list[WatchedChampion]:
-    """The champion before, and the version that is being released: to be compared on the same payments."""
-    root = StatePaths(settings.state_dir).bundles
-    release, present = read_release(root, use_case), current_version(root, use_case)
-    versions = (previous_champion(root, use_case), release.version if release else None)
-    found = (
-        _model(settings, use_case, version, signature, memory)
-        for version in dict.fromkeys(versions)
-        if version is not None
-    )
-    return [one for one in found if one is not None and one.version != present]
-
-
-def _champion(
-    settings: Settings, use_case: str, signature: tuple[str, ...], memory: RememberedScores | None = None
-) -> WatchedChampion | None:
-    """The verified bundle that serving answers with, or `None` with a line in the log."""
-    version = current_version(StatePaths(settings.state_dir).bundles, use_case)
-    if version is None:
-        say(f"{use_case}: no champion yet")
-        return None
-    return _model(settings, use_case, version, signature, memory)
-
-
-def _model(
-    settings: Settings, use_case: str, version: str, signature: tuple[str, ...], memory: RememberedScores | None
-) -> WatchedChampion | None:
-    root = StatePaths(settings.state_dir).bundles
-    try:
-        bundle = load_bundle(version_folder(root, use_case, version), use_case=use_case, inputs=signature)
-    except BundleRefused as error:
-        warn(f"{use_case}: version {version} cannot be used as a reference: {error}")
-        return None
-
-    def score(inputs: Floats) -> Floats:
-        return bundle.scorer.score(inputs.astype(np.float32)).astype(np.float64)
-
-    thresholds = bundle.manifest.thresholds
-    return WatchedChampion(
-        version=version,
-        learned_until=bundle.manifest.data_window.end,
-        metrics=bundle.manifest.metrics,
-        score=score if memory is None else lambda inputs: memory.of(bundle.manifest.files[MODEL], inputs, score),
-        review=thresholds.review if thresholds else None,
-    )
-
-
 def _run_of(settings: Settings, as_of: datetime) -> MonitoringRun:
     paths, kept = StatePaths(settings.state_dir), first_kept(settings, as_of)
     return MonitoringRun(
@@ -306,12 +197,3 @@ def _run_of(settings: Settings, as_of: datetime) -> MonitoringRun:
         live_start=settings.history_start + timedelta(days=settings.history_days),
         kept_from=kept if kept > settings.history_start else None,
     )
-
-
-def _since(run: MonitoringRun) -> datetime:
-    """Answers exist since the end of the history."""
-    return max(run.live_start, run.days_ago(_PERFORMANCE_DAYS))
-
-
-def _midnight(moment: datetime) -> datetime:
-    return moment.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -27,6 +27,8 @@ from prefect.schedules import Interval
 from prefect.types.entrypoint import EntrypointType
 from prefect.utilities.importtools import import_object
 
+from reference_system.use_case import USE_CASES
+
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
 
@@ -34,8 +36,16 @@ if TYPE_CHECKING:
 _CONTEXT = (
     multiprocessing.get_context("spawn") if sys.platform == "darwin" else multiprocessing.get_context("forkserver")
 )
-# Imported by name while a flow runs (Feast's offline store, and what it needs): a second of CPU in each ETL.
-_IMPORTED_LATE = ("reference_system.features.feast.asof_offline",)
+# Imported by name while a flow runs: Feast's offline store and what it needs, a second of CPU in each ETL, and what
+# each use case does in a flow.
+_IMPORTED_LATE = (
+    "reference_system.features.feast.asof_offline",
+    *(
+        f"reference_system.flows.{package}.{use_case}"
+        for package in ("training", "batch", "monitoring", "release")
+        for use_case in USE_CASES
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The release flow: the controller of releases (`release_control.py`) on its schedule.
+"""The release flow: the controller of releases (`flows/release/control.py`) on its schedule.
 
 In: the world's clock. Out: the releases that are on, each one step further, back, or where it was.
 Invariant: what goes wrong with one use case keeps no other one waiting.
@@ -11,7 +11,7 @@ from prefect import flow
 from reference_system.clock import SimulatedClock
 from reference_system.errors import WorkbookError
 from reference_system.flows.prefect_steps import say, warn
-from reference_system.flows.release_control import control
+from reference_system.flows.release.control import control
 from reference_system.paths import StatePaths
 from reference_system.settings import load_settings
 from reference_system.use_case import USE_CASES

@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from reference_system.clock import wall_now
+from reference_system.use_case import USE_CASES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,15 +57,12 @@ def scheduled_flows(settings: Settings) -> list[ServedFlow]:
 
     etl, monitor, release = "prefect_etl:etl", "prefect_monitor:monitor", "prefect_release:release"
     train, batch = "prefect_train:train", "prefect_batch:score_batch"
-    fraud, recommendation = {"use_case": "fraud"}, {"use_case": "recommendation"}
     rows: tuple[tuple[str, str, float, Mapping[str, object]], ...] = (
         (etl, "etl", settings.etl_every_hours, {}),
         (monitor, "monitor", settings.monitor_every_hours, {"act": True}),
         (release, "release", settings.release_every_hours, {}),
-        (train, "train-fraud", settings.train_every_hours, fraud),
-        (train, "train-recommendation", settings.train_every_hours, recommendation),
-        (batch, "score-batch-fraud", settings.batch_every_hours, fraud),
-        (batch, "score-batch-recommendation", settings.batch_every_hours, recommendation),
+        *((train, f"train-{name}", settings.train_every_hours, {"use_case": name}) for name in USE_CASES),
+        *((batch, f"score-batch-{name}", settings.batch_every_hours, {"use_case": name}) for name in USE_CASES),
     )
     start = wall_now()
     served = []

@@ -23,7 +23,7 @@ from reference_system.events import PREDICTIONS
 from reference_system.features.feast.feature_tables import write_days
 from reference_system.features.history.values import feature_rows
 from reference_system.flows import prefect_monitor, prefect_train
-from reference_system.flows.monitored_events import freshness_of
+from reference_system.flows.monitoring.events import freshness_of
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.lake.delta_lake import append, history_table
 from reference_system.monitoring.duckdb_windows import coverage, fraud_features, served_answers

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from reference_system.commands.data import features_parity, features_replay
-from reference_system.commands.terminal.on_demand import UseCaseName
+from reference_system.commands.terminal.options import UseCaseName
 from reference_system.commands.terminal.table_files import require_table, with_own_types, write_table
 
 if TYPE_CHECKING:

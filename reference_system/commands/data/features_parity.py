@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reference_system.commands.terminal.on_demand import UseCaseName
+from reference_system.commands.terminal.options import UseCaseName
 
 if TYPE_CHECKING:
     from rich.table import Table

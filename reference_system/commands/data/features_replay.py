@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reference_system.commands.data.features_parity import MOMENT, utc
-from reference_system.commands.terminal.on_demand import UseCaseName
+from reference_system.commands.terminal.options import UseCaseName
 
 if TYPE_CHECKING:
     from reference_system.proofs.replay.report import ReplayReport

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from reference_system.commands.terminal.on_demand import UseCaseName, flow_settings, run_now, runner
+from reference_system.commands.terminal.on_demand import flow_settings, run_now, runner
+from reference_system.commands.terminal.options import UseCaseName
 
 if TYPE_CHECKING:
     from reference_system.settings import Settings
@@ -44,12 +45,11 @@ def score_batch(  # noqa: PLR0913 - the options of the verb
     """Score a day of payments or a range of days, or make a page for every active viewer."""
     if start is None and end is not None:
         raise typer.BadParameter("a range needs its first day, too", param_hint="--from")
-    if start is not None and (day is not None or use_case is not UseCaseName.FRAUD):
-        why = "a range is a range of payments" if day is None else "name one day or a range"
-        raise typer.BadParameter(why, param_hint="--from")
+    if start is not None and day is not None:
+        raise typer.BadParameter("name one day or a range", param_hint="--from")
     settings = flow_settings()
     if start is not None:
-        _backfill(settings, start, end, force=force, as_json=as_json)
+        _backfill(settings, use_case.value, start, end, force=force, as_json=as_json)
         return
     from reference_system.flows import prefect_batch
 
@@ -71,14 +71,21 @@ def _said(summary: dict[str, Any]) -> str:
     return f"{what}{continued} ({summary['rows_per_second']} rows/s){unlogged}"
 
 
-def _backfill(settings: Settings, start: datetime, end: datetime | None, *, force: bool, as_json: bool) -> None:
+def _backfill(  # noqa: PLR0913 - the options of the verb
+    settings: Settings, use_case: str, start: datetime, end: datetime | None, *, force: bool, as_json: bool
+) -> None:
     """Every day of the range with its own run; what was done is told, also if it is interrupted."""
     from reference_system.commands.terminal.progress import progress_bar
     from reference_system.errors import StateError
     from reference_system.flows import prefect_batch
-    from reference_system.flows.batch.payments import EmptyDay, finished_until, require_finished
+    from reference_system.flows.batch.case import batch_case
+    from reference_system.flows.batch.days import EmptyDay, finished_until, require_finished
     from reference_system.paths import StatePaths
 
+    if not batch_case(use_case).of_past_days:
+        raise typer.BadParameter(
+            f"a batch of {use_case} is made for now, not for a range of days", param_hint="--from"
+        )
     paths = StatePaths(settings.state_dir)
     first = start.replace(tzinfo=UTC)
     until = finished_until(paths) if end is None else end.replace(tzinfo=UTC)
@@ -93,7 +100,7 @@ def _backfill(settings: Settings, start: datetime, end: datetime | None, *, forc
                 name = f"{day:%Y-%m-%d}"
                 progress(number / len(days), f"{name}, day {number + 1} of {len(days)}")
                 try:
-                    done.append(run(use_case="fraud", day=name, force=force))
+                    done.append(run(use_case=use_case, day=name, force=force))
                 except EmptyDay:
                     done.append({"day": name, "outcome": "no payments", "rows": 0, "rows_per_second": 0.0})
             progress(1.0, "done")

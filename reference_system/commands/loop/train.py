@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reference_system.commands.terminal.on_demand import UseCaseName, flow_settings, run_now
+from reference_system.commands.terminal.on_demand import flow_settings, run_now
+from reference_system.commands.terminal.options import UseCaseName
 
 if TYPE_CHECKING:
     from reference_system.flows.prefect_train import TrainSummary

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reference_system.commands.terminal.on_demand import UseCaseName
-from reference_system.commands.terminal.options import AsJson, UseCaseArgument
+from reference_system.commands.terminal.options import AsJson, UseCaseArgument, UseCaseName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -243,9 +242,7 @@ def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:
 
     console = reader_console()
     console.print("recommendation: what a page is worth, by the latest monitoring report")
-    print_table(
-        worth_table(worth, current_version(_bundles(settings), UseCaseName.RECOMMENDATION.value)), console=console
-    )
+    print_table(worth_table(worth, current_version(_bundles(settings), "recommendation")), console=console)
     console.print(PAGE_WORTH_NOTE + "\n", style="dim")
 
 

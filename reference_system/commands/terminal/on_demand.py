@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
 
 
 _OURS = "reference_system"
-
-
-class UseCaseName(StrEnum):
-    """The use cases, as the command line offers them."""
-
-    FRAUD = "fraud"
-    RECOMMENDATION = "recommendation"
 
 
 def flow_settings() -> Settings:

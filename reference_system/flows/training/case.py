@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -19,7 +18,7 @@ from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.point_in_time import Join
 from reference_system.training.selection import Selection, SelectionSpec
 from reference_system.training.temporal_split import TemporalSplit
-from reference_system.use_case import UseCase, require_use_case
+from reference_system.use_case import UseCase, case_module
 
 # What the gate looks at beyond what every use case has: challenger, champion if there is one, seed → checks.
 CaseChecks = Callable[[OnnxScorer, OnnxScorer | None, int], list[GateCheck]]
@@ -91,5 +90,5 @@ def training_case(use_case: UseCase) -> TrainingCase[Any]:
     Raises:
         WorkbookError: if there is no such use case.
     """
-    case: TrainingCase[Any] = import_module(f"{__package__}.{require_use_case(use_case)}").CASE
+    case: TrainingCase[Any] = case_module(__package__, use_case).CASE
     return case

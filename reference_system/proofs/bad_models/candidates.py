@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from reference_system.errors import BundleRefused, TrainingError
-from reference_system.flows.release_control import policy_of
+from reference_system.flows.release.control import policy_of
 from reference_system.flows.training.gate_evidence import Opponents, judged_scores
 from reference_system.flows.training.trained_model import (
     Trained,

@@ -15,7 +15,7 @@ from tiny_models import tiny_bundle
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
 from reference_system.events import PREDICTIONS, SHADOWS
 from reference_system.flows import prefect_release
-from reference_system.flows.release_control import control, policy_of
+from reference_system.flows.release.control import control, policy_of
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import current_version, set_current

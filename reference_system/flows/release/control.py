@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from reference_system.errors import ServiceError
+from reference_system.flows.release.case import Compare
 from reference_system.paths import StatePaths
 from reference_system.registry import mlflow_rest
 from reference_system.registry import promotion as promoting
@@ -19,13 +20,12 @@ from reference_system.registry.bundles.bundle import current_version
 from reference_system.registry.promotion_log import LoggedDecision
 from reference_system.registry.release import releases
 from reference_system.registry.release.duckdb_logs import open_pairs
-from reference_system.registry.release.evidence import compare_pages, compare_payments
-from reference_system.registry.release.guardrails import Evidence, Policy, RequestComparison
+from reference_system.registry.release.guardrails import Evidence, Policy
 from reference_system.registry.release.releases import Means, Release, ReleaseStep
 from reference_system.settings import Settings
 from reference_system.stack.metrics_page import MetricsPage, read_metrics
+from reference_system.use_case import case_module
 from reference_system.use_cases import DECLARATIONS
-from reference_system.use_cases.fraud import model as fraud
 
 ROLLED_BACK_TAG = "rolled_back"
 
@@ -74,13 +74,10 @@ def gather(settings: Settings, release: Release, *, now: datetime) -> Evidence:
     """Everything that is known of a release."""
     paths = StatePaths(settings.state_dir)
     serving = read_serving(settings, release)
-    comparison: RequestComparison | None
     with open_pairs(paths.lake, release, as_of=now) as logs:
         pairs, answers = logs.pairs, logs.canary_answers
-        if release.use_case == fraud.NAME:
-            comparison = compare_payments(logs.payments(), seed=settings.seed)
-        else:
-            comparison = compare_pages(logs.pages())
+        compare: Compare = case_module(__package__, release.use_case).COMPARE
+        comparison = compare(logs, settings.seed)
     return Evidence(
         champion=current_version(paths.bundles, release.use_case),
         serving=serving.up,

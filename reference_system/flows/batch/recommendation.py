@@ -19,10 +19,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from reference_system.arrays import Floats
 from reference_system.assignment import place_of
+from reference_system.clock import SimulatedClock
 from reference_system.errors import StateError
 from reference_system.features.feast import store as feast_store
+from reference_system.flows.batch.case import BatchCase
 from reference_system.flows.batch.champion import champion, model_digest
+from reference_system.flows.batch.days import day_named
 from reference_system.flows.batch.partitions import (
     BatchSource,
     Partitions,
@@ -160,3 +164,20 @@ def _remove_other_days(target: Path) -> None:
         if other != target:
             with suppress(StateError), open_draft(other, "score-batch recommendation") as draft:
                 draft.clear()
+
+
+def _write(paths: StatePaths, day: str | None, *, force: bool, passed: Passed, tell: Callable[[str], None]) -> Written:
+    """Pages for everybody who was active lately, from the states of now."""
+    now = SimulatedClock(paths.clock).now()
+    if day is not None and day_named(day).date() != now.date():
+        raise StateError(f"pages are made from the states of now, {now:%Y-%m-%d}; not for {day}")
+    return compose_pages(paths, now, force=force, passed=passed, tell=tell)
+
+
+def _scores(column: pa.ChunkedArray) -> Floats:
+    """The scores of every place of every page."""
+    found: Floats = pa.chunked_array([chunk.flatten() for chunk in column.chunks]).to_numpy()
+    return found
+
+
+CASE = BatchCase(write=_write, of_past_days=False, score_column="scores", scores=_scores)

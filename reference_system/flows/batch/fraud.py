@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import msgspec
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -18,7 +17,9 @@ import pyarrow as pa
 from reference_system.arrays import Floats
 from reference_system.errors import StateError
 from reference_system.features.feast import store as feast_store
+from reference_system.flows.batch.case import BatchCase
 from reference_system.flows.batch.champion import champion, model_digest
+from reference_system.flows.batch.days import ONE_DAY, EmptyDay, day_named, finished_until, require_finished
 from reference_system.flows.batch.partitions import (
     BatchSource,
     Partitions,
@@ -28,7 +29,8 @@ from reference_system.flows.batch.partitions import (
     source_of,
     table_bytes,
 )
-from reference_system.flows.prefect_etl import Mark
+from reference_system.flows.prefect_etl import etl
+from reference_system.flows.prefect_steps import step
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.serving.bentoml_service import fraud_model
@@ -37,7 +39,6 @@ from reference_system.use_cases.fraud import features as fraud
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.fraud.policy import decide
 
-ONE_DAY = timedelta(days=1)
 # What is in memory at once. Each join opens the feature tables anew, so more and smaller ones cost more.
 _HOURS = 6
 _VIEWS = (fraud.CUSTOMER_ACTIVITY, fraud.TERMINAL_RISK)
@@ -50,10 +51,6 @@ SCORED_SCHEMA = pa.schema(
         pa.field("model_version", pa.string()),
     ]
 )
-
-
-class EmptyDay(StateError):  # noqa: N818 - a fact about the day, and no fault of anybody
-    """The lake has no payment of a day."""
 
 
 class FeaturesMissing(StateError):  # noqa: N818 - a fact about the tables, which the ETL mends
@@ -90,33 +87,6 @@ def score_payments(
             names=tuple(starts), schema=SCORED_SCHEMA, make=lambda name: _scored(paths, starts[name], model)
         )
         return draft.finish(partitions, passed=passed, tell=tell)
-
-
-def finished_until(paths: StatePaths) -> datetime:
-    """The midnight before which every day has its features.
-
-    Raises:
-        StateError: if the ETL never ran.
-    """
-    mark = paths.feature_tables / "etl.json"
-    if not mark.exists():
-        raise StateError("there are no feature tables yet", next_command="workbook etl")
-    end = msgspec.json.decode(mark.read_bytes(), type=Mark).end
-    return end.replace(hour=0, minute=0, second=0, microsecond=0)
-
-
-def require_finished(paths: StatePaths, day: datetime) -> None:
-    """Refuse a day that the ETL has not finished.
-
-    Raises:
-        StateError: naming the ETL.
-    """
-    complete = finished_until(paths)
-    if day + ONE_DAY > complete:
-        raise StateError(
-            f"the feature tables are complete up to {complete:%Y-%m-%d}, so {day:%Y-%m-%d} cannot be scored yet",
-            next_command="workbook etl",
-        )
 
 
 def joined_inputs(payments: pd.DataFrame) -> Floats:
@@ -174,3 +144,23 @@ def _inputs_digest(paths: StatePaths, day: datetime) -> str:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
+
+
+def _write(paths: StatePaths, day: str | None, *, force: bool, passed: Passed, tell: Callable[[str], None]) -> Written:
+    """A finished day, by default the newest that the feature tables hold."""
+    chosen = finished_until(paths) - ONE_DAY if day is None else day_named(day)
+    require_finished(paths, chosen)
+    try:
+        return score_payments(paths, chosen, force=force, passed=passed, tell=tell)
+    except FeaturesMissing as missing:
+        tell(f"{missing}: the ETL computes the day again")
+        step(etl, f"{chosen:%Y-%m-%d}", f"{chosen + ONE_DAY:%Y-%m-%d}")
+        return score_payments(paths, chosen, force=force, passed=passed, tell=tell)
+
+
+def _scores(column: pa.ChunkedArray) -> Floats:
+    found: Floats = column.to_numpy()
+    return found
+
+
+CASE = BatchCase(write=_write, of_past_days=True, score_column="score", scores=_scores)
