@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import duckdb
 import msgspec
 
-from reference_system.dataset_import.file_shapes import SHAPES
+from reference_system.dataset_import.file_shapes import file_shape
 from reference_system.event_time import moment_of
 from reference_system.lake import delta_lake
 from reference_system.lake.datasets import DatasetManifest, disk_megabytes
@@ -50,7 +50,7 @@ class DatasetProfile(msgspec.Struct, frozen=True, kw_only=True):
     def lines(self) -> Iterator[str]:
         """The profile for a person."""
         manifest = self.manifest
-        rows = self.events[SHAPES[manifest.use_case].topics[0].name]
+        rows = self.events[file_shape(manifest.use_case).topics[0].name]
         yield f"{self.dataset}: {rows:,} {self.what} ({manifest.use_case}), {self.disk_mb:.1f} MB on disk"
         yield "  ".join(f"{field}: {count:,} different" for field, count in self.entities.items())
         yield f"from {manifest.first:%Y-%m-%d %H:%M:%S} to {manifest.last:%Y-%m-%d %H:%M:%S} (UTC)"
@@ -73,7 +73,7 @@ class DatasetProfile(msgspec.Struct, frozen=True, kw_only=True):
 
 def profile(name: str, manifest: DatasetManifest, paths: StatePaths) -> DatasetProfile:
     """Look at a dataset."""
-    shape = SHAPES[manifest.use_case]
+    shape = file_shape(manifest.use_case)
     main = shape.topics[0]
     with connection(paths.root, any_order=True) as duck:
         for topic in shape.topics:

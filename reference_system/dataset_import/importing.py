@@ -23,7 +23,7 @@ from reference_system.dataset_import.columns.ids import merged_types
 from reference_system.dataset_import.columns.readings import HINTS, ColumnReading
 from reference_system.dataset_import.columns.specs import parse_columns, readable_specs, resolve_columns
 from reference_system.dataset_import.duckdb_known_rows import KnownRows, known_rows
-from reference_system.dataset_import.file_shapes import ROW, SHAPES, FileShape
+from reference_system.dataset_import.file_shapes import ROW, FileShape, file_shape
 from reference_system.dataset_import.files.csv_files import CsvOptions
 from reference_system.dataset_import.files.source_files import SourceFile, digest_of, open_source
 from reference_system.dataset_import.report import ImportReport
@@ -87,7 +87,7 @@ def import_file(settings: Settings, request: ImportRequest, *, now: datetime, pr
         StateError: if the dataset has another use case or label delay.
     """
     datasets.clear_leftovers(settings)
-    shape = SHAPES[request.use_case]
+    shape = file_shape(request.use_case)
     before = datasets.find_manifest(settings, request.dataset)
     _refuse_other(request, before)
     source = open_source(request.file, request.csv)
@@ -230,7 +230,7 @@ def _write(  # noqa: PLR0913 - what goes into a version
     id_types: dict[str, str],
 ) -> DatasetManifest:
     """Write the next version beside the one before, then name it in the manifest."""
-    shape, sources = SHAPES[request.use_case], (*(before.sources if before else ()), imported)
+    shape, sources = file_shape(request.use_case), (*(before.sources if before else ()), imported)
     paths = datasets.begin_version(settings, request.dataset, before.version if before else None)
     counts = dict(before.events) if before else {}
     for topic, events in shape.events(new, _delay(request)).items():

@@ -20,11 +20,10 @@ import pyarrow as pa
 
 from reference_system.arrays import Floats, Micros
 from reference_system.monitoring.drift import TREND_BLOCKS, ColumnDrift, ColumnSample, compare_columns
+from reference_system.monitoring.duckdb_fraud_windows import PAYMENT_ANSWERS, fraud_features, payments_between
 from reference_system.monitoring.duckdb_windows import (
     Answers,
     coverage,
-    fraud_features,
-    payments_between,
     served_answers,
 )
 from reference_system.monitoring.monitoring_run import (
@@ -88,9 +87,9 @@ def watch_fraud(
         early: what is known before labels are mature.
     """
     window = run.weeks_before(champion.learned_until if champion else run.as_of)
-    covered = coverage(run.lake, model.NAME, run.days_ago(2), run.as_of)
+    covered = coverage(run.lake, PAYMENT_ANSWERS, run.days_ago(2), run.as_of)
     times, inputs = fraud_features(run.lake, run.feature_tables, window.start, window.end)
-    answers = served_answers(run.lake, model.NAME, run.days_ago(TREND_BLOCKS), run.as_of)
+    answers = served_answers(run.lake, PAYMENT_ANSWERS, run.days_ago(TREND_BLOCKS), run.as_of)
     reference = _reference(run, champion, times, inputs)
     recent = _recent(run, champion, answers)
     if covered < MIN_COVERAGE:

@@ -24,7 +24,8 @@ from reference_system.monitoring.drift import (
     ColumnSample,
     compare_columns,
 )
-from reference_system.monitoring.duckdb_windows import coverage, page_sources, served_answers, watches_between
+from reference_system.monitoring.duckdb_recommendation_windows import PAGE_ANSWERS, page_sources, watches_between
+from reference_system.monitoring.duckdb_windows import coverage, served_answers
 from reference_system.monitoring.histograms import Values
 from reference_system.monitoring.monitoring_run import (
     MIN_COVERAGE,
@@ -77,7 +78,7 @@ def watch_recommendation(
     """
     start = max(run.live_start, run.days_ago(REFERENCE_DAYS + CURRENT_BLOCKS))
     window = TimeSpan(start=start, end=max(start, run.days_ago(CURRENT_BLOCKS)))
-    covered = coverage(run.lake, model.NAME, run.days_ago(CURRENT_BLOCKS), run.as_of)
+    covered = coverage(run.lake, PAGE_ANSWERS, run.days_ago(CURRENT_BLOCKS), run.as_of)
     inputs = _compared(run, window, _served_columns(run, champion, window), covered=covered)
     behaviour = _compared(run, window, _behaviour_columns(run, window), covered=1.0)
     return UseCaseReport(
@@ -125,7 +126,7 @@ def _compared(
 
 
 def _served_columns(run: MonitoringRun, champion: WatchedChampion | None, window: TimeSpan) -> dict[str, Column]:
-    answers = served_answers(run.lake, model.NAME, window.start, run.as_of)
+    answers = served_answers(run.lake, PAGE_ANSWERS, window.start, run.as_of)
     moments = answers.times[answers.owners]
     first = np.flatnonzero(np.diff(answers.owners, prepend=-1))
     columns: dict[str, Column] = {}

@@ -1,7 +1,7 @@
 """Ranking metrics of binary labels, by scikit-learn; candidates are judged by the same metrics with a weight a row.
 
 In: scores and labels. Out: average precision and ROC AUC.
-Invariant: labels of one class give no number. `training/evaluation/ranking_metrics.py`, which evaluates candidates,
+Invariant: labels of one class give no number. `metrics/ranking.py`, which evaluates candidates,
 gives the same.
 """
 

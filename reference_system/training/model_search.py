@@ -15,8 +15,8 @@ import numpy as np
 
 from reference_system.arrays import Floats
 from reference_system.errors import TrainingError
+from reference_system.metrics.ranking import Ordered
 from reference_system.training.evaluation.calibration import Calibration, fit_calibration
-from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.sklearn_estimators import (
     EstimatorSetting,

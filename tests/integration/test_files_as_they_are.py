@@ -22,8 +22,8 @@ from reference_system.cli import app
 from reference_system.commands.data.features import build_inputs
 from reference_system.dataset_import.columns.readings import ColumnReading
 from reference_system.dataset_import.duckdb_profile import profile
-from reference_system.dataset_import.file_shapes import rating_id
 from reference_system.dataset_import.files.csv_files import CsvOptions
+from reference_system.dataset_import.recommendation import rating_id
 from reference_system.dataset_import.valid_rows import RowJudge
 from reference_system.errors import ImportRefused
 from reference_system.lake import delta_lake

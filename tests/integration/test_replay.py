@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from reference_system import cli
 from reference_system.errors import StateError
-from reference_system.features.history.model_inputs import fraud_inputs
+from reference_system.features.history.fraud_inputs import fraud_inputs
 from reference_system.paths import StatePaths
 from reference_system.proofs.replay import cases as replay_cases
 from reference_system.proofs.replay.replay import ReplayRequest, replay_period

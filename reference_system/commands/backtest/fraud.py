@@ -138,8 +138,9 @@ def read_payments(settings: Settings, dataset: str) -> tuple[pa.Array, DatasetPa
 
     from reference_system.commands.terminal.table_files import with_own_types
     from reference_system.errors import StateError
-    from reference_system.features.history.model_inputs import events_in_order, fraud_inputs
-    from reference_system.feedback.duckdb_labels import dispute_times
+    from reference_system.features.history.fraud_inputs import fraud_inputs
+    from reference_system.features.history.model_inputs import events_in_order
+    from reference_system.feedback.duckdb_fraud_labels import dispute_times
     from reference_system.lake.datasets import dataset_for, order_folder
     from reference_system.training.fraud.backtest import NEVER_REPORTED, DatasetPayments
     from reference_system.use_cases.fraud.events import TRANSACTIONS

@@ -74,13 +74,14 @@ def build_inputs(settings: Settings, use_case: str, dataset: str, out: Path) -> 
         StateError: if there is no such dataset, it has no such events, or the file cannot be written there.
     """
     from reference_system.errors import StateError
-    from reference_system.features.history import model_inputs as duckdb_inputs
+    from reference_system.features.history.fraud_inputs import fraud_inputs
+    from reference_system.features.history.recommendation_inputs import rating_inputs
     from reference_system.lake.datasets import dataset_for, order_folder
 
     instead = f"workbook features build {{held}} --dataset {dataset} --out {out}"
     paths, manifest = dataset_for(settings, dataset, use_case, next_command=instead)
     require_table(out)
-    of = {"fraud": duckdb_inputs.fraud_inputs, "recommendation": duckdb_inputs.rating_inputs}[use_case]
+    of = {"fraud": fraud_inputs, "recommendation": rating_inputs}[use_case]
     table = of(paths.lake, order_folder(paths))
     if not table.num_rows:
         what = {"fraud": "payments", "recommendation": "ratings"}[use_case]

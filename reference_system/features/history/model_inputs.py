@@ -20,48 +20,13 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from reference_system.arrays import Floats
-from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.events import Topic
 from reference_system.features.history.requested_sums import sums_at
 from reference_system.features.history.rows import register_events, rows_query
 from reference_system.features.history.window_sums import features_of, sums_query, terms_of
 from reference_system.lake import delta_lake
 from reference_system.lake.duckdb_connection import connection
-from reference_system.use_cases.fraud.events import TRANSACTIONS
-from reference_system.use_cases.fraud.features import INPUTS, REQUEST_INPUTS, VIEWS, request_inputs
-from reference_system.use_cases.recommendation.events import RATINGS
-from reference_system.use_cases.recommendation.features import RATING_VIEWS
 from reference_system.windows import Is, Rows, WindowedView
-
-_MICROS_PER_HOUR = MICROS_PER_DAY // 24
-
-
-def fraud_inputs(lake: Path, order: Path) -> pa.Table:
-    """`transaction_id` and `fraud.features.INPUTS` of every payment.
-
-    Args:
-        lake: the lake's folder.
-        order: a folder with the rows of the imported events, which the live system does not have.
-    """
-    payments = events_in_order(lake, TRANSACTIONS, order)
-    amounts, times = payments["amount"].to_numpy(), _times(payments)
-    # Weekend and night hold for a whole hour: one call for each hour instead of one for each payment.
-    hours, of_row = np.unique(times // _MICROS_PER_HOUR, return_inverse=True)
-    of_hour = np.array([request_inputs(0.0, moment_of(int(hour) * _MICROS_PER_HOUR)) for hour in hours])
-    columns = dict(zip(REQUEST_INPUTS, of_hour.reshape(-1, len(REQUEST_INPUTS))[of_row].T, strict=True))
-    columns["amount"] = amounts
-    for view in VIEWS:
-        columns.update(_columns_of(view, lake, payments))
-    return pa.table({"transaction_id": payments["transaction_id"], **{name: columns[name] for name in INPUTS}})
-
-
-def rating_inputs(lake: Path, order: Path) -> pa.Table:
-    """`rating_id`, who, what, when, and the features of `RATING_VIEWS` at every rating; the arguments are the same."""
-    ratings = events_in_order(lake, RATINGS, order)
-    columns = {name: ratings[name] for name in ("rating_id", "viewer_id", "video_id", "event_timestamp")}
-    for view in RATING_VIEWS:
-        columns.update(_columns_of(view, lake, ratings))
-    return pa.table(columns)
 
 
 def features_at_events(view: WindowedView, lake: Path, events: pa.Table) -> Floats:
@@ -77,7 +42,7 @@ def features_at_events(view: WindowedView, lake: Path, events: pa.Table) -> Floa
     """
     asking = _asking(view)
     if asking is None:
-        return features_of(view, sums_at(view, lake, events[view.entity], _times(events)))
+        return features_of(view, sums_at(view, lake, events[view.entity], times_of(events)))
     terms = terms_of(view)
     sums = np.empty((len(events), len(terms)))
     with connection(lake.parent, any_order=True) as duck:
@@ -91,7 +56,8 @@ def features_at_events(view: WindowedView, lake: Path, events: pa.Table) -> Floa
     return features_of(view, sums)
 
 
-def _columns_of(view: WindowedView, lake: Path, events: pa.Table) -> dict[str, Floats]:
+def columns_of(view: WindowedView, lake: Path, events: pa.Table) -> dict[str, Floats]:
+    """The view's features at each event, by name."""
     return dict(zip(view.features, features_at_events(view, lake, events).T, strict=True))
 
 
@@ -116,7 +82,7 @@ def _own_rows(view: WindowedView, asking: Rows, events: pa.Table) -> pa.Table:
             columns[name] = events[value].cast(pa.float64()).to_numpy() * counted
         else:
             columns[name] = counted * value
-    return pa.table({"entity": events[view.entity], "t": _times(events), "ask": np.arange(len(events)), **columns})
+    return pa.table({"entity": events[view.entity], "t": times_of(events), "ask": np.arange(len(events)), **columns})
 
 
 def _load_others(duck: duckdb.DuckDBPyConnection, view: WindowedView, asking: Rows, lake: Path) -> None:
@@ -149,5 +115,6 @@ def _order(folder: Path, event_id: str) -> pa.Table:
     return ds.dataset(files, schema=schema).to_table() if files else schema.empty_table()
 
 
-def _times(events: pa.Table) -> pa.Array:
+def times_of(events: pa.Table) -> pa.Array:
+    """The event times, microseconds."""
     return events["event_timestamp"].cast(pa.int64()).to_numpy()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from reference_system.feedback.duckdb_labels import (
+from reference_system.feedback.duckdb_fraud_labels import (
     answered_payments,
     fraud_shares,
     payment_outcomes,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reference_system.feedback.duckdb_labels import page_outcomes
+from reference_system.feedback.duckdb_recommendation_labels import page_outcomes
 from reference_system.flows.monitoring.case import PERFORMANCE_DAYS, MonitoredCase, Watched
 from reference_system.flows.monitoring.watched_models import watched_champion
 from reference_system.lake.delta_lake import read

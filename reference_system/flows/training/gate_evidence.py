@@ -18,13 +18,13 @@ from reference_system.arrays import Floats, Floats32
 from reference_system.event_time import moment_of
 from reference_system.flows.training.case import CaseChecks, no_checks, training_case
 from reference_system.flows.training.trained_model import Trained, evaluators_of, split_of
+from reference_system.metrics.ranking import Ordered
 from reference_system.registry.bundles.bundle import Bundle, BundleManifest
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
 from reference_system.registry.gate import checks as gate_checks
 from reference_system.registry.gate import decision as gate
 from reference_system.registry.gate.checks import SlicePair
 from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Evaluation, Evaluator
-from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.training_serving_skew import (
     AsServed,
 )

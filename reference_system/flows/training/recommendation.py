@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from reference_system.errors import TrainingError
-from reference_system.feedback.duckdb_labels import page_outcomes
+from reference_system.feedback.duckdb_recommendation_labels import page_outcomes
 from reference_system.flows.training.case import BundleParts, CaseChecks, TrainingCase
 from reference_system.monitoring.page_worth import PerPage, PolicyWorth, seen_pages, worth_of_policies
 from reference_system.registry.bundles.bundle import Bundle

@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from reference_system.event_time import micros
-from reference_system.features.history.model_inputs import fraud_inputs
+from reference_system.features.history.fraud_inputs import fraud_inputs
 from reference_system.lake import delta_lake
 from reference_system.settings import Settings
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS

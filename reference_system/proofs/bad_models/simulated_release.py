@@ -16,7 +16,8 @@ from reference_system.flows.training.gate_evidence import latency
 from reference_system.proofs.bad_models.fraud_fixture import CardWorld
 from reference_system.registry.bundles.bundle import Bundle
 from reference_system.registry.release import releases
-from reference_system.registry.release.evidence import PaymentPairs, ScorePairs, compare_payments
+from reference_system.registry.release.evidence import ScorePairs
+from reference_system.registry.release.fraud_evidence import PaymentPairs, compare_payments
 from reference_system.registry.release.guardrails import Evidence, Policy
 from reference_system.registry.release.releases import Release, ReleaseStep
 from reference_system.training.fraud.training_set import fraud_rows

@@ -15,7 +15,8 @@ import pyarrow as pa
 from reference_system.errors import StateError
 from reference_system.event_time import micros
 from reference_system.events import Event, Topic
-from reference_system.features.history.model_inputs import fraud_inputs, rating_inputs
+from reference_system.features.history.fraud_inputs import fraud_inputs
+from reference_system.features.history.recommendation_inputs import rating_inputs
 from reference_system.serving.api import FraudScoreRequest
 from reference_system.serving.feature_reads import ReadStates
 from reference_system.serving.fraud_scoring import payment_inputs

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from reference_system.arrays import Floats, Floats32, Ints
-from reference_system.training.evaluation.ranking_metrics import Ordered
+from reference_system.metrics.ranking import Ordered
 from reference_system.training.labelled_rows import LabelledRows
 
 # Rows of each class that are enough to see an importance of a hundredth.

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from reference_system.arrays import Floats, Floats32, Ints, Micros
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY, moment_of
-from reference_system.training.evaluation.ranking_metrics import Ordered
+from reference_system.metrics.ranking import Ordered
 from reference_system.training.evaluation.reliability import expected_calibration_error
 from reference_system.training.labelled_rows import (
     LabelledRows,

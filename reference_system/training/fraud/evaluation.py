@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from reference_system.arrays import Flags, Floats, Floats32
 from reference_system.event_time import MICROS_PER_DAY
+from reference_system.metrics.ranking import Ordered
 from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Evaluation, Scorer, Slice
-from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.reliability import expected_calibration_error
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.use_cases.fraud.features import INPUTS

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from reference_system.arrays import Floats
+from reference_system.metrics.ranking import Ordered
 from reference_system.training.evaluation.evaluation import Evaluation
 from reference_system.training.evaluation.matplotlib_plots import (
     BLUE,
@@ -16,7 +17,6 @@ from reference_system.training.evaluation.matplotlib_plots import (
     png_of,
     scorers_of,
 )
-from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.selection import Selection
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from reference_system.errors import TrainingError
 from reference_system.event_time import moment_of
-from reference_system.training import duckdb_events
+from reference_system.training.fraud import duckdb_events
 from reference_system.training.labelled_rows import LabelledRows, canonical_order, require_both_classes
 from reference_system.training.point_in_time import Join, joined
 from reference_system.training.temporal_split import Span

@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from reference_system.arrays import Floats
+from reference_system.metrics.ranking import Ordered
 from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Evaluation, Scorer, Slice
-from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.reliability import expected_calibration_error
 from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.recommendation.page_cases import PageCase

@@ -21,9 +21,9 @@ import pyarrow.compute as pc
 
 from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.errors import TrainingError
-from reference_system.training import duckdb_events
 from reference_system.training.evaluation.evaluation import Scorer
 from reference_system.training.point_in_time import Join
+from reference_system.training.recommendation import duckdb_events
 from reference_system.training.recommendation.off_policy import LoggedMatches
 from reference_system.training.recommendation.page_cases import PageCase, cases_at
 from reference_system.training.recommendation.video_tables import Videos, VideoTables

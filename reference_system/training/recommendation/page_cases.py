@@ -27,8 +27,8 @@ import pyarrow as pa
 from reference_system.arrays import Floats, Floats32, Ints
 from reference_system.errors import TrainingError
 from reference_system.event_time import micros, moment_of
-from reference_system.training import duckdb_events
 from reference_system.training.point_in_time import Join, values_at
+from reference_system.training.recommendation import duckdb_events
 from reference_system.training.recommendation.video_tables import Videos, VideoTables
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.recommendation.features import (

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from reference_system.training import duckdb_events
 from reference_system.training.labelled_rows import LabelledRows, canonical_order, require_both_classes
 from reference_system.training.point_in_time import Join, joined
+from reference_system.training.recommendation import duckdb_events
 from reference_system.training.recommendation.video_tables import Videos
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.recommendation.features import (

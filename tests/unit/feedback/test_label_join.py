@@ -4,14 +4,14 @@ import pytest
 from sample_events import example
 
 from reference_system.event_time import micros
-from reference_system.feedback.duckdb_labels import (
+from reference_system.feedback.duckdb_fraud_labels import (
     answered_payments,
     dispute_times,
     fraud_shares,
-    page_outcomes,
     payment_outcomes,
     payment_reports,
 )
+from reference_system.feedback.duckdb_recommendation_labels import page_outcomes
 from reference_system.lake.delta_lake import append, to_table
 from reference_system.use_cases import topic_named
 

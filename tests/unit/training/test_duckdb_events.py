@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from small_lake import at, chargeback, page, payment, put, reversal, time_at, video, watch
 
-from reference_system.training.duckdb_events import catalogue, impressions, labelled_payments, watched_videos
+from reference_system.training.fraud.duckdb_events import labelled_payments
+from reference_system.training.recommendation.duckdb_events import catalogue, impressions, watched_videos
 from reference_system.training.temporal_split import Span
 
 DAY = Span(start=at(0), end=at(24))

@@ -9,7 +9,7 @@ from stream_harness import grow
 from reference_system.event_time import micros
 from reference_system.features.history.states import states
 from reference_system.features.history.values import feature_rows
-from reference_system.training.duckdb_events import labelled_payments
+from reference_system.training.fraud.duckdb_events import labelled_payments
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases import topic_named
 from reference_system.use_cases.fraud.features import TERMINAL_RISK

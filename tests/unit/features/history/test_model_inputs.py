@@ -12,7 +12,9 @@ from small_lake import START, at, chargeback, payment, put
 from stream_harness import rows_of
 
 from reference_system.event_time import micros
-from reference_system.features.history.model_inputs import features_at_events, fraud_inputs, rating_inputs
+from reference_system.features.history.fraud_inputs import fraud_inputs
+from reference_system.features.history.model_inputs import features_at_events
+from reference_system.features.history.recommendation_inputs import rating_inputs
 from reference_system.features.history.requested_sums import sums_at
 from reference_system.features.history.values import feature_rows
 from reference_system.features.history.window_sums import features_of

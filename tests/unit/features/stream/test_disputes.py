@@ -18,7 +18,7 @@ from sample_events import NOW, example
 
 from reference_system.event_time import micros
 from reference_system.events import Event
-from reference_system.features.history.model_inputs import fraud_inputs
+from reference_system.features.history.fraud_inputs import fraud_inputs
 from reference_system.features.history.requested_sums import sums_at, sums_known
 from reference_system.features.history.states import states
 from reference_system.features.history.values import feature_rows

@@ -10,16 +10,16 @@ import pytest
 from sklearn.metrics import average_precision_score
 from small_lake import at, chargeback, page, put, reversal, watch
 
-from reference_system.registry.release import evidence as release_evidence
+from reference_system.registry.release import fraud_evidence as release_evidence
 from reference_system.registry.release.duckdb_logs import open_pairs
 from reference_system.registry.release.evidence import (
-    PagePairs,
-    PaymentPairs,
     ScorePairs,
-    compare_pages,
-    compare_payments,
     population_stability,
 )
+from reference_system.registry.release.fraud_evidence import PaymentPairs, compare_payments
+from reference_system.registry.release.fraud_logs import payment_pairs
+from reference_system.registry.release.recommendation_evidence import PagePairs, compare_pages
+from reference_system.registry.release.recommendation_logs import page_pairs
 from reference_system.registry.release.releases import Release
 
 RNG = np.random.default_rng(11)
@@ -84,7 +84,7 @@ def test_payments_are_paired_whoever_answered_and_labels_are_those_reported_by_n
     put(tmp_path, "shadow-predictions", answer(6, 8, "2"))
     put(tmp_path, "chargebacks", chargeback(2, 6, 20), chargeback(3, 7, 40))
     with open_pairs(tmp_path, release(), as_of=at(30)) as logs:
-        found = logs.payments()
+        found = payment_pairs(logs)
         assert (logs.pairs, logs.canary_answers) == (3, 2)
     assert found.said.scores.tolist() == [0.2, 0.4, 0.2]
     assert found.said.champion_scores.tolist() == [0.1, 0.3, 0.1]
@@ -108,9 +108,9 @@ def test_an_empty_lake_gives_no_evidence(tmp_path):
         with open_pairs(tmp_path, release(use_case), as_of=at(30)) as logs:
             assert (logs.pairs, logs.canary_answers) == (0, 0)
             if use_case == "fraud":
-                assert compare_payments(logs.payments(), seed=1) is None
+                assert compare_payments(payment_pairs(logs), seed=1) is None
             else:
-                assert compare_pages(logs.pages()) is None
+                assert compare_pages(page_pairs(logs)) is None
 
 
 def test_pages_are_paired_and_watches_belong_to_whoever_chose_the_page(tmp_path):
@@ -127,7 +127,7 @@ def test_pages_are_paired_and_watches_belong_to_whoever_chose_the_page(tmp_path)
     )
     put(tmp_path, "watches", watch(2, 7, 3, viewer="v2"), watch(1, 8, 1, completion=0.2), watch(3, 99, 3, viewer="v2"))
     with open_pairs(tmp_path, release("recommendation"), as_of=at(30)) as logs:
-        found = logs.pages()
+        found = page_pairs(logs)
         assert (logs.pairs, logs.canary_answers) == (2, 1)
     assert dict(zip(found.in_canary.tolist(), found.watches.tolist(), strict=True)) == {False: 0.0, True: 0.5}
     assert sorted(found.said.scores.tolist()) == [0.2, 0.2]
@@ -211,7 +211,7 @@ def test_a_report_counts_once_and_until_it_is_taken_back(tmp_path, hours, report
     put(tmp_path, "chargebacks", chargeback(1, 1, 20), chargeback(1, 1, 21) | {"chargeback_id": "second"})
     put(tmp_path, "chargeback-reversals", reversal(1, 1, 22), reversal(1, 1, 30) | {"chargeback_id": "second"})
     with open_pairs(tmp_path, release(), as_of=at(hours)) as logs:
-        assert logs.payments().reported.tolist() == [reported]
+        assert payment_pairs(logs).reported.tolist() == [reported]
 
 
 def test_a_late_report_is_not_known_before(tmp_path):
@@ -219,4 +219,4 @@ def test_a_late_report_is_not_known_before(tmp_path):
     put(tmp_path, "chargebacks", chargeback(1, 1, 20))
     for hours, known in ((19, False), (21, True)):
         with open_pairs(tmp_path, release(), as_of=at(0) + timedelta(hours=hours)) as logs:
-            assert logs.payments().reported.tolist() == [known]
+            assert payment_pairs(logs).reported.tolist() == [known]

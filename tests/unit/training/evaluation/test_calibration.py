@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reference_system.metrics.ranking import Ordered
 from reference_system.training.evaluation.calibration import Calibration, fit_calibration
-from reference_system.training.evaluation.ranking_metrics import Ordered
 from reference_system.training.evaluation.reliability import expected_calibration_error
 
 SLOPES = st.floats(0, 8).map(lambda slope: round(slope, 3))

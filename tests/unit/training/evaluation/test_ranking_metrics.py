@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from reference_system.training.evaluation.ranking_metrics import Ordered
+from reference_system.metrics.ranking import Ordered
 
 
 @st.composite

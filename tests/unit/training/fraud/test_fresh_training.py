@@ -14,7 +14,6 @@ from reference_system.assignment import is_in_share
 from reference_system.errors import TrainingError
 from reference_system.event_time import micros
 from reference_system.flows.training.trained_model import evaluators_of, selection_spec_of, split_of, trigger_named
-from reference_system.training.duckdb_events import labelled_payments
 from reference_system.training.fraud.case import (
     HELD_OUT_SALT,
     HELD_OUT_SHARE,
@@ -22,6 +21,7 @@ from reference_system.training.fraud.case import (
     fresh_fraud_split,
     prepare_fraud,
 )
+from reference_system.training.fraud.duckdb_events import labelled_payments
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.fraud.features import INPUTS
 

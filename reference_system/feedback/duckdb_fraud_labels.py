@@ -1,11 +1,11 @@
-"""The label join: what was predicted, beside what turned out to be true.
+"""The label join of payments: what was predicted, compared with what turned out to be true.
 
-In: the prediction log, payments, disputes, pages and watches, in the lake. Out: one row for each payment that was
-scored, one for each video that was shown, with its label.
-Invariant: nothing that was created after `as_of` is used; a label that is not mature yet is given with the moment of
-its report, never as an outcome.
+In: the prediction log, payments and disputes, in the lake. Out: one row for each payment that was scored, with its
+label.
+Invariant: nothing that was created after `as_of` is used; a label that is not mature yet is given with the time of its
+report, never as an outcome.
 
-Answers that nothing happened upon (load tests, a person's trial) have no payment and no page: the join drops them.
+Answers without a payment (load tests, a person's trial) are dropped by the join.
 """
 # ruff: noqa: S608 - the SQL is made of constants of this repository; no input from outside reaches it
 
@@ -19,24 +19,15 @@ import pyarrow as pa
 
 from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.events import PREDICTIONS
+from reference_system.feedback.answers import ANSWERS, SLACK
 from reference_system.lake.delta_lake import read
 from reference_system.lake.duckdb_connection import connection
 from reference_system.use_cases.fraud.events import CHARGEBACKS, REVERSALS, TRANSACTIONS
 from reference_system.use_cases.fraud.labels import DISPUTE_FIELDS, LABEL_DELAY, disputes_query
-from reference_system.use_cases.recommendation.events import IMPRESSIONS, WATCHES
-from reference_system.use_cases.recommendation.labels import ATTRIBUTION, MIN_COMPLETION
 
-# A request and its event may lie on two sides of midnight.
-_SLACK = timedelta(hours=1)
 _MICRO = timedelta(microseconds=1)
 _EVER = 2**62
 
-# An answer may be logged twice (the caller asked again): the first one is what was acted upon.
-_ANSWERS = """
-    SELECT * FROM predictions
-    WHERE use_case = '{use_case}' AND epoch_us(created_timestamp) <= {as_of}
-    QUALIFY row_number() OVER (PARTITION BY request_id ORDER BY created_timestamp, prediction_id) = 1
-"""
 _PAYMENTS = """
     WITH answers AS ({answers}),
     frauds AS (SELECT * FROM ({disputes}) WHERE withdrawn_timestamp IS NULL)
@@ -75,36 +66,6 @@ _ANSWERED = """
     WHERE epoch_us(paid.event_timestamp) >= {start} AND epoch_us(paid.event_timestamp) < {as_of}
     ORDER BY time, paid.transaction_id
 """
-_PAGES = """
-    WITH answers AS ({answers}),
-    pages AS (
-        SELECT impression_id, event_timestamp, viewer_id, policy, video_ids FROM impressions
-        WHERE epoch_us(event_timestamp) >= {start}
-            AND epoch_us(event_timestamp) < least({end}, {as_of} - {delay} + 1)
-    ),
-    shown AS (
-        SELECT impression_id, event_timestamp, viewer_id, policy, unnest(video_ids) AS video_id,
-            generate_subscripts(video_ids, 1) AS position
-        FROM pages
-    ),
-    watched AS (
-        SELECT impression_id, watches.video_id, bool_or(completion >= {completion}) AS enough,
-            sum(round(watch_seconds * 1000)::BIGINT) AS milliseconds
-        FROM watches JOIN pages USING (impression_id)
-        WHERE epoch_us(watches.event_timestamp) <= {as_of}
-            AND epoch_us(watches.event_timestamp) - epoch_us(pages.event_timestamp) <= {delay}
-        GROUP BY ALL
-    )
-    SELECT answers.prediction_id, shown.impression_id, shown.event_timestamp, shown.viewer_id,
-        shown.policy AS model_version, shown.position, shown.video_id,
-        answers.scores[list_position(answers.items, shown.video_id)] AS score,
-        coalesce(watched.enough, false)::TINYINT AS label,
-        coalesce(watched.milliseconds, 0)::BIGINT AS watched_milliseconds
-    FROM shown
-    LEFT JOIN answers ON answers.request_id = shown.impression_id
-    LEFT JOIN watched USING (impression_id, video_id)
-    ORDER BY shown.event_timestamp, shown.impression_id, shown.position
-"""
 
 
 def payment_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime) -> pa.Table:
@@ -117,13 +78,13 @@ def payment_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datet
     with connection(lake.parent) as duck:
         columns = ("prediction_id", "request_id", "use_case", "model_version", "scores", "decision", "degraded")
         answers = ("created_timestamp", *columns)
-        duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
+        duck.register("predictions", read(lake, PREDICTIONS, start=start - SLACK, end=end + SLACK, columns=answers))
         paid = ("transaction_id", "customer_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=end, columns=paid))
         _register_disputes(duck, lake, start, end)
         return duck.sql(
             _PAYMENTS.format(
-                answers=_ANSWERS.format(use_case="fraud", as_of=micros(as_of)),
+                answers=ANSWERS.format(use_case="fraud", as_of=micros(as_of)),
                 disputes=disputes_query(micros(as_of)),
                 as_of=micros(as_of),
                 start=micros(start),
@@ -177,11 +138,11 @@ def answered_payments(lake: Path, start: datetime, *, as_of: datetime) -> pa.Tab
     with connection(lake.parent) as duck:
         columns = ("prediction_id", "request_id", "use_case", "model_version", "scores", "features")
         answers = ("created_timestamp", *columns)
-        duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=as_of, columns=answers))
+        duck.register("predictions", read(lake, PREDICTIONS, start=start - SLACK, end=as_of, columns=answers))
         paid = ("transaction_id", "event_timestamp")
         duck.register("transactions", read(lake, TRANSACTIONS, start=start, end=as_of, columns=paid))
         _register_disputes(duck, lake, start, as_of)
-        answers_sql = _ANSWERS.format(use_case="fraud", as_of=micros(as_of))
+        answers_sql = ANSWERS.format(use_case="fraud", as_of=micros(as_of))
         disputes = disputes_query(micros(as_of))
         sql = _ANSWERED.format(answers=answers_sql, disputes=disputes, as_of=micros(as_of), start=micros(start))
         return duck.sql(sql).to_arrow_table()
@@ -199,33 +160,6 @@ def dispute_times(lake: Path) -> pa.Table:
             SELECT transaction_id, epoch_us(created_timestamp) AS reported, epoch_us(withdrawn_timestamp) AS withdrawn
             FROM ({disputes_query(_EVER)})
         """).to_arrow_table()
-
-
-def page_outcomes(lake: Path, start: datetime, end: datetime, *, as_of: datetime) -> pa.Table:
-    """Videos shown in [start, end) whose attribution window has passed.
-
-    Returns:
-        `prediction_id` (null where no model answered), `impression_id, event_timestamp, viewer_id, model_version` (the
-        policy that chose the page), `position, video_id, score` (null as above), `label` (1 is watched: at least half
-        of it), `watched_milliseconds` (of whatever was seen of it).
-    """
-    with connection(lake.parent) as duck:
-        answers = ("created_timestamp", "prediction_id", "request_id", "use_case", "items", "scores")
-        duck.register("predictions", read(lake, PREDICTIONS, start=start - _SLACK, end=end + _SLACK, columns=answers))
-        pages = ("impression_id", "event_timestamp", "viewer_id", "video_ids", "policy")
-        duck.register("impressions", read(lake, IMPRESSIONS, start=start, end=end, columns=pages))
-        seen = ("impression_id", "video_id", "completion", "watch_seconds", "event_timestamp")
-        duck.register("watches", read(lake, WATCHES, start=start, end=end + ATTRIBUTION + _SLACK, columns=seen))
-        return duck.sql(
-            _PAGES.format(
-                answers=_ANSWERS.format(use_case="recommendation", as_of=micros(as_of)),
-                as_of=micros(as_of),
-                start=micros(start),
-                end=micros(end),
-                delay=ATTRIBUTION // _MICRO,
-                completion=MIN_COMPLETION,
-            )
-        ).to_arrow_table()
 
 
 def _register_disputes(
