@@ -21,8 +21,8 @@ from reference_system.registry.bundles.bundle import (
 )
 from reference_system.registry.bundles.catalogue import BundleCatalogue
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
-from reference_system.serving.catalogue import RankerModel
-from reference_system.serving.fraud_scoring import FraudModel
+from reference_system.serving.fraud.scoring import FraudModel
+from reference_system.serving.recommendation.catalogue import RankerModel
 from reference_system.use_cases.fraud import features as fraud
 from reference_system.use_cases.fraud.policy import Thresholds
 from reference_system.use_cases.recommendation import features as recommendation

@@ -18,12 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from reference_system.clock import SimulatedClock
 from reference_system.errors import ServiceError, WorkbookError
-from reference_system.flows.model_history import (
-    log_alarms,
-    log_retraining,
-    logged_alarms,
-    past_of,
-)
+from reference_system.flows.model_history import log_alarms, log_retraining, logged_alarms, past_of
 from reference_system.flows.monitoring.case import monitored_case
 from reference_system.flows.monitoring.events import watch_events
 from reference_system.flows.prefect_steps import say, step, warn

@@ -17,7 +17,6 @@ import msgspec
 from reference_system.assignment import place_of
 from reference_system.clock import Clock
 from reference_system.events import PREDICTIONS, SHADOWS, Event, PredictionLogged, Topic
-from reference_system.serving import fraud_scoring, recommending
 from reference_system.serving.api import (
     AnswerIdentity,
     FraudScoreRequest,
@@ -27,16 +26,23 @@ from reference_system.serving.api import (
     decode_request,
     moment_asked,
 )
-from reference_system.serving.catalogue import ServedCatalogue
-from reference_system.serving.challengers.routing import ChallengerRouting, RememberedReads, RoutedAnswer, Said
+from reference_system.serving.challengers.routing import (
+    ChallengerRouting,
+    RememberedReads,
+    RoutedAnswer,
+    Said,
+)
 from reference_system.serving.challengers.shadow import Shadow
 from reference_system.serving.challengers.traffic import Challenger
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import ReadStates
-from reference_system.serving.fraud_scoring import FraudModel, ScoredPayment
+from reference_system.serving.fraud import scoring as fraud_scoring
+from reference_system.serving.fraud.scoring import FraudModel, ScoredPayment
 from reference_system.serving.http.app import Endpoint, HttpAnswer
 from reference_system.serving.prometheus_metrics import ServingMetrics
-from reference_system.serving.recommending import RankedPage
+from reference_system.serving.recommendation import pages as recommending
+from reference_system.serving.recommendation.catalogue import ServedCatalogue
+from reference_system.serving.recommendation.pages import RankedPage
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY
 from reference_system.use_cases.recommendation.events import EXPOSURES, ExposureLogged
 from reference_system.use_cases.recommendation.features import VIEWER_ACTIVITY

@@ -34,14 +34,14 @@ from reference_system.use_case import UseCase
 
 if TYPE_CHECKING:
     from reference_system.registry.bundles.bundle import Bundle
-    from reference_system.serving.catalogue import RankerModel
     from reference_system.serving.challengers.traffic import ChallengerPlan, Challengers
     from reference_system.serving.champions import Champion
     from reference_system.serving.feature_reads import ReadStates
-    from reference_system.serving.fraud_scoring import FraudModel
+    from reference_system.serving.fraud.scoring import FraudModel
     from reference_system.serving.housekeeping import Housekeeping
     from reference_system.serving.prediction_log.kafka_log import PredictionLog
     from reference_system.serving.prometheus_metrics import ServingMetrics
+    from reference_system.serving.recommendation.catalogue import RankerModel
 
 _Model = TypeVar("_Model")
 # While it drains, the service says "not ready" and still answers: time for clients to go elsewhere.
@@ -258,7 +258,7 @@ def new_challengers(
 
 def fraud_model(bundle: Bundle) -> FraudModel:
     """What scoring needs of a verified bundle."""
-    from reference_system.serving.fraud_scoring import FraudModel
+    from reference_system.serving.fraud.scoring import FraudModel
     from reference_system.use_cases.fraud.policy import Thresholds
 
     manifest = bundle.manifest
@@ -275,7 +275,7 @@ def fraud_model(bundle: Bundle) -> FraudModel:
 
 def ranker_model(bundle: Bundle) -> RankerModel:
     """What recommending needs of a verified bundle."""
-    from reference_system.serving.catalogue import RankerModel
+    from reference_system.serving.recommendation.catalogue import RankerModel
     from reference_system.use_cases.recommendation.model import Neighbours
 
     manifest, found = bundle.manifest, bundle.catalogue

@@ -14,16 +14,16 @@ from time import monotonic
 from typing import Protocol
 
 from reference_system.clock import Clock
-from reference_system.serving.catalogue import (
+from reference_system.serving.challengers.traffic import Challenger, Challengers
+from reference_system.serving.champions import Champion
+from reference_system.serving.feature_reads import FeaturesUnavailable, GuardedReads
+from reference_system.serving.fraud.scoring import FraudModel
+from reference_system.serving.recommendation.catalogue import (
     RankerModel,
     ServedCatalogue,
     catalogue_without_states,
     refresh_catalogue,
 )
-from reference_system.serving.challengers.traffic import Challenger, Challengers
-from reference_system.serving.champions import Champion
-from reference_system.serving.feature_reads import FeaturesUnavailable, GuardedReads
-from reference_system.serving.fraud_scoring import FraudModel
 from reference_system.serving.structured_log import log_place
 from reference_system.use_cases.recommendation.features import NEWEST_VIDEOS
 from reference_system.windows import EVERYONE

@@ -11,9 +11,9 @@ from datetime import datetime
 
 import msgspec
 
-from reference_system.monitoring.champion_comparison import DayOfPayments
-from reference_system.monitoring.page_worth import PerPage, PolicyWorth
+from reference_system.monitoring.fraud.champion_comparison import DayOfPayments
 from reference_system.monitoring.performance import DayFigures
+from reference_system.monitoring.recommendation.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.report.record import MonitoringReport
 from reference_system.registry.promotion_log import LoggedDecision
 from reference_system.world.scenarios import Run, Scenario

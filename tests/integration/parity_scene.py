@@ -19,10 +19,11 @@ from reference_system.events import PREDICTIONS, PredictionLogged
 from reference_system.features.history.states import states
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
-from reference_system.serving import fraud_scoring, recommending
 from reference_system.serving.api import AnswerIdentity, FraudScoreRequest, RecommendationRequest
-from reference_system.serving.catalogue import refresh_catalogue
 from reference_system.serving.feature_reads import FeaturesUnavailable
+from reference_system.serving.fraud import scoring as fraud_scoring
+from reference_system.serving.recommendation import pages as recommending
+from reference_system.serving.recommendation.catalogue import refresh_catalogue
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.features import VIEWS

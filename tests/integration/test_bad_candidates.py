@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from reference_system.proofs.bad_models import candidates as drill
-from reference_system.proofs.bad_models.candidates import bad_candidates
-from reference_system.proofs.bad_models.planted_faults import PLANTS
+from reference_system.proofs.bad_models import fraud_candidates as drill
+from reference_system.proofs.bad_models.fraud_candidates import bad_candidates
+from reference_system.proofs.bad_models.fraud_planted_faults import PLANTS
 
 
 @pytest.fixture

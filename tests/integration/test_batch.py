@@ -27,9 +27,9 @@ from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import load_bundle, set_current
 from reference_system.serving.api import FraudScoreRequest
 from reference_system.serving.bentoml_service import fraud_model, open_reads, ranker_model
-from reference_system.serving.catalogue import refresh_catalogue
-from reference_system.serving.fraud_scoring import score_payment
-from reference_system.serving.recommending import compose
+from reference_system.serving.fraud.scoring import score_payment
+from reference_system.serving.recommendation.catalogue import refresh_catalogue
+from reference_system.serving.recommendation.pages import compose
 from reference_system.stack.locks import one_at_a_time
 from reference_system.use_cases.fraud import features as fraud
 from reference_system.use_cases.fraud.events import TRANSACTIONS

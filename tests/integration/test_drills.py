@@ -17,18 +17,10 @@ from typer.testing import CliRunner
 
 from reference_system.cli import app
 from reference_system.paths import StatePaths
-from reference_system.proofs.drills import (
-    bad_input as drill_input,
-)
-from reference_system.proofs.drills import (
-    broker as drill_broker,
-)
-from reference_system.proofs.drills import (
-    consumer_kills as drill_kills,
-)
-from reference_system.proofs.drills import (
-    state_loss as drill_state,
-)
+from reference_system.proofs.drills import bad_input as drill_input
+from reference_system.proofs.drills import broker as drill_broker
+from reference_system.proofs.drills import consumer_kills as drill_kills
+from reference_system.proofs.drills import state_loss as drill_state
 from reference_system.proofs.drills.report import DrillReport
 from reference_system.proofs.drills.stage import DrillStage, open_stage
 from reference_system.proofs.scratch_system import remove_leftovers

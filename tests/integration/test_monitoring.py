@@ -26,8 +26,8 @@ from reference_system.flows import prefect_monitor, prefect_train
 from reference_system.flows.monitoring.events import freshness_of
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.lake.delta_lake import append, history_table
-from reference_system.monitoring.duckdb_fraud_windows import fraud_features
 from reference_system.monitoring.duckdb_windows import coverage, served_answers
+from reference_system.monitoring.fraud.duckdb_payments import fraud_features
 from reference_system.monitoring.report.mlflow_figures import MONITORING_EXPERIMENT, log_report
 from reference_system.monitoring.report.record import read_latest
 from reference_system.paths import StatePaths

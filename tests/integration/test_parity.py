@@ -29,9 +29,9 @@ from reference_system.paths import StatePaths
 from reference_system.proofs.kafka_raw_producer import DrillProducer, RawMessage
 from reference_system.proofs.parity.comparison import FeatureParity, ParityReport
 from reference_system.proofs.parity.duckdb_parity import check_parity
-from reference_system.serving import fraud_scoring
 from reference_system.serving.answering import FRAUD_PATH, Answering
 from reference_system.serving.champions import Loaded
+from reference_system.serving.fraud import scoring as fraud_scoring
 from reference_system.serving.prediction_log.kafka_log import OUTCOMES, PredictionLog
 from reference_system.serving.prediction_log.spool import Spool
 from reference_system.serving.prometheus_metrics import ServingMetrics

@@ -13,7 +13,7 @@ import numpy as np
 
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.settings import Settings
-from reference_system.training.recommenders.recommenders import largest
+from reference_system.training.recommendation.recommenders.recommenders import largest
 from reference_system.use_cases.recommendation.model import nearest
 from reference_system.world.history import generate_block
 from reference_system.world.simulation import make_world

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import typer
 
-from reference_system.commands.backtest import (
-    fraud as backtest_fraud,
-)
-from reference_system.commands.backtest import (
-    off_policy as backtest_off_policy,
-)
-from reference_system.commands.backtest import (
-    recommendation as backtest_recommendation,
-)
+from reference_system.commands.backtest import fraud as backtest_fraud
+from reference_system.commands.backtest import recommendation as backtest_recommendation
+from reference_system.commands.backtest import recommendation_off_policy as backtest_off_policy
 
 app = typer.Typer(no_args_is_help=True, help="How well models would have done on a dataset's past.")
 app.add_typer(backtest_fraud.app)

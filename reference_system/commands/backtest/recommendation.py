@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from reference_system.training.recommenders.backtest import RecommendationBacktest
+    from reference_system.training.recommendation.recommenders.backtest import RecommendationBacktest
 
 app = typer.Typer()
 
@@ -42,8 +42,8 @@ def backtest_recommendation(  # noqa: PLR0913 - the options of the verb
     from reference_system.settings import load_settings
 
     paths, _ = dataset_for(load_settings(), dataset, "recommendation")
-    from reference_system.training.recommenders.backtest import backtest_recommenders
-    from reference_system.training.recommenders.interactions import read_interactions
+    from reference_system.training.recommendation.recommenders.backtest import backtest_recommenders
+    from reference_system.training.recommendation.recommenders.interactions import read_interactions
 
     rows = read_interactions(paths.lake, live=dataset == LIVE)
 

@@ -59,7 +59,12 @@ def remove(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove a dataset, and say how much that was. Your own file is not touched."""
-    from reference_system.lake.datasets import dataset_folder, disk_megabytes, read_dataset_manifest, remove_dataset
+    from reference_system.lake.datasets import (
+        dataset_folder,
+        disk_megabytes,
+        read_dataset_manifest,
+        remove_dataset,
+    )
     from reference_system.settings import load_settings
 
     settings = load_settings()

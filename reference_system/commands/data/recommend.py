@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from reference_system.training.recommenders.ranked_lists import Lists
+    from reference_system.training.recommendation.recommenders.ranked_lists import Lists
 
 app = typer.Typer()
 
@@ -79,9 +79,17 @@ def _recommended(  # noqa: PLR0913 - what the verb was asked for
     from reference_system.settings import load_settings
 
     paths, _ = dataset_for(load_settings(), dataset, "recommendation")
-    from reference_system.training.recommenders.interactions import history_of, read_interactions
-    from reference_system.training.recommenders.ranked_lists import NO_ITEM, all_lists
-    from reference_system.training.recommenders.search import KINDS, choose, fit_recommender, limits_of
+    from reference_system.training.recommendation.recommenders.interactions import (
+        history_of,
+        read_interactions,
+    )
+    from reference_system.training.recommendation.recommenders.ranked_lists import NO_ITEM, all_lists
+    from reference_system.training.recommendation.recommenders.search import (
+        KINDS,
+        choose,
+        fit_recommender,
+        limits_of,
+    )
 
     rows = read_interactions(paths.lake, live=dataset == LIVE)
     if model is not None and model not in KINDS:
@@ -123,7 +131,7 @@ def table_of(lists: Lists, user_ids: NDArray[np.str_], item_ids: NDArray[np.str_
     from reference_system.commands.terminal.table_files import with_own_types
     from reference_system.lake.datasets import LIVE, read_dataset_manifest
     from reference_system.settings import load_settings
-    from reference_system.training.recommenders.ranked_lists import NO_ITEM
+    from reference_system.training.recommendation.recommenders.ranked_lists import NO_ITEM
 
     real = lists.items != NO_ITEM
     place, column = np.nonzero(real)

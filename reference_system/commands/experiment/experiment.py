@@ -171,7 +171,7 @@ def _newest(paths: StatePaths) -> Experiment:
 
 def _report(paths: StatePaths, experiment: Experiment) -> ExperimentReport:
     """The frozen result, or what the lake says by now; viewers whose day goes on at the stop are left out."""
-    from reference_system.experiments import duckdb_viewers
+    from reference_system.experiments import duckdb_recommendation_viewers as duckdb_viewers
     from reference_system.experiments.analysis import analyse
     from reference_system.experiments.viewers import expectation
 

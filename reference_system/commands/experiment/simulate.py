@@ -58,7 +58,7 @@ def simulate(  # noqa: PLR0913 - the options of the verb
     from reference_system.commands.terminal.progress import progress_bar
     from reference_system.experiments.simulation import SimulationPlan
     from reference_system.experiments.simulation import simulate_experiments as run
-    from reference_system.proofs.experiment_pool import pool_of
+    from reference_system.proofs.recommendation_pool import pool_of
     from reference_system.settings import load_settings
 
     settings = load_settings()

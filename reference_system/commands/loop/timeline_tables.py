@@ -11,11 +11,16 @@ from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
-from reference_system.commands.terminal.page_worth_table import PAGE_WORTH_NOTE, interval_text, per_page, worth_table
+from reference_system.commands.terminal.recommendation_worth_table import (
+    PAGE_WORTH_NOTE,
+    interval_text,
+    per_page,
+    worth_table,
+)
 from reference_system.commands.terminal.tables import Fitted
 from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.metrics.meanings import meanings_of
-from reference_system.monitoring.champion_comparison import DayOfPayments
+from reference_system.monitoring.fraud.champion_comparison import DayOfPayments
 from reference_system.timeline.story import PageDay, Story, StoryLine
 
 _BAR = 8

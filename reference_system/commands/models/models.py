@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from reference_system.flows.promotion import Moved
-    from reference_system.monitoring.page_worth import PolicyWorth
+    from reference_system.monitoring.recommendation.page_worth import PolicyWorth
     from reference_system.registry.mlflow_rest import Version
     from reference_system.registry.model_list import ModelRow
     from reference_system.settings import Settings
@@ -236,7 +236,7 @@ def _worth(settings: Settings, use_cases: Sequence[str]) -> Sequence[PolicyWorth
 def _print_worth(settings: Settings, worth: Sequence[PolicyWorth]) -> None:
     if not worth:
         return
-    from reference_system.commands.terminal.page_worth_table import PAGE_WORTH_NOTE, worth_table
+    from reference_system.commands.terminal.recommendation_worth_table import PAGE_WORTH_NOTE, worth_table
     from reference_system.commands.terminal.tables import print_table, reader_console
     from reference_system.registry.bundles.bundle import current_version
 

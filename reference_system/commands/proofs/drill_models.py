@@ -16,7 +16,7 @@ from reference_system.commands.terminal.options import AsJson
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from reference_system.proofs.bad_models.candidates import CandidatesReport
+    from reference_system.proofs.bad_models.fraud_candidates import CandidatesReport
 
 app = typer.Typer()
 
@@ -63,7 +63,7 @@ def bad_candidate(*, times: Times = 100, seed: FaultSeed = 1, json: AsJson = Fal
     begin_proof(
         f"bad-candidate: trains {times:,} bad candidates: about {(20 + 1.2 * _CANDIDATE_SECONDS * times) / 60:.0f} min"
     )
-    from reference_system.proofs.bad_models.candidates import bad_candidates
+    from reference_system.proofs.bad_models.fraud_candidates import bad_candidates
 
     with progress_bar() as progress:
         report = bad_candidates(times=times, seed=seed, progress=progress)

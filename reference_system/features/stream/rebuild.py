@@ -30,7 +30,12 @@ from reference_system.features.stream.deduplication import HORIZON_MICROS, Outco
 from reference_system.features.stream.kafka_keys import partition_of
 from reference_system.features.stream.snapshot import task_file
 from reference_system.features.stream.state_rows import is_keyed_by, topics_of
-from reference_system.features.stream.task_file import HISTORY_OFFSET, TASK_TABLES, fingerprint, open_task_file
+from reference_system.features.stream.task_file import (
+    HISTORY_OFFSET,
+    TASK_TABLES,
+    fingerprint,
+    open_task_file,
+)
 from reference_system.lake import delta_lake
 from reference_system.lake.delta_upkeep import Dropped, dropped
 from reference_system.windows import View

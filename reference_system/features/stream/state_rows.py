@@ -22,7 +22,17 @@ from typing import Any
 from reference_system.event_time import MICROS_PER_DAY
 from reference_system.events import Event
 from reference_system.use_cases import topic_named
-from reference_system.windows import EVERYONE, SNAP, Is, LatestFields, RecentItems, Rows, Value, View, WindowedView
+from reference_system.windows import (
+    EVERYONE,
+    SNAP,
+    Is,
+    LatestFields,
+    RecentItems,
+    Rows,
+    Value,
+    View,
+    WindowedView,
+)
 
 Addition = tuple[Any, ...]
 # entity key, its place in the batch, addition

@@ -34,7 +34,7 @@ from reference_system.flows.prefect_steps import step
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.serving.bentoml_service import fraud_model
-from reference_system.serving.fraud_scoring import FraudModel
+from reference_system.serving.fraud.scoring import FraudModel
 from reference_system.use_cases.fraud import features as fraud
 from reference_system.use_cases.fraud.events import TRANSACTIONS
 from reference_system.use_cases.fraud.policy import decide

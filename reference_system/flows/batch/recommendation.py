@@ -39,9 +39,9 @@ from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.registry.bundles.bundle import Bundle
 from reference_system.serving.bentoml_service import ranker_model
-from reference_system.serving.catalogue import ServedCatalogue, refresh_catalogue
 from reference_system.serving.feature_reads import ReadStates
-from reference_system.serving.recommending import compose
+from reference_system.serving.recommendation.catalogue import ServedCatalogue, refresh_catalogue
+from reference_system.serving.recommendation.pages import compose
 from reference_system.use_cases.recommendation import features as recommendation
 from reference_system.use_cases.recommendation.events import IMPRESSIONS
 

@@ -12,9 +12,9 @@ from reference_system.feedback.duckdb_fraud_labels import (
 )
 from reference_system.flows.monitoring.case import PERFORMANCE_DAYS, MonitoredCase, Watched
 from reference_system.flows.monitoring.watched_models import other_versions, watched_champion
-from reference_system.monitoring.early_outcomes import EARLY_REFERENCE_DAYS, EARLY_WINDOW_DAYS
-from reference_system.monitoring.fraud_early_watch import watch_early
-from reference_system.monitoring.fraud_watch import watch_fraud
+from reference_system.monitoring.fraud.early_outcomes import EARLY_REFERENCE_DAYS, EARLY_WINDOW_DAYS
+from reference_system.monitoring.fraud.early_watch import watch_early
+from reference_system.monitoring.fraud.watch import watch_fraud
 from reference_system.monitoring.monitoring_run import MonitoringRun
 from reference_system.monitoring.performance import FraudShare
 from reference_system.monitoring.remembered_scores import RememberedScores

@@ -8,7 +8,7 @@ from reference_system.flows.monitoring.watched_models import watched_champion
 from reference_system.lake.delta_lake import read
 from reference_system.monitoring.duckdb_windows import degraded_share
 from reference_system.monitoring.monitoring_run import MonitoringRun
-from reference_system.monitoring.recommendation_watch import watch_recommendation
+from reference_system.monitoring.recommendation.watch import watch_recommendation
 from reference_system.monitoring.report.record import Quality
 from reference_system.settings import Settings
 from reference_system.use_cases.recommendation.events import VIDEOS

@@ -25,9 +25,7 @@ from reference_system.registry.gate import checks as gate_checks
 from reference_system.registry.gate import decision as gate
 from reference_system.registry.gate.checks import SlicePair
 from reference_system.training.evaluation.evaluation import CALIBRATION_ERROR, Evaluation, Evaluator
-from reference_system.training.evaluation.training_serving_skew import (
-    AsServed,
-)
+from reference_system.training.evaluation.training_serving_skew import AsServed
 from reference_system.use_cases import DECLARATIONS
 
 # Scored again and again, in time of our own on the processor: the least of several p99s, because other processes only

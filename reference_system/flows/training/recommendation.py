@@ -9,7 +9,12 @@ import numpy as np
 from reference_system.errors import TrainingError
 from reference_system.feedback.duckdb_recommendation_labels import page_outcomes
 from reference_system.flows.training.case import BundleParts, CaseChecks, TrainingCase
-from reference_system.monitoring.page_worth import PerPage, PolicyWorth, seen_pages, worth_of_policies
+from reference_system.monitoring.recommendation.page_worth import (
+    PerPage,
+    PolicyWorth,
+    seen_pages,
+    worth_of_policies,
+)
 from reference_system.registry.bundles.bundle import Bundle
 from reference_system.registry.bundles.catalogue import BundleCatalogue
 from reference_system.registry.bundles.onnx_scorer import OnnxScorer
@@ -25,7 +30,11 @@ from reference_system.training.recommendation.case import (
     recommendation_split,
 )
 from reference_system.training.recommendation.matplotlib_plots import recommendation_plots
-from reference_system.training.recommendation.off_policy import OffPolicyEstimate, difference, estimate_off_policy
+from reference_system.training.recommendation.off_policy import (
+    OffPolicyEstimate,
+    difference,
+    estimate_off_policy,
+)
 from reference_system.training.selection import Selection
 from reference_system.training.temporal_split import TemporalSplit
 from reference_system.use_cases.recommendation.model import NAME

@@ -13,8 +13,8 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
-from reference_system.monitoring.page_worth import PerPage
 from reference_system.monitoring.performance import DayFigures
+from reference_system.monitoring.recommendation.page_worth import PerPage
 from reference_system.monitoring.report import svg_charts
 from reference_system.monitoring.report.record import Early, MonitoringReport, Performance, ScenarioRun
 from reference_system.use_cases.recommendation.policy import BY_CHANCE

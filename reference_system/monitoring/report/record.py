@@ -12,12 +12,12 @@ from typing import Literal
 
 import msgspec
 
-from reference_system.monitoring.champion_comparison import DayOfPayments
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
-from reference_system.monitoring.early_outcomes import EarlyOutcomes
-from reference_system.monitoring.page_worth import PolicyWorth
+from reference_system.monitoring.fraud.champion_comparison import DayOfPayments
+from reference_system.monitoring.fraud.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
+from reference_system.monitoring.recommendation.page_worth import PolicyWorth
 from reference_system.monitoring.schema_watch import Refusals
 from reference_system.replaced_files import replace_file
 

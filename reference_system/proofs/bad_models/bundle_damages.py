@@ -20,7 +20,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from reference_system.proofs.bad_models.onnx_tiny_bundle import TINY_INPUTS, WEIGHTS, failing_model, tiny_model
+from reference_system.proofs.bad_models.onnx_tiny_bundle import (
+    TINY_INPUTS,
+    WEIGHTS,
+    failing_model,
+    tiny_model,
+)
 from reference_system.registry.bundles.bundle import GOLDEN, MANIFEST, MANIFEST_DIGEST, MODEL
 from reference_system.registry.bundles.npz_arrays import packed
 

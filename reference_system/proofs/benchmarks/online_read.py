@@ -32,7 +32,7 @@ from reference_system.proofs.benchmarks.states_writer import PAUSE_SECONDS, STAT
 from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.serving.api import FraudScoreRequest
 from reference_system.serving.feature_reads import ReadStates
-from reference_system.serving.fraud_scoring import payment_inputs
+from reference_system.serving.fraud.scoring import payment_inputs
 from reference_system.settings import Settings
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, VIEWS
 from reference_system.windows import Tail, WindowedView

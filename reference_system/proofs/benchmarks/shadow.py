@@ -30,14 +30,14 @@ from reference_system.proofs.benchmarks.result import BenchFigure, BenchGoal, Be
 from reference_system.registry.bundles.bundle import current_version, load_bundle, version_folder
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH, Answering
 from reference_system.serving.bentoml_service import fraud_model, new_metrics, open_reads, ranker_model
-from reference_system.serving.catalogue import RankerModel, ServedCatalogue, refresh_catalogue
 from reference_system.serving.challengers.breaker import Breaker
 from reference_system.serving.challengers.shadow import Shadow
 from reference_system.serving.challengers.traffic import Challenger, ChallengerPlan
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import ReadStates
-from reference_system.serving.fraud_scoring import FraudModel
+from reference_system.serving.fraud.scoring import FraudModel
 from reference_system.serving.http.app import HttpApp, Scope
+from reference_system.serving.recommendation.catalogue import RankerModel, ServedCatalogue, refresh_catalogue
 from reference_system.settings import Settings
 from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation

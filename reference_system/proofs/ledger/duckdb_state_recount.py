@@ -25,7 +25,17 @@ from reference_system.proofs.ledger.duckdb_recount import Duck
 from reference_system.proofs.ledger.states import ExpectedState
 from reference_system.reported_rows import Once
 from reference_system.use_cases import topic_named
-from reference_system.windows import EVERYONE, SNAP, Is, LatestFields, RecentItems, Rows, Value, View, WindowedView
+from reference_system.windows import (
+    EVERYONE,
+    SNAP,
+    Is,
+    LatestFields,
+    RecentItems,
+    Rows,
+    Value,
+    View,
+    WindowedView,
+)
 
 # Entity key, when its newest event was known (microseconds), state.
 _HISTORY = delta_lake.NO_OFFSET

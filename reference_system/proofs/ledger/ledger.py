@@ -29,7 +29,13 @@ from reference_system.proofs.ledger import duckdb_state_recount as state_recount
 from reference_system.proofs.ledger.duckdb_counts import REBUILD, topic_ledger
 from reference_system.proofs.ledger.duckdb_recount import Duck, PartitionSpan
 from reference_system.proofs.ledger.kafka_topic_reader import dead_letters, raw_records
-from reference_system.proofs.ledger.report import LedgerProblem, LedgerReport, StateLedger, TopicLedger, problem
+from reference_system.proofs.ledger.report import (
+    LedgerProblem,
+    LedgerReport,
+    StateLedger,
+    TopicLedger,
+    problem,
+)
 from reference_system.proofs.ledger.states import StateComparison, compare_online, compare_view
 from reference_system.proofs.scratch_system import scratch_folder
 from reference_system.settings import Settings

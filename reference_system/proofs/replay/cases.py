@@ -19,7 +19,7 @@ from reference_system.features.history.fraud_inputs import fraud_inputs
 from reference_system.features.history.recommendation_inputs import rating_inputs
 from reference_system.serving.api import FraudScoreRequest
 from reference_system.serving.feature_reads import ReadStates
-from reference_system.serving.fraud_scoring import payment_inputs
+from reference_system.serving.fraud.scoring import payment_inputs
 from reference_system.use_cases.fraud.events import TRANSACTIONS, Transaction
 from reference_system.use_cases.fraud.features import INPUTS
 from reference_system.use_cases.fraud.features import VIEWS as PAYMENT_VIEWS

@@ -12,7 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from reference_system.arrays import Floats
-from reference_system.registry.release.guardrails import MetricDifference, OutcomeDifference, RequestComparison
+from reference_system.registry.release.guardrails import (
+    MetricDifference,
+    OutcomeDifference,
+    RequestComparison,
+)
 
 # A release is looked at up to some hundred times: each look may be wrong once in 500 on either side.
 _SIGMAS = 2.88

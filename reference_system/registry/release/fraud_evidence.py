@@ -9,7 +9,11 @@ from numpy.typing import NDArray
 
 from reference_system.arrays import Flags, Floats
 from reference_system.registry.release.evidence import ScorePairs, around, compared
-from reference_system.registry.release.guardrails import MetricDifference, OutcomeDifference, RequestComparison
+from reference_system.registry.release.guardrails import (
+    MetricDifference,
+    OutcomeDifference,
+    RequestComparison,
+)
 
 # Reported frauds from which on a difference has an interval that can be believed.
 MIN_FRAUDS = 20

@@ -8,7 +8,11 @@ import numpy as np
 
 from reference_system.arrays import Flags, Floats
 from reference_system.registry.release.evidence import ScorePairs, around, compared
-from reference_system.registry.release.guardrails import MetricDifference, OutcomeDifference, RequestComparison
+from reference_system.registry.release.guardrails import (
+    MetricDifference,
+    OutcomeDifference,
+    RequestComparison,
+)
 
 # Viewers in each arm from which on a difference has an interval that can be believed.
 MIN_VIEWERS = 50

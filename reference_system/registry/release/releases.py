@@ -27,7 +27,12 @@ from reference_system.assignment import ChallengerMode
 from reference_system.errors import BundleRefused, StateError
 from reference_system.registry.bundles.bundle import current_version
 from reference_system.registry.promotion import rolled_back
-from reference_system.registry.promotion_log import DecisionKind, LoggedDecision, append_decision, read_decisions
+from reference_system.registry.promotion_log import (
+    DecisionKind,
+    LoggedDecision,
+    append_decision,
+    read_decisions,
+)
 from reference_system.registry.release.guardrails import Evidence, Policy, harms, missing
 from reference_system.registry.traffic import TrafficPlan, clear_plan, read_plan, write_plan
 from reference_system.replaced_files import read_record, replace_file

@@ -24,11 +24,7 @@ from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY, moment_of
 from reference_system.metrics.ranking import Ordered
 from reference_system.training.evaluation.reliability import expected_calibration_error
-from reference_system.training.labelled_rows import (
-    LabelledRows,
-    canonical_order,
-    require_both_classes,
-)
+from reference_system.training.labelled_rows import LabelledRows, canonical_order, require_both_classes
 from reference_system.training.model_search import (
     FoldResult,
     FoldRows,

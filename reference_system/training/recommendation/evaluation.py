@@ -19,7 +19,13 @@ from reference_system.training.labelled_rows import LabelledRows
 from reference_system.training.recommendation.page_cases import PageCase
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.features import INPUTS
-from reference_system.use_cases.recommendation.model import PAGE_LENGTH, gain_at, ndcg_at, recall_at, weight_at
+from reference_system.use_cases.recommendation.model import (
+    PAGE_LENGTH,
+    gain_at,
+    ndcg_at,
+    recall_at,
+    weight_at,
+)
 from reference_system.use_cases.recommendation.policy import compose_page
 
 # Viewers with at least this many watches in thirty days.

@@ -20,7 +20,7 @@ from reference_system.arrays import Floats, Floats32, Ints, Micros
 from reference_system.errors import TrainingError
 from reference_system.event_time import MICROS_PER_DAY, micros
 from reference_system.training.recommendation import duckdb_events
-from reference_system.training.recommenders.recommenders import item_factors
+from reference_system.training.recommendation.recommenders.recommenders import item_factors
 from reference_system.training.temporal_split import Span
 from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
 from reference_system.use_cases.recommendation.model import FACTORS, Neighbours, item_neighbours

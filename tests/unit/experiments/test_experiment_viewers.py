@@ -10,7 +10,7 @@ import pytest
 from small_lake import at, page, put, time_at, watch
 
 from reference_system.experiments.definition import Experiment
-from reference_system.experiments.duckdb_viewers import (
+from reference_system.experiments.duckdb_recommendation_viewers import (
     SETTLED_AFTER,
     exposed,
     known_until,

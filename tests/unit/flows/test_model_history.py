@@ -13,7 +13,7 @@ from reference_system.flows.model_history import (
     previous_champion,
 )
 from reference_system.monitoring.drift import LOOP_FALSE_ALARM_RATE, MATERIAL_PSI
-from reference_system.monitoring.early_outcomes import EarlyOutcomes
+from reference_system.monitoring.fraud.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.report.record import (
     Early,
     Finding,

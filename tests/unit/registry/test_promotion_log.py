@@ -7,7 +7,12 @@ from datetime import UTC, datetime
 import pytest
 
 from reference_system.errors import StateError
-from reference_system.registry.promotion_log import PROMOTIONS, LoggedDecision, append_decision, read_decisions
+from reference_system.registry.promotion_log import (
+    PROMOTIONS,
+    LoggedDecision,
+    append_decision,
+    read_decisions,
+)
 
 
 def promotion(version, previous):

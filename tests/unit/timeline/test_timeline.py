@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 from reference_system import cli
 from reference_system.commands.loop.timeline_tables import as_text
-from reference_system.monitoring.champion_comparison import DayOfPayments
 from reference_system.monitoring.drift import LOOP_FALSE_ALARM_RATE, MATERIAL_PSI
-from reference_system.monitoring.early_outcomes import EarlyOutcomes
-from reference_system.monitoring.estimated_performance import ExpectedOutcomes
-from reference_system.monitoring.page_worth import PerPage, PolicyWorth
+from reference_system.monitoring.fraud.champion_comparison import DayOfPayments
+from reference_system.monitoring.fraud.early_outcomes import EarlyOutcomes
+from reference_system.monitoring.fraud.estimated_performance import ExpectedOutcomes
 from reference_system.monitoring.performance import DayFigures
+from reference_system.monitoring.recommendation.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.report.record import (
     Early,
     Freshness,

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from reference_system.workbook.quantities import canonical_unit, is_bare_quantity, numbers_of_text, quantities_in
+from reference_system.workbook.quantities import (
+    canonical_unit,
+    is_bare_quantity,
+    numbers_of_text,
+    quantities_in,
+)
 
 
 @pytest.mark.parametrize(

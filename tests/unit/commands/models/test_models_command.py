@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from reference_system import cli
 from reference_system.clock import Heartbeat, write_heartbeat
-from reference_system.monitoring.page_worth import PerPage, PolicyWorth
+from reference_system.monitoring.recommendation.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.report.record import (
     Freshness,
     MonitoringReport,

@@ -8,7 +8,7 @@ import pytest
 from reference_system.events import Refusal
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
-from reference_system.monitoring.early_outcomes import EarlyOutcomes
+from reference_system.monitoring.fraud.early_outcomes import EarlyOutcomes
 from reference_system.monitoring.performance import Change, DayFigures
 from reference_system.monitoring.report.findings import findings_of
 from reference_system.monitoring.report.record import ColumnGroup, Early, Performance, Quality, UseCaseReport

@@ -7,8 +7,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from reference_system.monitoring.drift import ColumnDrift
 from reference_system.monitoring.duckdb_volumes import TopicVolume
-from reference_system.monitoring.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.performance import Change, DayFigures, FraudShare
+from reference_system.monitoring.recommendation.page_worth import PerPage, PolicyWorth
 from reference_system.monitoring.report.findings import findings_of, level_of, verdict_of
 from reference_system.monitoring.report.html_page import real_time, render_page
 from reference_system.monitoring.report.mlflow_figures import report_figures

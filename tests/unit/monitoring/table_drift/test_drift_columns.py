@@ -10,7 +10,13 @@ import pytest
 
 from reference_system.monitoring.table_drift import columns as drift_columns
 from reference_system.monitoring.table_drift.cells import numbers_of, texts_of
-from reference_system.monitoring.table_drift.columns import LeftOutColumn, TableView, held, new_profile, tell_apart
+from reference_system.monitoring.table_drift.columns import (
+    LeftOutColumn,
+    TableView,
+    held,
+    new_profile,
+    tell_apart,
+)
 
 ROWS = 400
 

@@ -9,7 +9,13 @@ import msgspec
 import pytest
 
 from reference_system.features.stream.deduplication import Outcome
-from reference_system.proofs.drills.outcomes import Book, DrillFindings, differences, expected, lost_and_double
+from reference_system.proofs.drills.outcomes import (
+    Book,
+    DrillFindings,
+    differences,
+    expected,
+    lost_and_double,
+)
 from reference_system.proofs.drills.traffic import START, DrillEvent
 from reference_system.proofs.kafka_raw_producer import Acknowledged
 from reference_system.use_cases.fraud.events import TRANSACTIONS, ChargebackReported, Transaction

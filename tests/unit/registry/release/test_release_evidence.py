@@ -12,10 +12,7 @@ from small_lake import at, chargeback, page, put, reversal, watch
 
 from reference_system.registry.release import fraud_evidence as release_evidence
 from reference_system.registry.release.duckdb_logs import open_pairs
-from reference_system.registry.release.evidence import (
-    ScorePairs,
-    population_stability,
-)
+from reference_system.registry.release.evidence import ScorePairs, population_stability
 from reference_system.registry.release.fraud_evidence import PaymentPairs, compare_payments
 from reference_system.registry.release.fraud_logs import payment_pairs
 from reference_system.registry.release.recommendation_evidence import PagePairs, compare_pages

@@ -16,7 +16,6 @@ from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 from reference_system.clock import FixedClock
 from reference_system.events import decode, encode
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH, Answering
-from reference_system.serving.catalogue import refresh_catalogue
 from reference_system.serving.challengers.breaker import Breaker
 from reference_system.serving.challengers.shadow import Shadow
 from reference_system.serving.challengers.traffic import Challenger, ChallengerPlan
@@ -24,6 +23,7 @@ from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import FeaturesUnavailable
 from reference_system.serving.prediction_log.kafka_log import OUTCOMES
 from reference_system.serving.prometheus_metrics import ServingMetrics
+from reference_system.serving.recommendation.catalogue import refresh_catalogue
 from reference_system.use_cases import topic_named
 
 PAYMENT = {"transaction_id": "x1", "customer_id": "c1", "terminal_id": "t1", "amount": 12.5}

@@ -20,12 +20,12 @@ from served_models import States, fraud_model_for_tests, ranker_model_for_tests
 from reference_system.clock import FixedClock
 from reference_system.serving.answering import FRAUD_PATH, RECOMMENDATIONS_PATH, Answering
 from reference_system.serving.api import FraudScoreAnswer, ProblemAnswer, RecommendationAnswer
-from reference_system.serving.catalogue import refresh_catalogue
 from reference_system.serving.champions import Loaded
 from reference_system.serving.feature_reads import FeaturesUnavailable
 from reference_system.serving.http.app import MAX_IN_FLIGHT, HttpAnswer, HttpApp
 from reference_system.serving.prediction_log.kafka_log import OUTCOMES
 from reference_system.serving.prometheus_metrics import ServingMetrics
+from reference_system.serving.recommendation.catalogue import refresh_catalogue
 
 PAYMENT = {"transaction_id": "x1", "customer_id": "c1", "terminal_id": "t1", "amount": 12.5}
 VIEWER = {"viewer_id": "w1"}

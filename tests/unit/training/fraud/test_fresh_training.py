@@ -13,7 +13,12 @@ from small_lake import START, chargeback, payment, put
 from reference_system.assignment import is_in_share
 from reference_system.errors import TrainingError
 from reference_system.event_time import micros
-from reference_system.flows.training.trained_model import evaluators_of, selection_spec_of, split_of, trigger_named
+from reference_system.flows.training.trained_model import (
+    evaluators_of,
+    selection_spec_of,
+    split_of,
+    trigger_named,
+)
 from reference_system.training.fraud.case import (
     HELD_OUT_SALT,
     HELD_OUT_SHARE,

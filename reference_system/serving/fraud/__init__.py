@@ -1,0 +1,1 @@
+"""The fraud score of one payment."""

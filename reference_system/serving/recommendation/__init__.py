@@ -1,0 +1,1 @@
+"""The page of one viewer: candidates, ranking, and the catalogue in memory."""
