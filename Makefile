@@ -28,7 +28,7 @@ export ORT_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
 .PHONY: help up down restart status logs doctor clean test coverage test-unit test-integration test-e2e lint format load \
-        lock design-check env dev-env check-python test-interpreter
+        lock design-check env dev-env check-python test-interpreter shape
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,13 +79,19 @@ test-e2e: dev-env ## the whole loop, from up to down
 test-interpreter: check-python ## unit tests, up, a score and down in a clone of its own: PYTHON=python3.13
 	@.ci/fresh-clone "$(PYTHON)"
 
+# What tests share is typed; a test itself is given its fixtures by name.
+TEST_HELPERS = $(shell git ls-files "tests/*.py" | grep -v "/test_[^/]*$$")
 lint: dev-env ## ruff, mypy, import contracts, committed schemas and OpenAPI document
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@MYPYPATH=tests:tests/integration .venv/bin/mypy --explicit-package-bases $(TEST_HELPERS)
 	@.venv/bin/lint-imports
 	@$(WORKBOOK) schemas --check
 	@$(WORKBOOK) openapi --check
+
+shape: dev-env ## how large the code is, what is defined twice, where a use case is named
+	@.venv/bin/python tests/shape.py
 
 format: dev-env ## format the code
 	@.venv/bin/ruff format .

@@ -57,7 +57,7 @@ def read_plan() -> LoadPlan:
     return plan
 
 
-@events.init.add_listener
+@events.init.add_listener  # type: ignore[untyped-decorator]  # Locust ships no types
 def refuse_early(**_: object) -> None:
     """End before the first request; an error in a user would leave Locust waiting for ever."""
     try:

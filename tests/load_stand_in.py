@@ -10,6 +10,8 @@ import asyncio
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import msgspec
 import uvicorn
@@ -22,11 +24,16 @@ FAIL_EVERY = int(os.environ.get("FAIL_EVERY", "0"))
 HANG = bool(os.environ.get("HANG"))
 DEGRADED = bool(os.environ.get("DEGRADED"))
 
+# ASGI
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
 served = 0
 payments: list[dict[str, object]] = []
 
 
-async def application(scope, receive, send):
+async def application(scope: Message, receive: Receive, send: Send) -> None:
     if scope["type"] != "http":
         return
     path, body = scope["path"], b""

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from reference_system.proofs import broker_process
 from reference_system.proofs.broker_process import BLOCK_SIZE as BLOCK_SIZE  # noqa: PLC0414 - tests share a block
-from reference_system.proofs.broker_process import BrokerProcess as Broker
+from reference_system.proofs.broker_process import BrokerProcess
 from reference_system.settings import Settings
 
+Broker = BrokerProcess
 LaunchBroker = Callable[[Settings], AbstractContextManager[Broker]]
 
 _BLOCKS_OF_A_WORKER = 150

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reference_system.dataset_import.importing import ImportRequest, import_file
+from reference_system.dataset_import.report import ImportReport
+from reference_system.settings import Settings
 
 NOW = datetime(2025, 3, 3, 12, 0, tzinfo=UTC)
 CARD_COLUMNS = (
@@ -18,7 +21,7 @@ CARD_COLUMNS = (
 WEEK = timedelta(days=7)
 
 
-def payments(count, *, seed=1, days=60, customers=20, terminals=15):
+def payments(count: int, *, seed: int = 1, days: int = 60, customers: int = 20, terminals: int = 15) -> pd.DataFrame:
     """A frame like the public card data: whole seconds, int32 ids, naive times, ordered by time."""
     rng = np.random.default_rng(seed)
     seconds = np.sort(rng.integers(0, days * 86_400, count))
@@ -35,7 +38,7 @@ def payments(count, *, seed=1, days=60, customers=20, terminals=15):
     )
 
 
-def ratings(count, *, seed=1, days=800, users=12, items=9):
+def ratings(count: int, *, seed: int = 1, days: int = 800, users: int = 12, items: int = 9) -> pd.DataFrame:
     """A frame like the public movie data: seconds since 1970, ordered by user."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(
@@ -49,9 +52,9 @@ def ratings(count, *, seed=1, days=800, users=12, items=9):
     return frame.drop_duplicates(["user_id", "item_id", "timestamp"], ignore_index=True)
 
 
-def request_for(file: Path, **changes) -> ImportRequest:
+def request_for(file: Path, **changes: Any) -> ImportRequest:
     """An import of payments in the columns of the public data."""
-    given = {
+    given: dict[str, Any] = {
         "use_case": "fraud",
         "file": file,
         "columns": CARD_COLUMNS,
@@ -63,7 +66,7 @@ def request_for(file: Path, **changes) -> ImportRequest:
     return ImportRequest(**given)
 
 
-def request_for_ratings(file: Path, **changes) -> ImportRequest:
+def request_for_ratings(file: Path, **changes: Any) -> ImportRequest:
     """An import of ratings in the columns of the public data."""
     given = {
         "use_case": "recommendation",
@@ -75,12 +78,12 @@ def request_for_ratings(file: Path, **changes) -> ImportRequest:
     return request_for(file, **given)
 
 
-def bring(settings, request, *, now=NOW):
+def bring(settings: Settings, request: ImportRequest, *, now: datetime = NOW) -> ImportReport:
     """Import without a word."""
     return import_file(settings, request, now=now, progress=lambda _share, _text: None)
 
 
-def written(frame, path: Path) -> Path:
+def written(frame: pd.DataFrame, path: Path) -> Path:
     """The frame as a file, Parquet or CSV by its name."""
     if path.suffix == ".csv":
         frame.to_csv(path, index=False)

@@ -230,9 +230,10 @@ def stream(seed: int, count: int, *, days: float = 10.0) -> list[tuple[Topic, Ev
 
 def _disputed_again(events: list[tuple[Topic, Event]], rng: np.random.Generator) -> list[tuple[Topic, Event]]:
     """Some chargebacks name the payment of an earlier one, and some predictions make way for a reversal."""
-    reports: list[Event] = []
+    reports: list[Any] = []  # chargebacks
     taken_back: set[str] = set()
     found = []
+    event: Any
     for topic, event in events:
         before = reports[int(rng.integers(len(reports)))] if reports else None
         changed = topic, event

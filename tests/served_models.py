@@ -43,7 +43,8 @@ def linear_model(width: int, seed: int) -> bytes:
     rows = rng.normal(size=(200, width)).astype(np.float32)
     model = LogisticRegression().fit(rows, (rows @ rng.normal(size=width) > 0).astype(int))
     model.coef_ *= 0.05  # amounts and counts are large: keep the scores away from 0 and 1
-    return to_onnx(model, rows[:1], options={"zipmap": False}).SerializeToString()
+    model_bytes: bytes = to_onnx(model, rows[:1], options={"zipmap": False}).SerializeToString()
+    return model_bytes
 
 
 def _write(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 from reference_system.event_time import micros
 from reference_system.events import encode
@@ -11,16 +14,19 @@ from reference_system.use_cases import topic_named
 
 START = datetime(2025, 2, 1, tzinfo=UTC)
 
+# The fields of an event.
+Row = dict[str, Any]
 
-def at(hours):
+
+def at(hours: float) -> datetime:
     return START + timedelta(hours=hours)
 
 
-def time_at(hours):
+def time_at(hours: float) -> int:
     return micros(at(hours))
 
 
-def put(lake, topic_name, *rows, late=False):
+def put(lake: Path, topic_name: str, *rows: Row, late: bool = False) -> None:
     """Append rows; what a test does not care about is filled in."""
     topic = topic_named(topic_name)
     events = [topic.record(schema_version=1, **row) for row in rows]
@@ -30,7 +36,9 @@ def put(lake, topic_name, *rows, late=False):
     delta_lake.append(lake, topic, table, versions={})
 
 
-def payment(number, hours, *, customer="c1", terminal="t1", amount=10.0):
+def payment(
+    number: int | str, hours: float, *, customer: str = "c1", terminal: str = "t1", amount: float = 10.0
+) -> Row:
     return {
         "event_timestamp": at(hours),
         "transaction_id": f"p{number}",
@@ -40,7 +48,9 @@ def payment(number, hours, *, customer="c1", terminal="t1", amount=10.0):
     }
 
 
-def chargeback(number, hours, known_hours, *, customer="c1", terminal="t1"):
+def chargeback(
+    number: int | str, hours: float, known_hours: float, *, customer: str = "c1", terminal: str = "t1"
+) -> Row:
     return {
         "event_timestamp": at(hours),
         "created_timestamp": at(known_hours),
@@ -51,12 +61,14 @@ def chargeback(number, hours, known_hours, *, customer="c1", terminal="t1"):
     }
 
 
-def reversal(number, hours, known_hours, *, customer="c1", terminal="t1"):
+def reversal(
+    number: int | str, hours: float, known_hours: float, *, customer: str = "c1", terminal: str = "t1"
+) -> Row:
     """What takes back the chargeback of the same number."""
     return chargeback(number, hours, known_hours, customer=customer, terminal=terminal)
 
 
-def video(number, hours, *, category="kids", seconds=60.0):
+def video(number: int | str, hours: float, *, category: str = "kids", seconds: float = 60.0) -> Row:
     return {
         "event_timestamp": at(hours),
         "video_id": f"m{number}",
@@ -66,8 +78,14 @@ def video(number, hours, *, category="kids", seconds=60.0):
 
 
 def page(  # noqa: PLR0913 - one argument for each field that a test may want
-    number, hours, videos, *, viewer="v1", propensities=None, policy="popularity"
-):
+    number: int | str,
+    hours: float,
+    videos: Sequence[int | str],
+    *,
+    viewer: str = "v1",
+    propensities: Sequence[float] | None = None,
+    policy: str = "popularity",
+) -> Row:
     return {
         "event_timestamp": at(hours),
         "impression_id": f"i{number}",
@@ -79,7 +97,15 @@ def page(  # noqa: PLR0913 - one argument for each field that a test may want
     }
 
 
-def watch(page_number, hours, video_number, *, viewer="v1", completion=1.0, position=1):  # noqa: PLR0913 - facts of a watch
+def watch(  # noqa: PLR0913 - facts of a watch
+    page_number: int | str,
+    hours: float,
+    video_number: int | str,
+    *,
+    viewer: str = "v1",
+    completion: float = 1.0,
+    position: int = 1,
+) -> Row:
     return {
         "event_timestamp": at(hours),
         "watch_id": f"w-i{page_number}-{position}",

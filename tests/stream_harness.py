@@ -7,10 +7,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -55,7 +56,7 @@ def at(event: Event | None, offset: int, *, topic: str = "transactions", partiti
     return Arrival(topic_named(topic), partition, offset, event)
 
 
-def paid(name: str, moment=NOW, **fields) -> Event:
+def paid(name: str, moment: datetime = NOW, **fields: Any) -> Event:
     return example("transactions", transaction_id=name, event_timestamp=moment, **fields)
 
 
@@ -163,7 +164,7 @@ def to_lake(lake: Path, arrivals: Sequence[Arrival], verdicts: Sequence[Outcome]
         kept = [pair for pair in mine if pair[1] in (Outcome.COUNTED, Outcome.LATE)]
         table = delta_lake.to_table(
             topic,
-            [each.event for each, _ in kept],
+            [each.event for each, _ in kept if each.event is not None],
             [each.partition for each, _ in kept],
             [each.offset for each, _ in kept],
             [verdict is Outcome.LATE for _, verdict in kept],
@@ -200,13 +201,14 @@ def rough_messages(seed: int, count: int) -> list[tuple[Topic, str, Event | None
     events = stream(seed, count)
     events = [events[place] for place in np.argsort(np.arange(count) + rng.uniform(0, count / 20, count))]
     messages: list[tuple[Topic, str, Event | None]] = []
+    event: Any
     for number, (topic, event) in enumerate(events):
         messages.append((topic, topic.key_of(event), event))
         if rng.random() < 0.05:
             messages.append(messages[-int(rng.integers(1, 30, endpoint=True)) if number > 30 else -1])
         if topic.name == "watches" and rng.random() < 0.3:
             who = {"viewer_id": event.viewer_id, "video_id": event.video_id, "rating": float(rng.integers(1, 11)) / 2}
-            rating = example("ratings", rating_id=f"r{number}", event_timestamp=event.event_timestamp, **who)
+            rating: Any = example("ratings", rating_id=f"r{number}", event_timestamp=event.event_timestamp, **who)
             messages.append((topic_named("ratings"), rating.viewer_id, rating))
         if number > count / 2 and topic.name in ("transactions", "watches") and rng.random() < 0.1:
             late = msgspec.structs.replace(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
+from reference_system.arrays import Floats32
 from reference_system.proofs.bad_models.onnx_tiny_bundle import TINY_INPUTS, tiny_model
 from reference_system.registry.bundles.bundle import (
     MANIFEST,
@@ -26,12 +28,13 @@ WEIGHTS = np.array([0.5, -0.25, 1.0], np.float32)
 ROWS = np.random.default_rng(5).normal(size=(16, len(TINY_INPUTS))).astype(np.float32)
 
 
-def tiny_scores(rows=ROWS, weights=WEIGHTS):
-    return (1.0 / (1.0 + np.exp(-(rows @ weights)))).astype(np.float32)
+def tiny_scores(rows: Floats32 = ROWS, weights: Floats32 = WEIGHTS) -> Floats32:
+    scores: Floats32 = (1.0 / (1.0 + np.exp(-(rows @ weights)))).astype(np.float32)
+    return scores
 
 
-def tiny_catalogue(**changes):
-    arrays = {
+def tiny_catalogue(**changes: Any) -> BundleCatalogue:
+    arrays: dict[str, Any] = {
         "video_ids": np.array(["m1", "m2", "m3"]),
         "categories": np.array([0, 1, 2]),
         "durations": np.array([60.0, 120.0, 30.0]),
@@ -44,9 +47,9 @@ def tiny_catalogue(**changes):
     return BundleCatalogue(**(arrays | changes))
 
 
-def tiny_manifest(use_case="fraud", version="1", **changes):
+def tiny_manifest(use_case: str = "fraud", version: str = "1", **changes: Any) -> BundleManifest:
     day = datetime(2025, 3, 1, tzinfo=UTC)
-    fields = {
+    fields: dict[str, Any] = {
         "use_case": use_case,
         "model_version": version,
         "estimator": "logistic_regression",
@@ -61,7 +64,15 @@ def tiny_manifest(use_case="fraud", version="1", **changes):
     return BundleManifest(**(fields | changes))
 
 
-def tiny_bundle(root: Path, use_case="fraud", version="1", *, catalogue=None, golden=None, **changes):
+def tiny_bundle(
+    root: Path,
+    use_case: str = "fraud",
+    version: str = "1",
+    *,
+    catalogue: BundleCatalogue | None = None,
+    golden: Golden | None = None,
+    **changes: Any,
+) -> Path:
     """A whole bundle of a tiny model; returns its folder."""
     if use_case == "recommendation" and catalogue is None:
         catalogue = tiny_catalogue()
@@ -74,7 +85,7 @@ def tiny_bundle(root: Path, use_case="fraud", version="1", *, catalogue=None, go
     )
 
 
-def rewrite_manifest(folder: Path, **changes):
+def rewrite_manifest(folder: Path, **changes: Any) -> None:
     """What somebody would do who knows the format: the digest fits again."""
     fields = msgspec.json.decode((folder / MANIFEST).read_bytes()) | changes
     content = msgspec.json.encode(fields)
@@ -82,7 +93,7 @@ def rewrite_manifest(folder: Path, **changes):
     (folder / MANIFEST_DIGEST).write_text(hashlib.sha256(content).hexdigest())
 
 
-def mend_digests(folder: Path):
+def mend_digests(folder: Path) -> None:
     """The manifest says of the files what they are now."""
     contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".onnx", ".npz")}
     rewrite_manifest(folder, files={name: hashlib.sha256(content).hexdigest() for name, content in contents.items()})

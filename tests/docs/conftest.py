@@ -45,8 +45,8 @@ class Sample:
 
 @pytest.fixture
 def sample(tmp_path: Path) -> Sample:
-    for folder in ("reference_system/use_cases", "runs"):
-        (tmp_path / folder).mkdir(parents=True)
+    for name in ("reference_system/use_cases", "runs"):
+        (tmp_path / name).mkdir(parents=True)
     shutil.copytree(designs_folder() / TEMPLATE, tmp_path / "designs" / TEMPLATE)
     folder = tmp_path / "designs" / "sample"
     shutil.copytree(designs_folder() / TEMPLATE, folder)

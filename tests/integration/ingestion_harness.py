@@ -219,7 +219,7 @@ def duplicates(messages: Sequence[Message], earlier: Sequence[Message]) -> int:
     seen = Counter(value for _, _, value in earlier)
     count = 0
     for _, _, value in messages:
-        count += seen[value] > 0 and not value.endswith(b"NaN")
+        count += seen[value] > 0 and not (value or b"").endswith(b"NaN")
         seen[value] += 1
     return count
 

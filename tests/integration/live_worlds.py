@@ -123,4 +123,5 @@ def expected_transactions(checkpoint: Path, settings: Settings, until: int) -> l
     """The ids that a world without Kafka gives from the same checkpoint."""
     world, _ = restore(checkpoint, settings)
     world.generate(until, LIVE_SLICE)
-    return transaction_ids(world.release_cards(until)[0].times).tolist()
+    ids: list[str] = transaction_ids(world.release_cards(until)[0].times).tolist()
+    return ids

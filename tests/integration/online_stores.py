@@ -122,7 +122,9 @@ class Online:
 
     def apply(self, *views: FeatureView) -> None:
         """Make exactly these views exist."""
-        gone = [each for each in self.feast.list_feature_views() if each.name not in {one.name for one in views}]
+        gone: list[Any] = [
+            each for each in self.feast.list_feature_views() if each.name not in {one.name for one in views}
+        ]
         self.feast.apply([CUSTOMER, *views], objects_to_delete=gone, partial=False)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
 from served_models import States, fraud_model_for_tests, ranker_model_for_tests
-from small_lake import at, chargeback, page, payment, put, reversal, video, watch
+from small_lake import Row, at, chargeback, page, payment, put, reversal, video, watch
 
 from reference_system.event_time import moment_of
 from reference_system.events import PREDICTIONS, PredictionLogged
@@ -20,26 +20,27 @@ from reference_system.features.history.states import states
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
 from reference_system.serving.api import AnswerIdentity, FraudScoreRequest, RecommendationRequest
-from reference_system.serving.feature_reads import FeaturesUnavailable
+from reference_system.serving.feature_reads import FeaturesUnavailable, ReadStates
 from reference_system.serving.fraud import scoring as fraud_scoring
 from reference_system.serving.recommendation import pages as recommending
 from reference_system.serving.recommendation.catalogue import refresh_catalogue
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK
 from reference_system.use_cases.recommendation.events import CATEGORIES
 from reference_system.use_cases.recommendation.features import VIEWS
+from reference_system.windows import View
 
 HOURS = 44 * 24
 MICRO = timedelta(microseconds=1)
 FRAUD, RANKER = fraud_model_for_tests(), ranker_model_for_tests()
 
 
-def happened(seed: int = 5, count: int = 400) -> dict[str, list[dict]]:
+def happened(seed: int = 5, count: int = 400) -> dict[str, list[Row]]:
     """Rows by topic: five customers at four terminals, four viewers, the catalogue of the ranker.
 
     Of the frauds some have two chargebacks, and some of either kind have one of them taken back.
     """
     rng = np.random.default_rng(seed)
-    rows: dict[str, list[dict]] = defaultdict(list)
+    rows: dict[str, list[Row]] = defaultdict(list)
     for n, hours in enumerate(sorted(rng.uniform(0, HOURS, count).tolist())):
         who, where = f"c{rng.integers(5)}", f"t{rng.integers(4)}"
         rows["transactions"].append(payment(n, hours, customer=who, terminal=where, amount=float(rng.uniform(1, 90))))
@@ -76,7 +77,7 @@ class Scene:
     """Asks the service's functions about moments of the lake, as a stream that lags would let them answer."""
 
     root: Path
-    rows: dict[str, list[dict]] = field(default_factory=happened)
+    rows: dict[str, list[Row]] = field(default_factory=happened)
     log: list[PredictionLogged] = field(default_factory=list)
     version: str = "1"
 
@@ -88,7 +89,7 @@ class Scene:
     def paths(self) -> StatePaths:
         return StatePaths(self.root)
 
-    def payments(self, last: int) -> list[dict]:
+    def payments(self, last: int) -> list[Row]:
         """The newest payments but those of the last day."""
         return [row for row in self.rows["transactions"] if row["event_timestamp"] < at(HOURS - 24)][-last:]
 
@@ -103,7 +104,8 @@ class Scene:
     def cards(self, as_of: datetime) -> States:
         """The same for the views of payments, without a pass over the lake for every payment."""
         found = States()
-        customers, terminals = defaultdict(list), defaultdict(list)
+        customers: dict[str, list[tuple[datetime, dict[str, float]]]] = defaultdict(list)
+        terminals: dict[str, list[tuple[datetime, datetime, dict[str, float]]]] = defaultdict(list)
         for row in self.rows["transactions"]:
             moment = row["event_timestamp"]
             if moment <= as_of:
@@ -115,20 +117,22 @@ class Scene:
         }
         taken_back = {row["chargeback_id"] for row in known["chargeback-reversals"]}
         stands = {row["transaction_id"] for row in known["chargebacks"] if row["chargeback_id"] not in taken_back}
-        for row in functools.reduce(operator.iadd, known.values(), []):
+        for row in (*known["chargebacks"], *known["chargeback-reversals"]):
             # A payment's first row has its fraud, if it is one.
             value = float(row["transaction_id"] in stands)
             stands.discard(row["transaction_id"])
             told = (row["created_timestamp"], row["event_timestamp"], {"frauds": value})
             terminals[row["terminal_id"]].append(told)
-        for key, rows in customers.items():
-            found.put_rows(CUSTOMER_ACTIVITY, key, rows)
-        for key, known in terminals.items():
-            tail = found.put_rows(TERMINAL_RISK, key, [row[1:] for row in known])
-            found.put(TERMINAL_RISK, key, tail.pack(), max(row[0] for row in known))
+        for key, paid in customers.items():
+            found.put_rows(CUSTOMER_ACTIVITY, key, paid)
+        for key, facts in terminals.items():
+            tail = found.put_rows(TERMINAL_RISK, key, [fact[1:] for fact in facts])
+            found.put(TERMINAL_RISK, key, tail.pack(), max(fact[0] for fact in facts))
         return found
 
-    def score(self, row: dict, *, lag: timedelta = MICRO, read=None, **changes) -> PredictionLogged:
+    def score(
+        self, row: Row, *, lag: timedelta = MICRO, read: ReadStates | None = None, **changes: Any
+    ) -> PredictionLogged:
         """Ask about a payment just before it happens."""
         moment = changes.pop("moment", row["event_timestamp"])
         names = ("transaction_id", "customer_id", "terminal_id", "amount")
@@ -152,7 +156,7 @@ class Scene:
         table = delta_lake.to_table(PREDICTIONS, self.log, [0] * count, range(count))
         delta_lake.append(self.paths.lake, PREDICTIONS, table, versions={0: count - 1})
 
-    def change(self, number: int, **changes) -> None:
+    def change(self, number: int, **changes: Any) -> None:
         self.log[number] = msgspec.structs.replace(self.log[number], **changes)
 
     def _evaluation(self, moment: datetime) -> AnswerIdentity:
@@ -168,5 +172,5 @@ class Scene:
         return record
 
 
-def no_store(_view, _keys):
+def no_store(_view: View | tuple[View, ...], _keys: Sequence[str]) -> NoReturn:
     raise FeaturesUnavailable("down")

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import csv
 
-from reference_system.flows.batch.partitions import BatchSource, Partitions, open_draft, source_of
+from reference_system.flows.batch.partitions import BatchSource, Partitions, Passed, Written, open_draft, source_of
 
 SCHEMA = pa.schema([pa.field("key", pa.string()), pa.field("score", pa.float64())])
 NAMES = ("a", "b", "empty", "c")
@@ -24,12 +25,12 @@ ROWS = [("a0", 0.0), ("a1", 1.0), ("b0", 0.0), ("b1", 1.0), ("c0", 0.0), ("c1", 
 POINTS = ["partition made", "partition finished"] * len(NAMES) + ["batch assembled"]
 
 
-def source(inputs="1"):
+def source(inputs: str = "1") -> BatchSource:
     day = datetime(2025, 3, 1, tzinfo=UTC)
     return BatchSource(use_case="fraud", event_timestamp=day, model_version="3", model="m", inputs=inputs)
 
 
-def part(name):
+def part(name: str) -> pa.Table:
     """From CSV: of Python's values pyarrow makes a table with pandas, whose import takes longer than a run."""
     rows = "".join(f"{name}{i},{i}\n" for i in range(0 if name == "empty" else 2))
     return csv.read_csv(
@@ -37,11 +38,11 @@ def part(name):
     )
 
 
-def run(target, *, of=None, passed=lambda _: None):
+def run(target: Path, *, of: BatchSource | None = None, passed: Passed = lambda _: None) -> tuple[Written, list[str]]:
     """One run as the flows do it; what it wrote, and the partitions that it made."""
-    made = []
+    made: list[str] = []
 
-    def make(name):
+    def make(name: str) -> pa.Table:
         made.append(name)
         return part(name)
 
@@ -56,11 +57,11 @@ def run(target, *, of=None, passed=lambda _: None):
         return draft.finish(partitions, passed=passed, tell=lambda _: None), made
 
 
-def at(passage, interrupt):
+def at(passage: int, interrupt: Callable[[], object]) -> Passed:
     """Interrupt at the n-th point that is passed."""
-    passed = []
+    passed: list[str] = []
 
-    def pass_by(point):
+    def pass_by(point: str) -> None:
         passed.append(point)
         if len(passed) == passage:
             interrupt()
@@ -68,7 +69,7 @@ def at(passage, interrupt):
     return pass_by
 
 
-def killed_at(passage, target):
+def killed_at(passage: int, target: Path) -> int:
     """The exit code of a run in a process of its own that gets SIGKILL there."""
     return subprocess.run([sys.executable, __file__, target, str(passage)], check=False, timeout=120).returncode
 
