@@ -1,1 +1,1 @@
-"""The soak: a whole system left alone for hours, and bounds on what may rise."""
+"""Soak test: a complete system runs for hours, and bounds limit what may rise."""
