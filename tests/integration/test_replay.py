@@ -15,7 +15,7 @@ from reference_system import cli
 from reference_system.errors import StateError
 from reference_system.features.history.fraud_inputs import fraud_inputs
 from reference_system.paths import StatePaths
-from reference_system.proofs.replay import cases as replay_cases
+from reference_system.proofs.replay import fraud as replay_cases
 from reference_system.proofs.replay.replay import ReplayRequest, replay_period
 from reference_system.use_cases.fraud.features import INPUTS
 

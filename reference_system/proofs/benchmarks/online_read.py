@@ -259,8 +259,6 @@ def _result(
                 bound=2.0,
                 kind="at most",
             ),
-            BenchGoal(
-                what="p99 against p50 with a writer", found=figure_ratio(p99s, p50s), bound=5.0, kind="at most"
-            ),
+            BenchGoal(what="p99 against p50 with a writer", found=figure_ratio(p99s, p50s), bound=5.0, kind="at most"),
         ],
     )

@@ -26,18 +26,7 @@ from reference_system.features.stream.state_rows import topics_of
 from reference_system.lake import delta_lake
 from reference_system.lake.duckdb_connection import connection
 from reference_system.paths import StatePaths
-from reference_system.proofs.parity.cases import (
-    EVENTS,
-    INPUTS_LOGGED,
-    LOGGED,
-    VIEWS_SERVED,
-    LoggedRows,
-    page_questions,
-    payment_questions,
-    read_around,
-    rows_of_log,
-    served_values,
-)
+from reference_system.proofs.parity.case import parity_case
 from reference_system.proofs.parity.comparison import (
     RELATIVE_TOLERANCE,
     ComparedRows,
@@ -48,8 +37,9 @@ from reference_system.proofs.parity.comparison import (
     match,
     worst,
 )
+from reference_system.proofs.parity.logged_rows import LOGGED, LoggedRows, read_around, rows_of_log, served_values
 from reference_system.proofs.parity.questions import UNSETTLED
-from reference_system.use_cases import topic_named
+from reference_system.use_cases import DECLARATIONS, topic_named
 
 # The default limit of compared predictions.
 NEWEST = 20_000
@@ -99,11 +89,11 @@ def check_parity(
 
 def _compared(paths: StatePaths, use_case: str, predictions: pa.Table) -> ComparedRows:
     """The served rows with the rows from history."""
-    log = rows_of_log(predictions, use_case)
+    log = rows_of_log(predictions, by_item=parity_case(use_case).by_item)
     served, extra = served_values(log, paths.bundles, use_case)
     recomputed, low, high = _recompute(paths.lake, use_case, log, served)
     return ComparedRows(
-        names=INPUTS_LOGGED[use_case],
+        names=DECLARATIONS[use_case].inputs,
         served=served,
         recomputed=recomputed,
         low=low,
@@ -117,8 +107,7 @@ def _compared(paths: StatePaths, use_case: str, predictions: pa.Table) -> Compar
 
 def _recompute(lake: Path, use_case: str, log: LoggedRows, served: Floats) -> tuple[Floats, Floats, Floats]:
     """The rows from history and, where they differ, bounds on the values that a lagging stream would serve."""
-    prepare = payment_questions if use_case == "fraud" else page_questions
-    one, other, assemble = prepare(lake, log, served)
+    one, other, assemble = parity_case(use_case).questions(lake, log, served)
     recomputed = assemble(one.history(lake), other.history(lake), np.arange(len(log.of)))
     wrong = np.flatnonzero((differs(served, recomputed) & ~np.isnan(served)).any(axis=1))
     low, high = np.full(served.shape, np.nan), np.full(served.shape, np.nan)
@@ -139,7 +128,7 @@ class _Range:
 
 def _predictions(duck: duckdb.DuckDBPyConnection, lake: Path, use_case: str, of: _Range) -> tuple[pa.Table, int]:
     """The settled predictions of a range, and the number of unsettled ones."""
-    newest = max(_newest(duck, lake, topic) for view in VIEWS_SERVED[use_case] for topic in topics_of(view))
+    newest = max(_newest(duck, lake, topic) for view in parity_case(use_case).views for topic in topics_of(view))
     settled = newest - micros(moment_of(0) + UNSETTLED)
     asked = delta_lake.read(lake, PREDICTIONS, start=of.start, end=of.end, columns=("event_timestamp", "use_case"))
     duck.register("asked", asked)
@@ -173,7 +162,7 @@ def _newest(duck: duckdb.DuckDBPyConnection, lake: Path, topic: str) -> int:
 
 def _unmatched(duck: duckdb.DuckDBPyConnection, lake: Path, use_case: str, predictions: pa.Table) -> tuple[int, int]:
     """How many predictions have no event in the lake, and how many events of their range have no prediction."""
-    topic = EVENTS[use_case]
+    topic = parity_case(use_case).event
     span = pc.min_max(predictions["event_timestamp"].cast(pa.int64())).as_py()
     first, last = span["min"], span["max"]
     happened = read_around(lake, topic, first, last, ("event_timestamp", topic.event_id)).read_all()

@@ -39,7 +39,7 @@ from reference_system.lake.datasets import dataset_for, order_folder
 from reference_system.progress import Progress
 from reference_system.proofs.kafka_raw_producer import DrillProducer, RawMessage
 from reference_system.proofs.parity.comparison import RELATIVE_TOLERANCE
-from reference_system.proofs.replay.cases import ReplayCase, case_of
+from reference_system.proofs.replay.case import ReplayCase, replay_case
 from reference_system.proofs.replay.events import Happenings, Period, ReplayEvent, copy_history
 from reference_system.proofs.replay.report import LEAST_EQUAL, ReplayComparison, ReplayReport, compare_rows
 from reference_system.proofs.scratch_system import Scratch, scratch_system
@@ -86,7 +86,7 @@ def replay_period(settings: Settings, request: ReplayRequest, progress: Progress
         StateError: if there is no such dataset, or no event of the period sends a request.
         ServiceError: if the scratch system's broker stops answering.
     """
-    case = case_of(request.use_case)
+    case = replay_case(request.use_case)
     period = _period(settings, request, case)
     progress(0.0, "reading the period")
     happenings = Happenings(period)
