@@ -12,9 +12,6 @@ it only touches moments after it was known.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,15 +21,15 @@ from prefect import flow, task
 from reference_system.clock import SimulatedClock
 from reference_system.errors import ServiceError, StateError
 from reference_system.features.feast import store as feast_store
-from reference_system.features.feast.feature_tables import write_days, write_snapshot
+from reference_system.features.feast.feature_tables import complete_until, write_days, write_mark, write_snapshot
 from reference_system.features.feast.objects import join_key, state_name
 from reference_system.features.history.states import states
 from reference_system.features.history.values import feature_rows
+from reference_system.file_lock import locked
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.flows.retention.old_days import drop_old_days, first_kept
 from reference_system.lake import delta_upkeep
 from reference_system.paths import StatePaths
-from reference_system.replaced_files import replace_file
 from reference_system.settings import Settings, load_settings
 from reference_system.stack.disk_use import remember_size
 from reference_system.use_case import USE_CASES
@@ -50,12 +47,6 @@ _LONGEST_WINDOW = timedelta(
 )
 # Real seconds after which what happened is in the lake: ingestion appends about every five.
 _SETTLE_SECONDS = 10.0
-
-
-class Mark(msgspec.Struct, frozen=True, kw_only=True):
-    """Up to which moment the feature tables are complete."""
-
-    end: datetime
 
 
 class EtlSummary(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +75,7 @@ def etl(start: str | None = None, end: str | None = None) -> dict[str, object]:
     """
     settings = load_settings()
     paths = StatePaths(settings.state_dir)
-    with _one_at_a_time(paths.feature_tables / "etl.lock"):
+    with locked(paths.feature_tables / "etl.lock"):
         now = SimulatedClock(paths.clock).now()
         first, last = _span(settings, paths, start, end, now)
         old = step(drop_what_is_old, now)
@@ -174,8 +165,8 @@ def _span(
     if start is not None:
         first = _moment(start)
     else:
-        mark = _read_mark(paths)
-        first = settings.history_start if mark is None else max(settings.history_start, mark.end - _ONE_DAY)
+        complete = complete_until(paths.feature_tables)
+        first = settings.history_start if complete is None else max(settings.history_start, complete - _ONE_DAY)
     first = _midnight(first)
     kept = first_kept(settings, now)
     whole = kept + _LONGEST_WINDOW if kept > settings.history_start else first
@@ -199,24 +190,8 @@ def _midnight(moment: datetime) -> datetime:
     return moment.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _read_mark(paths: StatePaths) -> Mark | None:
-    path = paths.feature_tables / "etl.json"
-    return msgspec.json.decode(path.read_bytes(), type=Mark) if path.exists() else None
-
-
 def _advance(paths: StatePaths, settings: Settings, first: datetime, last: datetime) -> None:
     """Move the mark, if the range begins where the tables are complete: a backfill leaves no hole behind it."""
-    mark = _read_mark(paths)
-    complete = settings.history_start if mark is None else mark.end
-    if first > complete or (mark is not None and last <= mark.end):
-        return
-    replace_file(paths.feature_tables / "etl.json", msgspec.json.encode(Mark(end=last)))
-
-
-@contextlib.contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
-    """Hold a file lock; the kernel releases it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    complete = complete_until(paths.feature_tables)
+    if first <= (complete or settings.history_start) and (complete is None or last > complete):
+        write_mark(paths.feature_tables, last)

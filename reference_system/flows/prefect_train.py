@@ -26,8 +26,9 @@ from prefect.cache_policies import NO_CACHE
 from reference_system.clock import SimulatedClock
 from reference_system.errors import BundleRefused, ServiceError
 from reference_system.features.feast import store as feast_store
+from reference_system.features.feast.feature_tables import complete_until
 from reference_system.flows.model_history import log_skipped, past_of
-from reference_system.flows.prefect_etl import Mark, etl
+from reference_system.flows.prefect_etl import etl
 from reference_system.flows.prefect_steps import say, step, warn
 from reference_system.flows.retention.old_versions import forget_old_versions
 from reference_system.flows.training.case import PreparedCase
@@ -282,16 +283,11 @@ def _complete_features(
     needed = split_of(use_case, as_of, trigger=trigger).test.end
     if trigger in FRESH:
         needed -= timedelta(seconds=_BEHIND_SECONDS * load_settings().speed)
-    reached = _reached(paths)
+    reached = complete_until(paths.feature_tables)
     if reached is None or reached < needed:
         say(f"feature tables reach {reached}, and {needed} is needed: the ETL comes first")
         step(etl)
-    return _reached(paths)
-
-
-def _reached(paths: StatePaths) -> datetime | None:
-    mark = paths.feature_tables / "etl.json"
-    return msgspec.json.decode(mark.read_bytes(), type=Mark).end if mark.exists() else None
+    return complete_until(paths.feature_tables)
 
 
 def _commit() -> str | None:

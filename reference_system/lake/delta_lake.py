@@ -12,7 +12,6 @@ day behind their partition: they are facts, but in no window, so `read(..., coun
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -28,6 +27,7 @@ from pyarrow import fs
 
 from reference_system.errors import StateError
 from reference_system.events import Event, Topic
+from reference_system.file_lock import locked
 
 EVENT_DAY = "event_day"
 LATE = "late"
@@ -222,7 +222,7 @@ def written(lake: Path, topic: Topic) -> Iterator[None]:
     A file that no commit names yet looks like one that a killed writer left, and its writer may be stopped for longer
     than any retention before it commits.
     """
-    with _locked(lake, topic, fcntl.LOCK_SH):
+    with locked(_lock(lake, topic), shared=True):
         yield
 
 
@@ -233,18 +233,12 @@ def kept_up(lake: Path, topic: Topic) -> Iterator[DeltaTable]:
     Raises:
         BlockingIOError: if a writer is at work.
     """
-    with _locked(lake, topic, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with locked(_lock(lake, topic), wait=False):
         yield DeltaTable(table_path(lake, topic))
 
 
-@contextlib.contextmanager
-def _locked(lake: Path, topic: Topic, how: int) -> Iterator[None]:
-    """Hold the table's lock; the kernel releases it when the process ends, however it ends."""
-    path = table_path(lake, topic)
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / ".writers.lock").open("w") as file:
-        fcntl.flock(file, how)
-        yield
+def _lock(lake: Path, topic: Topic) -> Path:
+    return table_path(lake, topic) / ".writers.lock"
 
 
 def _open_or_create(lake: Path, topic: Topic) -> DeltaTable:

@@ -43,19 +43,19 @@ def main(settings: Settings) -> None:
 
 def _make_features(paths: StatePaths) -> None:
     from reference_system.features.feast import store as feast_store
+    from reference_system.features.feast.feature_tables import complete_until, remove_mark
     from reference_system.features.stream.snapshot import task_files
     from reference_system.features.stream.task_file import forget_pushed
     from reference_system.flows.prefect_etl import etl
     from reference_system.stack.database_checks import has_tables
 
-    mark = paths.feature_tables / "etl.json"
     if not has_tables(paths.online_store):
         # Whatever else is there: everything is to be materialized, and pushed when ingestion starts.
-        mark.unlink(missing_ok=True)
+        remove_mark(paths.feature_tables)
         forget_pushed(task_files(paths.stream_tasks).values())
     with _phase("Feast's registry and online store applied"):
         feast_store.apply(feast_store.open_store(paths))
-    if mark.exists():
+    if complete_until(paths.feature_tables) is not None:
         typer.echo("feature tables are there; the scheduled ETL keeps them up")
         return
     with _phase("ETL over the history"):

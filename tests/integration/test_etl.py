@@ -20,7 +20,7 @@ from reference_system.commands.loop import etl as etl_command
 from reference_system.errors import StateError
 from reference_system.features.feast import store as feast_store
 from reference_system.features.history.states import states
-from reference_system.flows import prefect_etl
+from reference_system.file_lock import locked
 from reference_system.flows.prefect_etl import etl
 from reference_system.lake import delta_lake
 from reference_system.paths import StatePaths
@@ -239,7 +239,7 @@ def test_two_runs_at_once_wait_for_each_other(paths):
     set_clock(paths, START + 3 * DAY)
     done: list[dict[str, object]] = []
     # Threads of one process open the lock file twice, so they exclude each other as processes do.
-    with prefect_etl._one_at_a_time(paths.feature_tables / "etl.lock"):
+    with locked(paths.feature_tables / "etl.lock"):
         runs = [threading.Thread(target=lambda: done.append(etl.fn())) for _ in range(2)]
         for run in runs:
             run.start()

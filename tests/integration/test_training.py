@@ -16,8 +16,8 @@ from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
 from reference_system.errors import StateError, TrainingError
 from reference_system.event_time import micros
 from reference_system.features.feast import store as feast_store
+from reference_system.features.feast.feature_tables import Mark
 from reference_system.flows import prefect_train
-from reference_system.flows.prefect_etl import Mark
 from reference_system.flows.prefect_train import train
 from reference_system.flows.training.trained_model import prepare_case, selection_spec_of, split_of
 from reference_system.lake import delta_lake

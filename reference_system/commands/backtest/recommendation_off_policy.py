@@ -96,14 +96,13 @@ def _window(paths: StatePaths, trained: datetime, days: int) -> Span:
     """
     from reference_system.clock import SimulatedClock
     from reference_system.errors import StateError
-    from reference_system.flows.prefect_etl import Mark
+    from reference_system.features.feast.feature_tables import complete_until
     from reference_system.training.temporal_split import Span
     from reference_system.use_cases.recommendation.labels import ATTRIBUTION
 
-    mark = paths.feature_tables / "etl.json"
-    if not mark.exists():
+    known = complete_until(paths.feature_tables)
+    if known is None:
         raise StateError("there are no feature tables yet", next_command="workbook etl")
-    known = msgspec.json.decode(mark.read_bytes(), type=Mark).end
     settled = SimulatedClock(paths.clock).now() - ATTRIBUTION
     end = min(settled, known)
     start = max(trained, end - timedelta(days=days))

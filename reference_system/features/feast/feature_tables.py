@@ -11,14 +11,38 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from reference_system.event_time import MICROS_PER_DAY, micros, moment_of
-from reference_system.replaced_files import replacing
+from reference_system.replaced_files import replace_file, replacing
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
+_MARK = "etl.json"
+
+
+class Mark(msgspec.Struct, frozen=True, kw_only=True):
+    """The time up to which the feature tables are complete."""
+
+    end: datetime
+
+
+def complete_until(folder: Path) -> datetime | None:
+    """The time up to which the tables in `folder` are complete; `None` before the first ETL."""
+    path = folder / _MARK
+    return msgspec.json.decode(path.read_bytes(), type=Mark).end if path.exists() else None
+
+
+def write_mark(folder: Path, end: datetime) -> None:
+    """Record that the tables are complete up to `end`."""
+    replace_file(folder / _MARK, msgspec.json.encode(Mark(end=end)))
+
+
+def remove_mark(folder: Path) -> None:
+    """Have the next ETL compute everything."""
+    (folder / _MARK).unlink(missing_ok=True)
 
 
 def write_days(folder: Path, table: pa.Table, first_day: datetime, end: datetime) -> int:

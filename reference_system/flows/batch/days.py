@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-import msgspec
-
 from reference_system.errors import StateError
-from reference_system.flows.prefect_etl import Mark
+from reference_system.features.feast.feature_tables import complete_until
 from reference_system.paths import StatePaths
 
 ONE_DAY = timedelta(days=1)
@@ -23,10 +21,9 @@ def finished_until(paths: StatePaths) -> datetime:
     Raises:
         StateError: if the ETL never ran.
     """
-    mark = paths.feature_tables / "etl.json"
-    if not mark.exists():
+    end = complete_until(paths.feature_tables)
+    if end is None:
         raise StateError("there are no feature tables yet", next_command="workbook etl")
-    end = msgspec.json.decode(mark.read_bytes(), type=Mark).end
     return end.replace(hour=0, minute=0, second=0, microsecond=0)
 
 

@@ -17,6 +17,7 @@ import psutil
 
 from reference_system.clock import SimulatedClock
 from reference_system.errors import StateError
+from reference_system.features.feast.feature_tables import complete_until
 from reference_system.lake.delta_upkeep import live_files
 from reference_system.monitoring.report.record import read_latest
 from reference_system.paths import StatePaths
@@ -37,12 +38,6 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     event_time: datetime | None
     figures: Mapping[str, float]
-
-
-class _Complete(msgspec.Struct):
-    """The time up to which the feature tables are complete."""
-
-    end: datetime
 
 
 @dataclass(slots=True)
@@ -140,11 +135,11 @@ def _ingestion(settings: Settings) -> Iterator[tuple[str, float]]:
 
 def _behind(paths: StatePaths, now: datetime) -> Iterator[tuple[str, float]]:
     """Lag of the newest results behind the world, in simulated hours."""
-    report, mark = read_latest(paths.reports), paths.feature_tables / "etl.json"
+    report, complete = read_latest(paths.reports), complete_until(paths.feature_tables)
     if report is not None:
         yield "monitor behind (h)", round((now - report.as_of) / _HOUR, 2)
-    if mark.exists():
-        yield "etl behind (h)", round((now - msgspec.json.decode(mark.read_bytes(), type=_Complete).end) / _HOUR, 2)
+    if complete is not None:
+        yield "etl behind (h)", round((now - complete) / _HOUR, 2)
 
 
 def _event_time(paths: StatePaths) -> datetime | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from reference_system.arrays import Flags, Floats
+from reference_system.arrays import Flags
+from reference_system.metrics.ranking import Ordered
 from reference_system.registry.release.evidence import ScorePairs, around, compared
 from reference_system.registry.release.guardrails import (
     MetricDifference,
@@ -56,35 +56,16 @@ def _precision(pairs: PaymentPairs, seed: int) -> MetricDifference | None:
     if pairs.reported.sum() < MIN_FRAUDS:
         return None
     rng = np.random.default_rng(seed)
-    count = len(pairs.reported)
-    ours, theirs = _ranked(pairs.said.scores, pairs.reported), _ranked(pairs.said.champion_scores, pairs.reported)
-    everyone = np.ones(count)
-    middle = _average_precision(*ours, everyone) - _average_precision(*theirs, everyone)
+    count, labels = len(pairs.reported), pairs.reported.astype(np.float64)
+    ours, theirs = (Ordered.by(scores, labels) for scores in (pairs.said.scores, pairs.said.champion_scores))
     draws = [
-        _average_precision(*ours, weights) - _average_precision(*theirs, weights)
+        ours.average_precision(weights) - theirs.average_precision(weights)
         for weights in (
             np.bincount(rng.integers(0, count, count), minlength=count).astype(np.float64) for _ in range(_DRAWS)
         )
     ]
-    return around(middle, float(np.std(draws)))
-
-
-def _ranked(scores: Floats, labels: Flags) -> tuple[NDArray[np.intp], Flags, NDArray[np.intp]]:
-    """Rows from the highest score down, their labels, and where each run of equal scores ends."""
-    order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
-    return order, labels[order], ends
-
-
-def _average_precision(order: NDArray[np.intp], labels: Flags, ends: NDArray[np.intp], weights: Floats) -> float:
-    """Average precision with weights; rows of equal score count together, as scikit-learn has it."""
-    weight = weights[order]
-    true = np.cumsum(weight * labels)[ends]
-    seen = np.cumsum(weight)[ends]
-    if not true[-1]:
-        return 0.0
-    precision = np.divide(true, seen, out=np.zeros(len(ends)), where=seen > 0)
-    return float(np.sum(np.diff(true, prepend=0.0) * precision) / true[-1])
+    # A draw without a fraud has no average precision, for either model.
+    return around(ours.average_precision() - theirs.average_precision(), float(np.nanstd(draws)))
 
 
 def _caught(pairs: PaymentPairs) -> MetricDifference | None:

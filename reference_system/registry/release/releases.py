@@ -12,9 +12,7 @@ people apart.
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,6 +23,7 @@ from msgspec import Meta
 
 from reference_system.assignment import ChallengerMode
 from reference_system.errors import BundleRefused, StateError
+from reference_system.file_lock import locked
 from reference_system.registry.bundles.bundle import current_version
 from reference_system.registry.promotion import rolled_back
 from reference_system.registry.promotion_log import (
@@ -124,7 +123,7 @@ def begin_release(  # noqa: PLR0913 - one argument for each fact of a release
     Raises:
         StateError: if a release or an experiment of the use case is on, or the version was rolled back before.
     """
-    with _locked(root, use_case):
+    with locked(root / use_case / _LOCK):
         going, plan = read_release(root, use_case), read_plan(root, use_case)
         if going is not None or plan is not None:
             what = f"release of version {going.version}" if going else f"{plan.mode} {plan.name}" if plan else ""
@@ -155,7 +154,7 @@ def begin_release(  # noqa: PLR0913 - one argument for each fact of a release
 
 def resume(root: Path, use_case: str, means: Means) -> Release | None:
     """Finish the step that a killed process left half done; the release as it is then."""
-    with _locked(root, use_case):
+    with locked(root / use_case / _LOCK):
         release = read_release(root, use_case)
         if release is None or release.pending is None:
             return release
@@ -164,7 +163,7 @@ def resume(root: Path, use_case: str, means: Means) -> Release | None:
 
 def advance(root: Path, judged: Release, step: ReleaseStep, now: datetime, means: Means) -> None:
     """Take a step; nothing happens if the release is no longer the one that was judged."""
-    with _locked(root, judged.use_case):
+    with locked(root / judged.use_case / _LOCK):
         release = read_release(root, judged.use_case)
         if release is None or release != judged:
             return
@@ -183,7 +182,7 @@ def abort(root: Path, use_case: str, *, reason: str, now: datetime) -> Release |
     The champion answers alone afterwards, within about a second. A version that was champion before it could be
     stopped stays so: then nothing was ended.
     """
-    with _locked(root, use_case):
+    with locked(root / use_case / _LOCK):
         release = read_release(root, use_case)
         if release is not None:
             return _end(root, release, reason, now)
@@ -277,16 +276,6 @@ def _append_once(root: Path, decision: LoggedDecision) -> None:
 
 def _save(root: Path, release: Release) -> None:
     replace_file(root / release.use_case / RELEASE, msgspec.json.encode(release), durable=True)
-
-
-@contextmanager
-def _locked(root: Path, use_case: str) -> Iterator[None]:
-    """The kernel's lock: a process that dies gives it back."""
-    folder = root / use_case
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _LOCK).open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _hours(span: timedelta) -> str:

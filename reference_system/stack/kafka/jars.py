@@ -9,7 +9,6 @@ holds, and a wrong checksum is only a warning to it.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import threading
@@ -22,6 +21,7 @@ from typing import Annotated
 import msgspec
 
 from reference_system.errors import SetupError
+from reference_system.file_lock import locked
 from reference_system.paths import PROJECT_ROOT
 
 JAR_LOCK = PROJECT_ROOT / "infra" / "kafka" / "jars.lock"
@@ -251,8 +251,7 @@ def _incoming(cache: Path) -> Iterator[Path]:
     """A folder for unverified files beside the verified ones, for one process at a time; emptied before and after."""
     cache.mkdir(parents=True, exist_ok=True)
     incoming = cache / ".incoming"
-    with (cache / ".turn").open("w") as turn:
-        fcntl.flock(turn, fcntl.LOCK_EX)
+    with locked(cache / ".turn"):
         shutil.rmtree(incoming, ignore_errors=True)
         try:
             yield incoming

@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 from small_lake import at, chargeback, page, put, reversal, watch
 
-from reference_system.registry.release import fraud_evidence as release_evidence
+from reference_system.metrics.ranking import Ordered
 from reference_system.registry.release.duckdb_logs import open_pairs
 from reference_system.registry.release.evidence import ScorePairs, population_stability
 from reference_system.registry.release.fraud_evidence import PaymentPairs, compare_payments
@@ -145,7 +145,7 @@ def test_average_precision_is_that_of_scikit_learn_also_with_weights_and_ties():
     scores = RNG.integers(0, 30, 500) / 30.0
     labels = RNG.random(500) < scores / 3
     for weights in (np.ones(500), RNG.integers(0, 3, 500).astype(float)):
-        found = release_evidence._average_precision(*release_evidence._ranked(scores, labels), weights)
+        found = Ordered.by(scores, labels.astype(float)).average_precision(weights)
         assert found == pytest.approx(average_precision_score(labels, scores, sample_weight=weights))
 
 
