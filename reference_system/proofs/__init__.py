@@ -1,5 +1,5 @@
-"""Proofs: what shows that the guarantees hold: the ledger, fault drills, parity, benchmarks.
+"""Proofs that the guarantees hold: the ledger, fault drills, parity checks, benchmarks.
 
-In: a system, the live one or one made for the purpose. Out: a report with figures and every difference.
+In: the live system or a scratch system. Out: a report with figures and every difference.
 Invariant: a proof changes nothing in the live system, and can fail.
 """

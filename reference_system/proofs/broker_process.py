@@ -1,7 +1,7 @@
 """A broker that a proof or a test starts, kills, pauses and stops.
 
 In: settings. Out: a real broker on free ports.
-Invariant: whoever starts one ends it, whatever happens in between.
+Invariant: the caller that starts a broker also stops it, in every case.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reference_system.stack.kafka.topics import wait_for_broker
 from reference_system.stack.log_files import tail
 from reference_system.stack.ports import is_port_free
 
-# Port blocks lie above the offsets that people use and below the ports that systems hand out themselves.
+# Port blocks lie above the offsets that people use and below the ephemeral ports of operating systems.
 BLOCKS_START, BLOCK_SIZE, BLOCKS = 10_000, 16, 600
 _STOP_SECONDS = 20.0
 _LAST_LINES = 20
@@ -46,7 +46,7 @@ class BrokerProcess:
 
     @property
     def bootstrap(self) -> str:
-        """Where clients find it."""
+        """The address for clients."""
         return self.settings.kafka_bootstrap
 
     @property
@@ -60,7 +60,7 @@ class BrokerProcess:
         """Start, and return when it answers.
 
         Raises:
-            ServiceError: if it does not within `settings.ready_seconds`.
+            ServiceError: if it does not answer within `settings.ready_seconds`.
         """
         command, environment = broker_command(self.settings)
         marks = {SERVICE_MARK: "kafka", STATE_MARK: str(self.settings.state_dir)}
@@ -71,7 +71,7 @@ class BrokerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C is for us: the broker stops when its clients are gone.
+                # Ctrl-C reaches this process only: the broker stops after its clients.
                 start_new_session=True,
             )
         try:
@@ -82,12 +82,12 @@ class BrokerProcess:
             raise
 
     def kill(self) -> None:
-        """SIGKILL: what it had not written to its files is gone, what it had is not."""
+        """SIGKILL: data that was not written to files is lost, written data is kept."""
         self.process.kill()
         self.process.wait()
 
     def pause(self) -> None:
-        """SIGSTOP: connections stay open and nothing answers."""
+        """SIGSTOP: connections stay open without answers."""
         self.process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -100,7 +100,7 @@ class BrokerProcess:
         self.start()
 
     def stop(self) -> None:
-        """Ask it to stop, then insist."""
+        """Terminate it; kill it if it does not stop in time."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -114,12 +114,12 @@ class BrokerProcess:
 
 
 def free_port_offset(settings: Settings, *, first_block: int | None = None) -> int:
-    """An offset whose ports are all free now.
+    """Find a port offset whose ports are all free.
 
     Args:
         settings: the ports to which it is added.
-        first_block: where the search begins. By default concurrent processes begin far apart: what one of them found
-            free it may not hold yet.
+        first_block: where the search begins. By default concurrent processes begin far apart, because a process may
+            not have bound the ports that it found free.
 
     Raises:
         SetupError: if there is none.

@@ -1,7 +1,7 @@
-"""Viewers for simulated experiments: those of the system's own lake, or of a world generated for it.
+"""Viewers for simulated experiments, from the system's lake or from a world generated for the purpose.
 
-In: the settings. Out: outcomes of a week of viewers, with what was expected of them from the weeks before.
-Invariant: expectations are fitted on another week than the one they are used on, as in a real experiment.
+In: the settings. Out: outcomes of one week's viewers, with the outcomes expected from the weeks before.
+Invariant: expectations are fitted to a different week than the one they are used on, as in a real experiment.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DAYS = (BEFORE + 2 * (REHEARSAL + WINDOW)) // timedelta(days=1)
 
 
 def pool_of(settings: Settings, metric: ExperimentMetric) -> tuple[Pool, str]:
-    """The pool, and in words where it comes from."""
+    """The pool, and a description of its source."""
     paths = StatePaths(settings.state_dir)
     marker = read_marker(paths.world)
     if marker is not None:
@@ -41,7 +41,7 @@ def pool_of(settings: Settings, metric: ExperimentMetric) -> tuple[Pool, str]:
 
 
 def generate_viewing(settings: Settings, lake: Path, *, days: int) -> datetime:
-    """Write what viewers did in the first days of the world's history to a lake; returns where it ends."""
+    """Write the viewers' events of the first days of the world's history to a lake; returns the end time."""
     world = make_world(settings)
     happened = generate_block(world, world.generated + days * MICROS_PER_DAY)
     fields = record_fields(happened, world.viewing.catalogue)

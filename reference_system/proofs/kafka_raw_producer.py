@@ -1,8 +1,8 @@
-"""Raw messages to Kafka, each acknowledged, with the place that each one got.
+"""Sends raw messages to Kafka and returns the offset of each.
 
-In: (topic, key, value) with any bytes. Out: the places, in the order of the messages.
-Invariant: `send` returns when the broker has acknowledged every message. What failed is sent again, so a message may
-be in the topic twice: the broker stored it and the answer was lost. Nothing is ever missing.
+In: (topic, key, value) with any bytes. Out: topic, partition and offset, in the order of the messages.
+Invariant: `send` returns when the broker has acknowledged every message. A failed message is sent again, so it is in
+the topic twice if the broker stored it and the acknowledgement was lost. No message is ever missing.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from reference_system.errors import ServiceError
 from reference_system.kafka_producers import drop, durable_producer
 
 _FLUSH_SECONDS = 8.0
-# A broker that is killed is back within a few seconds; a drill must not wait for ever for one that is not.
+# A killed broker is restarted within a few seconds; a drill must not wait forever for one that is not.
 _PATIENCE_SECONDS = 90.0
-# Larger than the broker takes: what is too large must be refused by the broker and not by this client.
+# Larger than the broker's limit: the broker, not this client, must refuse a message that is too large.
 _MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 
 class RawMessage(msgspec.Struct, frozen=True, gc=False):
-    """One message, before it has a place."""
+    """One message to send."""
 
     topic: str
     key: bytes | None
@@ -34,7 +34,7 @@ class RawMessage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Acknowledged(msgspec.Struct, frozen=True, gc=False):
-    """Where the broker says that a message is."""
+    """Where the broker stored a message."""
 
     topic: str
     partition: int
@@ -42,16 +42,16 @@ class Acknowledged(msgspec.Struct, frozen=True, gc=False):
 
 
 class DrillProducer:
-    """A producer that is made again when it failed; a context manager."""
+    """A producer that is recreated after a failure; a context manager."""
 
     def __init__(self, bootstrap: str) -> None:
-        """Take the broker's `host:port`; nothing is opened yet."""
+        """Take the broker's `host:port`; no connection is opened yet."""
         self._bootstrap = bootstrap
         self._producer: KafkaProducer | None = None
         self.retries = 0
 
     def __enter__(self) -> Self:
-        """The producer is made with the first message."""
+        """The first message creates the producer."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -62,7 +62,7 @@ class DrillProducer:
         """Send until all are acknowledged.
 
         Raises:
-            ServiceError: if the broker stays away.
+            ServiceError: if the broker does not acknowledge them in time.
         """
         places: dict[int, Acknowledged] = {}
         deadline = monotonic() + _PATIENCE_SECONDS
@@ -73,13 +73,13 @@ class DrillProducer:
                 self._drop()
                 self.retries += len(messages) - len(places)
                 if monotonic() > deadline:
-                    raise ServiceError(f"{self._bootstrap} acknowledges nothing any more: {problem!r}")
+                    raise ServiceError(f"{self._bootstrap} no longer acknowledges messages: {problem!r}")
         return [places[number] for number in range(len(messages))]
 
     def _attempt(
         self, messages: Sequence[RawMessage], waiting: Sequence[int], places: dict[int, Acknowledged]
     ) -> BaseException | None:
-        """Send what waits once, note what arrived, return the last problem."""
+        """Send the waiting messages once, record the acknowledged ones, return the last problem."""
         problem: BaseException | None = None
         futures = []
         try:
@@ -87,7 +87,7 @@ class DrillProducer:
             for number in waiting:
                 message = messages[number]
                 futures.append(producer.send(message.topic, key=message.key, value=message.value))
-            # Without a deadline it can wait for ever for a batch that was in flight when the broker was killed.
+            # Without a timeout it can wait forever for a batch that was in flight when the broker was killed.
             producer.flush(timeout=_FLUSH_SECONDS)
         except KafkaError as error:
             problem = error

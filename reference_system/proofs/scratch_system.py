@@ -1,8 +1,8 @@
-"""A system for one proof: a state directory, a port block and a broker of its own, gone afterwards.
+"""A temporary system for one proof, with a separate state directory, port block and broker.
 
 In: the settings of the live system and a name. Out: a real broker with every topic, in `<state_dir>/scratch/`.
-Invariant: the live system is never touched. When the context ends, however it ends, no process and no file of the
-scratch system is left; after a kill the next scratch system removes both.
+Invariant: the live system is never touched. When the context ends, also by an exception, no process and no file of
+the scratch system is left; after a kill the next scratch system removes both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from reference_system.stack.locks import LOCK_NAME, one_at_a_time
 from reference_system.stack.processes import marked_processes, stop_processes
 from reference_system.use_cases import BROKER_TOPICS
 
-# A scratch broker holds little and lives shortly; several may stand beside a live system.
+# A scratch broker holds little data for a short time; several may run next to a live system.
 _HEAP_MB = 256
 _INSIST_SECONDS = 8.0
 
@@ -40,7 +40,7 @@ class Scratch:
 
     @property
     def paths(self) -> StatePaths:
-        """The map of its state directory."""
+        """The paths in its state directory."""
         return StatePaths(self.settings.state_dir)
 
 
@@ -49,8 +49,8 @@ def scratch_system(settings: Settings, name: str) -> Iterator[Scratch]:
     """A broker with every topic on free ports, and an empty state directory under `<state_dir>/scratch/`.
 
     Args:
-        settings: those of the live system; all but folder, ports and the broker's heap hold here too.
-        name: what it is for; the folder begins with it.
+        settings: those of the live system; folder, ports and the broker's heap are replaced.
+        name: the purpose; prefix of the folder's name.
     """
     with terminated_politely() as unwound, scratch_folder(StatePaths(settings.state_dir).scratch, name) as root:
         ours = scratch_settings(settings, root)
@@ -64,7 +64,7 @@ def scratch_system(settings: Settings, name: str) -> Iterator[Scratch]:
 
 @contextmanager
 def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A folder of one's own under `parent`, which begins with `name`; what killed owners left there is removed."""
+    """A new folder under `parent` whose name begins with `name`; folders of killed owners are removed."""
     remove_leftovers(parent)
     root = parent / f"{name}-{secrets.token_hex(4)}"
     with one_at_a_time(root, f"{name} in {root.name}"):
@@ -76,7 +76,7 @@ def scratch_folder(parent: Path, name: str) -> Iterator[Path]:
 
 
 def scratch_settings(settings: Settings, root: Path) -> Settings:
-    """The same system elsewhere: in this folder, on a block of free ports, with a small broker."""
+    """The same settings with this folder, a block of free ports and a small broker."""
     elsewhere = {"state_dir": root, "port_offset": free_port_offset(settings), "kafka_heap_mb": _HEAP_MB}
     return Settings.model_validate(settings.model_dump() | elsewhere)
 
@@ -95,8 +95,8 @@ def remove_leftovers(folder: Path) -> list[str]:
 
 
 def _remove(root: Path) -> None:
-    """Stop what runs there and delete it; the lock stays until its holder lets go."""
-    # A whole system has a folder of its own within (`proofs/soak/soak.py`).
+    """Stop the processes of a folder and delete its content; the lock file stays until it is released."""
+    # A complete system uses a subfolder (`proofs/soak/soak.py`).
     stop_processes([*marked_processes(root), *marked_processes(root / "state")])
     for entry in root.iterdir():
         if entry.is_dir() and not entry.is_symlink():
@@ -108,10 +108,10 @@ def _remove(root: Path) -> None:
 
 @contextmanager
 def terminated_politely() -> Iterator[threading.Event]:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that everything is removed; Python's default ends at once.
+    """Make SIGTERM unwind the stack as Ctrl-C does, so that everything is removed; by default Python exits at once.
 
-    It comes again every few seconds until the event is set: where a destructor or a library's callback is at work, the
-    exception is lost.
+    The signal is repeated every few seconds until the event is set: an exception that is raised in a destructor or in
+    a library's callback is lost.
     """
     unwound = threading.Event()
     main = threading.main_thread()

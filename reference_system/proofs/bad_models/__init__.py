@@ -1,1 +1,1 @@
-"""Bad models: trainings and bundles with a planted fault, put before the gate, the guardrails and the verifier."""
+"""Bad models: trainings and bundles with a planted fault, run through the gate, the guardrails and the verifier."""

@@ -1,8 +1,8 @@
-"""What can be wrong with a bundle: each kind of damage, drawn from a generator.
+"""The kinds of damage to a bundle, drawn from a random generator.
 
 In: a bundle's folder, a generator. Out: the same folder, damaged.
-Invariant: half of the kinds are the work of somebody who knows the format and mends the digests, so that what refuses
-them is a check behind the digests. No damage is drawn that leaves the bundle what it was.
+Invariant: most kinds also update the digests, so that a check after the digests must refuse them. Every damage
+changes the bundle's content.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from reference_system.registry.bundles.npz_arrays import packed
 Damage = Callable[[Path, np.random.Generator], None]
 _FILES = (MANIFEST, MANIFEST_DIGEST, MODEL, GOLDEN)
 _BOMB_BYTES = 300 * 1024 * 1024
-# Where the lengths of name and extra field stand in the header of an archive's member, and where the header ends.
+# Offset of the lengths of name and extra field in the header of an archive's member, and the header's size.
 _LENGTHS_AT, _HEADER_BYTES = 26, 30
 _WEIGHT_BYTES = 4
 
 
 def packed_places(content: bytes) -> Iterator[range]:
-    """Where the compressed bytes of each member of an archive stand: not its name, not its date."""
+    """The byte ranges of the compressed data of each member of an archive, without name and date."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         for member in archive.infolist():
             lengths = struct.unpack_from("<HH", content, member.header_offset + _LENGTHS_AT)
@@ -42,19 +42,19 @@ def packed_places(content: bytes) -> Iterator[range]:
 
 
 def flipped_in_arrays(content: bytes, rng: np.random.Generator) -> bytes:
-    """An archive of arrays with one bit of its compressed bytes flipped, so that it no longer holds what it did."""
+    """An archive of arrays with one bit of its compressed data flipped, so that its content changes."""
     places = list(packed_places(content))
     while True:
         place = places[int(rng.integers(len(places)))]
         changed = bytearray(content)
         changed[int(rng.integers(place.start, place.stop))] ^= 1 << int(rng.integers(8))
-        # A few bits say nothing: those that follow the end of the data.
+        # A few bits have no effect: those after the end of the data.
         if _held(bytes(changed)) != _held(content):
             return bytes(changed)
 
 
 def _held(content: bytes) -> list[bytes] | None:
-    """What an archive holds; `None` if it cannot be read to its end."""
+    """The content of an archive; `None` if it cannot be read to its end."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return [archive.read(member) for member in archive.infolist()]
@@ -116,7 +116,7 @@ def _failing_model(folder: Path, _: np.random.Generator) -> None:
 
 
 def _flip_in_model(folder: Path, rng: np.random.Generator) -> None:
-    """A bit of a weight that is worth more than a rounding, or of an operator's name."""
+    """Flip a bit in the upper two bytes of a weight, where it exceeds rounding, or in an operator's name."""
     content = bytearray((folder / MODEL).read_bytes())
     first = content.index(np.array(WEIGHTS, "<f4").tobytes())
     heavy = [first + place for place in range(_WEIGHT_BYTES * len(WEIGHTS)) if place % _WEIGHT_BYTES > 1]
@@ -196,7 +196,7 @@ def _some_file(folder: Path, rng: np.random.Generator) -> tuple[Path, bytearray]
 
 
 def _rewrite(folder: Path, **contents: bytes) -> None:
-    """Replace files and let the manifest say so."""
+    """Replace files and update their digests in the manifest."""
     digests = dict(msgspec.json.decode((folder / MANIFEST).read_bytes())["files"])
     for name, content in contents.items():
         (folder / name).write_bytes(content)
@@ -205,7 +205,7 @@ def _rewrite(folder: Path, **contents: bytes) -> None:
 
 
 def _edit(folder: Path, **changes: object) -> None:
-    """Change the manifest and mend its digest."""
+    """Change the manifest and update its digest."""
     content = msgspec.json.encode(msgspec.json.decode((folder / MANIFEST).read_bytes()) | changes)
     (folder / MANIFEST).write_bytes(content)
     (folder / MANIFEST_DIGEST).write_text(hashlib.sha256(content).hexdigest())
@@ -213,7 +213,7 @@ def _edit(folder: Path, **changes: object) -> None:
 
 @cache
 def _bomb() -> bytes:
-    """A small archive that says it holds far more than any bundle needs."""
+    """A small archive that expands to far more than any bundle needs."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         with archive.open("inputs.npy", "w", force_zip64=True) as file:

@@ -1,8 +1,8 @@
-"""Bad candidates: trainings with a planted fault, put before the real gate and, if they pass it, the guardrails.
+"""Bad candidates: trainings with a planted fault, run through the real gate and, if they pass it, the guardrails.
 
-In: how many, a seed. Out: what became of each; how many sound candidates (the control) went through.
-Invariant: every candidate is fitted, exported, written as a bundle and loaded as in the live system; nothing knows
-that a fault was planted but the one who planted it.
+In: a number of candidates, a seed. Out: the outcome of each; how many sound candidates (controls) were promoted.
+Invariant: every candidate is fitted, exported, written as a bundle and loaded as in the live system; gate and
+guardrails get no information about the planted fault.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from reference_system.training.prequential import fold_rows
 from reference_system.training.selection import SelectionSpec
 from reference_system.use_cases.fraud.features import INPUTS
 
-# The world: the candidates are trained 28 days after the champion, and released in the week that follows. Then the
-# champion has grown old for the gate, which lets through who is better or not worse: what is planted must be found.
+# The candidates are trained 28 days after the champion and released in the following week. The gate promotes a
+# candidate that is better, or not worse than a champion of this age, so it must detect the planted fault.
 _DAYS, _CHAMPION_DAY, _CANDIDATE_DAY, _STALE_DAY = 92, 54, 82, 66
 CUSTOMERS = 1_000
 _TERMINALS_EACH = 2
-# Each candidate learns from the payments of this share of the cards, drawn anew: a hundred different trainings.
+# Each candidate learns from the payments of a new sample of this share of the cards: a hundred different trainings.
 _CARDS = 0.9
-# The champion learned from fewer, so that a sound candidate is no worse than it. One that is much weaker, as one that
-# has not seen an attack, would let bad candidates through: they would be surely better.
+# The champion learned from fewer, so that a sound candidate is not worse. A much weaker champion, such as one that
+# has not seen an attack, would let bad candidates through: they would be significantly better.
 _CHAMPION_CARDS = 0.5
-# A sound candidate for so many bad ones.
+# One sound candidate for this many bad ones.
 _CONTROLS_EVERY = 5
 _SERVED_ROWS = 2_000
 _ESTIMATOR = "extra_trees"
 
 
 class CandidateResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One candidate: what was planted (`none` for a control), what became of it and why."""
+    """One candidate: the planted fault (`none` for a control), the outcome and its reason."""
 
     planted: str
     outcome: str
@@ -65,7 +65,7 @@ class CandidateResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CandidatesReport(msgspec.Struct, frozen=True, kw_only=True):
-    """All of them: `stopped` bad ones were refused, held or rolled back; `promoted` sound ones became champion."""
+    """All candidates: `stopped` bad ones were refused, held or rolled back; `promoted` controls became champion."""
 
     times: int
     seed: int
@@ -77,13 +77,13 @@ class CandidatesReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """No bad one got through, and the gate is no wall."""
+        """Whether every bad candidate was stopped and more than half of the controls were promoted."""
         return self.stopped == self.times and 2 * self.promoted > self.controls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scene:
-    """A world with a champion, and the sound cases that candidates are made from."""
+    """A world with a champion, and the sound cases from which candidates are trained."""
 
     root: Path
     world: CardWorld
@@ -97,12 +97,12 @@ class _Scene:
 def bad_candidates(
     *, times: int, seed: int, progress: Callable[[float, str], None], customers: int = CUSTOMERS
 ) -> CandidatesReport:
-    """Train `times` bad candidates and some sound ones, and see what the gate and the guardrails do.
+    """Train `times` bad candidates and some sound ones, and run them through the gate and the guardrails.
 
     Args:
-        times: how many bad ones.
-        seed: of the world, the plants and the trainings.
-        progress: is told the share that is done.
+        times: the number of bad ones.
+        seed: of the world, the faults and the trainings.
+        progress: called with the share that is done and a message.
         customers: the size of the world.
     """
     began = monotonic()
@@ -146,14 +146,14 @@ def _scene(folder: Path, seed: int, customers: int) -> _Scene:
     def case(day: int) -> FraudCase:
         return prepare_fraud(world.lake, split_of("fraud", _day(settings, day)), world.join)
 
-    # One kind of model for all: a search for each of a hundred would take an hour and show nothing more.
+    # One estimator for all: a model search for each of a hundred would take an hour and show nothing more.
     spec = replace(selection_spec_of("fraud"), candidates=(_ESTIMATOR,), validation=None)
     known = _some_cards(case(_CHAMPION_DAY), np.random.default_rng(seed), share=_CHAMPION_CARDS)
     first = train_case("fraud", known, seed=seed, spec=spec)
     root = folder / "bundles"
     champion = load_bundle(write_trained(first, "1", root), use_case="fraud", inputs=INPUTS)
     return _Scene(
-        # As the live system releases, but with fewer days to wait for labels.
+        # The live system's policy, with fewer days to wait for labels.
         policy=replace(policy_of(settings, "fraud"), deadline=timedelta(days=6)),
         root=root,
         world=world,
@@ -169,7 +169,7 @@ def _one(scene: _Scene, name: str, *, version: str, rng: np.random.Generator) ->
     plant = PLANTS.get(name, Plant())
     case = _some_cards(scene.case, rng)
     if plant.stale:
-        # An old training set, judged in today's window.
+        # An old training set, evaluated in the current window.
         case = replace(case, train=_some_cards(scene.stale, rng).train)
     sound = case
     if plant.rows is not None:
@@ -212,7 +212,7 @@ def _some_cards(case: FraudCase, rng: np.random.Generator, *, share: float = _CA
 
 
 def _served(history: LabelledRows, sound: LabelledRows) -> AsServed:
-    """The newest rows, as the prediction log of a sound service holds them."""
+    """The newest rows, as in the prediction log of a sound service."""
     newest = slice(-_SERVED_ROWS, None)
     return AsServed(history=history.inputs[newest], served=sound.inputs[newest], paired=True)
 

@@ -1,6 +1,6 @@
-"""Corrupted bundles, one after the other, put before the verifier that serving uses.
+"""Corrupted bundles, run one by one through the verifier that serving uses.
 
-In: how many, a seed. Out: how many of each kind were refused; whether the old version went on serving.
+In: a number of bundles, a seed. Out: how many of each kind were refused; whether the old version continued to serve.
 Invariant: each damage is drawn from the seed (`proofs/bad_models/bundle_damages.py`).
 """
 
@@ -25,7 +25,7 @@ _SAID = 30
 
 
 class CorruptReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How the verifier did; `problems` names what was loaded, or what kept the old version from serving."""
+    """The verifier's results; `problems` lists bundles that were loaded or stopped the old version from serving."""
 
     times: int
     seed: int
@@ -37,7 +37,7 @@ class CorruptReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Nothing damaged was loaded, and the old version served all the time."""
+        """Whether no damaged bundle was loaded and the old version served all the time."""
         return not self.loaded and self.still_serving == self.times and not self.problems
 
 
@@ -99,7 +99,7 @@ def _champion(root: Path) -> Champion[Bundle]:
         confirm=lambda version: set_current(root, "fraud", version),
     )
     heard = ChampionListener(loaded=lambda _: None, refused=lambda _, __: None)
-    # Its clock jumps an hour at each look, so that no refused version is left alone for a while.
+    # The clock advances an hour at each poll, so that a refused version is retried without a delay.
     champion = Champion(source, heard, monotonic=lambda: 3_600.0 * next(looks))
     champion.poll_pointer()
     return champion

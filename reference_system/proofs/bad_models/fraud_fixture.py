@@ -1,4 +1,4 @@
-"""A world of payments alone, small enough to train a hundred models in: lake, inputs, join.
+"""A world with payments only, small enough to train a hundred models: lake, inputs, join.
 
 In: settings, days, scenarios. Out: a lake with payments and disputes, and the point-in-time join over it.
 Invariant: everything comes from the seed; events, reporting delays and features are those of the live system.
@@ -29,14 +29,14 @@ from reference_system.world.simulation import HISTORY_SLICE, Happened, make_worl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardWorld:
-    """A lake up to `end` with the inputs of every payment in it, by card and moment."""
+    """A lake up to `end` with the inputs of every payment in it, by card and timestamp."""
 
     lake: Path
     end: datetime
     inputs: pd.DataFrame
 
     def join(self, entities: pa.Table, views: Sequence[WindowedView]) -> pd.DataFrame:
-        """The features of the views at the asked moments, each of which is a payment's."""
+        """The features of the views at the requested timestamps, each of which is that of a payment."""
         moments = entities["event_timestamp"].cast(pa.int64()).to_numpy()
         keys = pd.MultiIndex.from_arrays([entities["customer_id"].to_pandas(), moments])
         names = [name for view in views for name in view.features]
@@ -45,7 +45,7 @@ class CardWorld:
 
 
 def make_card_world(settings: Settings, folder: Path, *, days: int, scenarios: Sequence[Run] = ()) -> CardWorld:
-    """Generate `days` days of payments and compute what a model is given at each of them."""
+    """Generate `days` days of payments and compute the model inputs of each."""
     world = make_world(settings)
     end = settings.history_start + timedelta(days=days)
     world.generate(micros(end), HISTORY_SLICE, scenarios)

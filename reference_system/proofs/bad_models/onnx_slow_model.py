@@ -1,8 +1,8 @@
-"""A model that gives the right answers too late: the same graph with a thousand matrix products beside it.
+"""A slow model with correct scores: the same graph with a thousand additional matrix products.
 
 In: ONNX bytes of a model. Out: ONNX bytes that give the same probabilities, slower.
-Invariant: many rows cost as many products as one, and their values are the mean of the inputs, from the first product
-to the last. Values that shrink become denormal numbers, which some processors compute a hundred times slower.
+Invariant: many rows cost as many products as one, and the values stay at the mean of the inputs in every product.
+Values that shrink become denormal numbers, which some processors compute a hundred times slower.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _WIDTH = 512
 
 
 def slowed(model: bytes, *, products: int) -> bytes:
-    """The model with `products` products of one row with a matrix, whose result counts nothing."""
+    """The model with `products` products of one row with a matrix, whose result does not affect the scores."""
     proto = onnx.load_from_string(model)
     graph = proto.graph
     rows = graph.input[0].name

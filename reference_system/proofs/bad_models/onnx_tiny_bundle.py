@@ -1,6 +1,6 @@
 """A tiny bundle in the real format: logistic regression with three inputs, written in a millisecond.
 
-In: a folder, a use case, weights. Out: a bundle that every check lets through.
+In: a folder, a use case, weights. Out: a bundle that passes every check.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def tiny_model(weights: tuple[float, ...] = WEIGHTS) -> bytes:
 
 
 def failing_model() -> bytes:
-    """ONNX bytes that ONNX Runtime loads; then no batch of rows has the shape that they ask for."""
+    """ONNX bytes that ONNX Runtime loads but that fail on every batch: none has the required shape."""
     width = len(TINY_INPUTS)
     graph = helper.make_graph(
         [helper.make_node("Reshape", ["rows", "shape"], ["probabilities"])],
@@ -63,7 +63,7 @@ def failing_model() -> bytes:
 
 
 def tiny_rows(seed: int) -> NDArray[np.float32]:
-    """Sixteen rows."""
+    """Sixteen random rows."""
     return np.random.default_rng(seed).normal(size=(16, len(TINY_INPUTS))).astype(np.float32)
 
 

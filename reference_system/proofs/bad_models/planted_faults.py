@@ -1,8 +1,8 @@
-"""Faults planted into a training: what goes wrong between a lake and a model, one fault at a time.
+"""Faults planted into a training, one at a time: errors that occur between the lake and the model.
 
-In: a sound case, a source of chance. Out: the case as a broken pipeline would have given it, or a spoiled model.
-Invariant: what is served is never touched, so what training and serving see may differ, as it does when a pipeline
-breaks.
+In: a sound case, a random generator. Out: the case as a broken pipeline would produce it, or a faulty model.
+Invariant: served values are never changed, so the inputs of training and serving may differ, as with a broken
+pipeline.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from reference_system.training.labelled_rows import LabelledRows
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, INPUTS, TERMINAL_RISK
 
 Rng = np.random.Generator
-# Inputs that break together, because one table or one query makes them.
+# Inputs that break together, because one table or one query produces them.
 _GROUPS = (
     ("amount", "customer_mean_amount_1d", "customer_mean_amount_7d", "customer_mean_amount_30d"),
     CUSTOMER_ACTIVITY.features,
@@ -32,7 +32,7 @@ _GROUPS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """A fault: what it does to the rows, to the model, to the names of the inputs; how old the data is."""
+    """A fault: its change to the rows or the model, whether inputs are renamed, whether the data is stale."""
 
     rows: Callable[[FraudCase, Rng], FraudCase] | None = None
     model: Callable[[Trained, Rng], Trained] | None = None
@@ -55,12 +55,12 @@ def _label_noise(case: FraudCase, rng: Rng) -> FraudCase:
 
 
 def _constant(case: FraudCase, rng: Rng) -> FraudCase:
-    """A join found nothing while the training set was made."""
+    """A join found no rows when the training set was built."""
     return _in_training(case, rng, lambda values: np.full_like(values, 0.0))
 
 
 def _permuted(case: FraudCase, rng: Rng) -> FraudCase:
-    """A join mixed up its rows while the training set was made."""
+    """A join mixed up its rows when the training set was built."""
     return _in_training(case, rng, lambda values: values[rng.permutation(len(values))])
 
 
@@ -94,7 +94,7 @@ def _slow(trained: Trained, rng: Rng) -> Trained:
 
 
 def _uncalibrated(trained: Trained, rng: Rng) -> Trained:
-    """The order is right and the number is no probability."""
+    """The ranking is correct, but the score is not a probability."""
     slope = float(rng.uniform(0.05, 0.2))
     best = trained.selection.best
     model = replace(best.model, calibration=None).calibrated(Calibration(a=slope, b=slope, c=0.0))

@@ -1,7 +1,7 @@
-"""A release in a world of payments: the days after a training, scored by both models, judged by the guardrails.
+"""Simulated release: both models score the days after a training, and the guardrails decide.
 
-In: a world, champion and challenger, when the release begins. Out: the step that ends it.
-Invariant: the controller looks as it does live, every six hours of event time, at what was reported by then.
+In: a world, champion and challenger, the start of the release. Out: the step that ends it.
+Invariant: as in the live system, the controller runs every six hours of event time, on the labels reported by then.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LOOK = timedelta(hours=6)
 def released(
     world: CardWorld, champion: Bundle, challenger: Bundle, policy: Policy, *, since: datetime
 ) -> ReleaseStep:
-    """Look again and again until the challenger is champion or rolled back."""
+    """Run the controller until the challenger is champion or rolled back."""
     release = Release(
         use_case="fraud",
         version=challenger.manifest.model_version,
@@ -87,5 +87,5 @@ def _review(bundle: Bundle) -> float:
 
 
 def _milliseconds(bundle: Bundle, rows: LabelledRows) -> Floats:
-    """What one row takes, p99, as if every request took it."""
+    """The p99 latency of one row, used for every request."""
     return np.array([latency(bundle.scorer, rows.inputs, rows=1, timer=thread_time) / 1_000.0])

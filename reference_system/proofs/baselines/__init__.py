@@ -1,1 +1,1 @@
-"""Baselines: the usual way and the least possible way, which benchmarks and drills compare with."""
+"""Baselines for benchmarks and drills: the usual implementation and the minimal one."""

@@ -1,7 +1,7 @@
-"""What a first version of a streaming feature does: one call of Feast's SDK for each event.
+"""A first version of a streaming feature: one call of Feast's SDK for each event.
 
 In: an entity key and its values. Out: a row in Feast's own SQLite store.
-Invariant: nothing here is of our making; it is Feast with the settings of its quick start.
+Invariant: only Feast with the settings of its quick start.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Push = Callable[[str, datetime, float, float], None]
 
 
 def open_naive_push(folder: Path) -> Push:
-    """Feast in the folder, with one view of two features by entity; each call of the answer pushes one row."""
+    """Open Feast in the folder with one view of two features; each call of the returned function pushes one row."""
     store = quick_start(folder)
     entity = Entity(name="entity", join_keys=["entity"], value_type=ValueType.STRING)
     table = FileSource(name="totals", path=str(folder / "totals.parquet"), timestamp_field="event_timestamp")

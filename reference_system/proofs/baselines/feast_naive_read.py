@@ -1,8 +1,8 @@
-"""What a first version of an online read does: the fifteen inputs as feature values, through Feast's SDK.
+"""A first version of an online read: the fifteen inputs as feature values, through Feast's SDK.
 
-In: keys of customers and terminals. Out: a call that reads the inputs of one transaction.
-Invariant: nothing here is of our making; it is Feast on its own SQLite store with the settings of its quick start.
-The values are ready-made: finishing windows at the moment of the request is what this version cannot do.
+In: keys of customers and terminals. Out: a function that reads the inputs of one transaction.
+Invariant: only Feast on its own SQLite store with the settings of its quick start. The values are precomputed: this
+version cannot complete windows at the time of the request.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FEATURES = {
 
 
 def open_naive_read(folder: Path, customers: Sequence[str], terminals: Sequence[str], moment: datetime) -> Read:
-    """Feast in the folder, with a value of every input for these entities as of `moment`."""
+    """Open Feast in the folder with a value of every input for these entities as of `moment`."""
     store = quick_start(folder)
     keys = {CUSTOMER_ACTIVITY.entity: customers, TERMINAL_RISK.entity: terminals}
     for entity, features in _FEATURES.items():
@@ -43,7 +43,7 @@ def open_naive_read(folder: Path, customers: Sequence[str], terminals: Sequence[
             )
             for key in keys[entity]
         ]
-        store._get_provider().online_write_batch(store.config, view, rows, None)  # noqa: SLF001 - the bulk way in
+        store._get_provider().online_write_batch(store.config, view, rows, None)  # noqa: SLF001 - bulk write
     names = [f"{entity}_view:{name}" for entity, features in _FEATURES.items() for name in features]
 
     def read(customer: str, terminal: str) -> dict[str, list[object]]:

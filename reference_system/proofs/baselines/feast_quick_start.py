@@ -1,7 +1,7 @@
-"""Feast as its quick start sets it up: what the naive versions stand on.
+"""Feast with the settings of its quick start, used by the naive versions.
 
 In: a folder. Out: an open store whose registry and SQLite file are in it.
-Invariant: nothing here is of our making.
+Invariant: no code or setting of this project is used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from feast import FeatureStore, RepoConfig
 
 
 def quick_start(folder: Path) -> FeatureStore:
-    """Feast in the folder, with its own SQLite store."""
+    """Open Feast in the folder with its own SQLite store."""
     folder.mkdir(parents=True, exist_ok=True)
     return FeatureStore(
         config=RepoConfig(

@@ -1,8 +1,8 @@
-"""The contenders of `workbook bench training-set`: three ways to the same training set, each in a process of its own.
+"""The contenders of `workbook bench training-set`: three joins of the same training set, each in a separate process.
 
-In: a folder with `asked.parquet` and two tables of facts. Out: an Arrow table, and what each join took.
-Invariant: each way reads the same files from the beginning, and returns every asked row with every feature. Both
-Feast stores get the same definitions; what is written by hand is the least that can be written.
+In: a folder with `asked.parquet` and two tables of facts. Out: an Arrow table, and the cost of each join.
+Invariant: each contender reads the same files from the beginning and returns every requested row with every feature.
+Both Feast stores get the same definitions; the handwritten query is minimal.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MB = 1e6
 
 
 class Lap(msgspec.Struct, frozen=True, kw_only=True):
-    """What one join took, and how large its process has been until then."""
+    """The cost of one join, and the peak memory of its process until then."""
 
     wall_seconds: float
     cpu_seconds: float
@@ -46,11 +46,11 @@ class Lap(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def serve_contender(contender: Contender, folder: Path, calls: Connection) -> None:
-    """Join once for each call, until the caller hangs up; the first call's rows are kept as `<contender>.parquet`.
+    """Join once for each call until the connection closes; the first call's rows are kept as `<contender>.parquet`.
 
-    The first message says how large the process is before its first join.
+    The first message is the memory of the process before its first join, in MB.
     """
-    # The libraries draw bars and give warnings; none of it belongs into the answer of a command.
+    # The libraries print progress bars and warnings, which do not belong in a command's output.
     with contender_log(folder, contender).open("wb") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
@@ -72,12 +72,12 @@ def serve_contender(contender: Contender, folder: Path, calls: Connection) -> No
 
 
 def contender_log(folder: Path, contender: Contender) -> Path:
-    """What the process of a contender prints."""
+    """The file with the output of a contender's process."""
     return folder / f"{contender}.log"
 
 
 def facts_path(folder: Path, view: WindowedView) -> Path:
-    """Where the view's facts lie: a file a day."""
+    """The view's facts: one file per day."""
     return folder / view.name / "*.parquet"
 
 
@@ -111,7 +111,7 @@ def _through_feast(folder: Path, offline_store: str) -> Callable[[pd.DataFrame],
 
 
 def _by_hand(folder: Path) -> Callable[[pd.DataFrame], pa.Table]:
-    """What one would write in DuckDB, knowing that nothing was corrected and no moment stands twice."""
+    """A DuckDB query that assumes no corrections and no duplicate timestamps."""
     customers, terminals = (str(facts_path(folder, view)) for view in (CUSTOMER_ACTIVITY, TERMINAL_RISK))
     columns = ", ".join(f"{view.name}.{name}" for view in VIEWS for name in view.features)
     query = f"""
@@ -133,7 +133,7 @@ def _by_hand(folder: Path) -> Callable[[pd.DataFrame], pa.Table]:
 
 
 def _peak_mb() -> float:
-    """The largest that this process has been. Linux counts in `getrusage` what its parent was when it began."""
+    """Peak memory of this process. On Linux `getrusage` includes the size of the parent at the start."""
     status = Path("/proc/self/status")
     if status.exists() and (found := re.search(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="ascii"))):
         return int(found[1]) * 1024 / _MB

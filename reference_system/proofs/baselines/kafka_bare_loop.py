@@ -1,8 +1,8 @@
-"""The least that a consumer can do: poll, decode, forget. What ingestion's speed is compared with.
+"""A minimal consumer (poll, decode, discard), the baseline for ingestion's speed.
 
-In: a topic of the broker. Out: the CPU seconds that reading a stretch of it took.
-Invariant: the same client with the same options as `ingestion/kafka_consumer.py`, and the fastest decoder there is
-for the record, without any check that the bytes are an event.
+In: a topic of the broker. Out: the CPU seconds for reading a number of its events.
+Invariant: the same client with the same options as `ingestion/kafka_consumer.py`, and the fastest decoder for the
+record, without any check that the bytes are an event.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class BareLoop:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leave the broker."""
+        """Disconnect."""
         self._consumer.close()
 
     def read(self, count: int) -> float:
-        """Poll and decode the next `count` events; the CPU seconds that this took."""
+        """Poll and decode the next `count` events; returns the CPU seconds."""
         decode = self._decoder.decode
         began = process_time()
         while count > 0:

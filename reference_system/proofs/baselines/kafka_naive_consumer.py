@@ -1,8 +1,8 @@
 """The consumer that most examples show: process each event, then commit the offset to Kafka.
 
 In: a topic. Out: how often each event was counted, totals by entity, one push to Feast for each event.
-Invariant: none, and that is its purpose. A kill between the work and the commit makes it count events again; a commit
-before the work would lose them. The drills must find that, and ingestion's speed is compared with it.
+Invariant: none, on purpose. After a kill between processing and commit it counts events again; a commit before
+processing would lose them. The drills must detect this, and ingestion's speed is compared with it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS total (key TEXT PRIMARY KEY, events INTEGER, amount R
 class NaiveConsumer:
     """One consumer of all partitions; a context manager."""
 
-    def __init__(  # noqa: PLR0913 - one argument for each thing that it joins
+    def __init__(  # noqa: PLR0913 - one argument per dependency
         self,
         bootstrap: str,
         topics: Sequence[Topic],
@@ -40,15 +40,15 @@ class NaiveConsumer:
         *,
         pushed: Callable[[], None] = lambda: None,
     ) -> None:
-        """Connect; the position is the one that was last committed to Kafka.
+        """Connect; the position is the last one committed to Kafka.
 
         Args:
             bootstrap: the broker's `host:port`.
-            topics: what to consume.
+            topics: the topics to consume.
             partitions: of each topic.
-            tally: its own book.
+            tally: its SQLite file.
             push: sends one event's totals to Feast.
-            pushed: called after each push, when nothing is committed yet.
+            pushed: called after each push, before the commit.
         """
         self._topics = {topic.name: topic for topic in topics}
         self._decoders = {topic.name: msgspec.json.Decoder(topic.record) for topic in topics}
@@ -64,7 +64,7 @@ class NaiveConsumer:
             allow_auto_create_topics=False,
             metrics_enabled=False,
         )
-        # Assigned by hand: a member that was killed would keep its partitions for the 45 s of a session.
+        # Assigned explicitly: a killed group member would keep its partitions for the session timeout of 45 s.
         self._places = [TopicPartition(topic.name, n) for topic in topics for n in range(partitions)]
         self._consumer.assign(self._places)
 
@@ -73,7 +73,7 @@ class NaiveConsumer:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leave the broker."""
+        """Disconnect."""
         self._consumer.close(autocommit=False)
         self._db.close()
 
@@ -86,7 +86,7 @@ class NaiveConsumer:
         return count
 
     def read(self, count: int) -> float:
-        """Process at least `count` events; the CPU seconds for each one."""
+        """Process at least `count` events; returns the CPU seconds per event."""
         done = 0
         began = process_time()
         while done < count:
@@ -94,7 +94,7 @@ class NaiveConsumer:
         return (process_time() - began) / done
 
     def caught_up(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no record waits."""
         ends = self._consumer.end_offsets(self._places)
         return all(self._consumer.position(place) >= end for place, end in ends.items())
 
@@ -120,7 +120,7 @@ class NaiveConsumer:
 
 
 def open_tally(path: Path) -> sqlite3.Connection:
-    """The naive consumer's own book; every statement is a transaction of its own."""
+    """The naive consumer's SQLite file; every statement is a separate transaction."""
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode = WAL")

@@ -1,11 +1,11 @@
 """The fifteen inputs as the Fraud Detection Handbook computes them: pandas rolling windows, entity by entity.
 
-In: a Parquet file of payments in the public data's columns. Out: a Parquet file of the inputs, in the order of time.
-Invariant: the same inputs as `fraud.features`, but for rows of one entity in one second: pandas counts those of them
-that stand before the row alone, the declaration all.
+In: a Parquet file of payments in the public data's columns. Out: a Parquet file of the inputs, in time order.
+Invariant: the same inputs as `fraud.features`, except for rows of one entity in the same second: pandas counts only
+those before the row, the declaration counts all.
 
-The baseline of `workbook bench features`, and what tests compare with. Run as a process, so that it is measured like
-ours. Source of the semantics: Le Borgne et al., chapter 3.
+The baseline of `workbook bench features` and of tests. It runs as a process, so that it is measured like our
+implementation. Source of the semantics: Le Borgne et al., chapter 3.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SATURDAY, _LAST_NIGHT_HOUR = 5, 6
 
 
 def inputs(payments: pd.DataFrame) -> pd.DataFrame:
-    """`transaction_id` and `fraud.features.INPUTS` of every payment, in the order of time."""
+    """`transaction_id` and `fraud.features.INPUTS` of every payment, in time order."""
     payments = payments.sort_values("TX_DATETIME", kind="stable")
     found = pd.DataFrame(
         {
@@ -38,7 +38,7 @@ def inputs(payments: pd.DataFrame) -> pd.DataFrame:
 
 
 def of_customer(payments: pd.DataFrame) -> pd.DataFrame:
-    """The customer's windows at each of the customer's payments, which are in the order of time."""
+    """The customer's windows at each of the customer's payments, which are in time order."""
     at = payments.set_index("TX_DATETIME")
     columns = {}
     for days in WINDOW_DAYS:

@@ -1,13 +1,13 @@
-"""`workbook bench drift`: a drift report beside Evidently's, on the same two tables in memory.
+"""`workbook bench drift`: our drift report compared with Evidently's, on the same two tables in memory.
 
-In: rows, columns, laps. Out: CPU seconds of Evidently's report with psi, of our whole report, and of our pass with
-exactly Evidently's psi; and the largest difference between the last and Evidently's own values.
-Invariant: contenders are measured in turn in one process, each from the form of a table that it takes (pandas, Arrow);
+In: rows, columns, laps. Out: CPU seconds of Evidently's report with psi, of our whole report, and of our computation
+of Evidently's psi; and the largest difference between the last and Evidently's own values.
+Invariant: contenders are measured in turn in one process, each on the table format that it takes (pandas, Arrow);
 imports and a first lap of ours are not counted.
 
-Evidently's psi has bins that both tables together fix (as many as Sturges' rule says, of equal width), and no bin for
-missing values. Ours has bins that the reference alone fixes. So "equal statistics" is shown for Evidently's
-definition, computed our way: each table is counted in one pass, counts are added, shares come last.
+Evidently's psi takes its bins from both tables (of equal width, as many as by Sturges' rule) and has no bin for
+missing values. Ours takes its bins from the reference alone. So "equal statistics" means Evidently's definition,
+computed our way: each table is counted in one pass, counts are added, shares are computed last.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ ROWS, COLUMNS, LAPS = 100_000, 30, 3
 FASTER = 50.0
 _EQUAL = 1e-9
 _SEED = 7
-# One column in five is of texts.
+# One column in five has texts.
 _TEXTS_SHARE = 5
 _BATCH = 65_536
-# What Evidently puts where a share is zero, unless the smallest share is as small.
+# Evidently replaces a share of zero by _SMALL; if the smallest share is as small, by that share / _SMALLER.
 _SMALL, _SMALLER = 1e-4, 1e6
 
 
 def measure_drift(*, rows: int, columns: int, laps: int, progress: Progress) -> BenchResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
+    """Measure; `progress` is called with the share done (0 to 1) and a message."""
     progress(0.0, "importing Evidently")
     from reference_system.monitoring.table_drift.evidently_report import run_preset
 
@@ -66,7 +66,7 @@ def measure_drift(*, rows: int, columns: int, laps: int, progress: Progress) -> 
 
 
 def two_tables(rows: int, columns: int, number: int) -> ColumnBatch:
-    """A table: numbers that moved a little, and texts."""
+    """One of the two tables: texts, and numbers that differ slightly between the tables."""
     rng = np.random.default_rng([_SEED, number])
     texts = np.array(["a", "b", "c", "d", "e", "?"])
     found: dict[str, pa.Array] = {}
@@ -128,7 +128,7 @@ def _result(rows: int, columns: int, cpu: dict[str, list[float]], difference: fl
     unit = "CPU s"
     shown = {
         "evidently": "Evidently: DataDriftPreset, psi",
-        "report": "ours: kinds, bins, counts, calibrated thresholds, verdicts",
+        "report": "ours: kinds, bins, counts, calibrated thresholds, results",
         "equal": "ours: Evidently's psi, counted in one pass",
     }
     return BenchResult(

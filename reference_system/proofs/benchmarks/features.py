@@ -1,9 +1,9 @@
-"""`workbook bench features`: the fifteen inputs of a whole history, at three sizes, beside pandas.
+"""`workbook bench features`: the fifteen inputs of a whole history, at three sizes, compared with pandas.
 
 In: a generated history, or an imported dataset. Out: seconds, CPU seconds and peak memory of `workbook features build`
-as a process of its own, at each size; those of the handbook's way in pandas at the smallest, in turn.
-Invariant: both ways give the same values at the smallest size, or the benchmark fails; a size is a share of the
-customers, so that each has as many payments at every size.
+as a separate process, at each size; those of the handbook's method in pandas at the smallest, in turn.
+Invariant: both methods give the same values at the smallest size, or the benchmark fails; a size is a share of the
+customers, so that each customer has as many payments at every size.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from reference_system.settings import ENV_PREFIX, Settings
 from reference_system.use_cases.fraud.events import CHARGEBACKS, TRANSACTIONS
 from reference_system.use_cases.fraud.features import INPUTS
 
-# As many rows as the public card data has in its first four months.
+# The number of rows of the public card data in its first four months.
 ROWS, DAYS, CUSTOMERS, TERMINALS = 1_169_723, 122, 5_000, 10_000
 SHARES = (1 / 16, 1 / 4, 1.0)
 FEATURE_LAPS = 3
 MOST_SECONDS, MOST_MB, MOST_GROWTH = 10.0, 1_536.0, 1.3
-_LEAST = 1e-9  # of a size so small that only the start of the process was measured
+_LEAST = 1e-9  # for a size so small that only the start of the process is measured
 _SEED, _FRAUDS = 13, 0.008
 _START = datetime(2025, 1, 1)  # noqa: DTZ001 - naive, as the public data is; the import reads it as UTC
 _POLL_SECONDS = 0.02
@@ -54,13 +54,13 @@ _COLUMNS = {
 
 
 class _Lap:
-    """What one process took."""
+    """The cost of one process."""
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
         """Run it to its end.
 
         Raises:
-            StateError: if it fails, with its last words.
+            StateError: if it fails, with the last line of its output.
         """
         begun = perf_counter()
         process = psutil.Popen(
@@ -78,19 +78,19 @@ class _Lap:
         self.seconds = perf_counter() - begun
         said = process.stderr.read().decode(errors="replace").strip() if process.stderr else ""
         if process.wait():
-            last = said.splitlines()[-1] if said else "without a word"
+            last = said.splitlines()[-1] if said else "no output"
             raise StateError(f"{' '.join(command[1:6])} … failed: {last}")
 
 
 def measure_features(
     settings: Settings, *, dataset: str | None = None, rows: int = ROWS, laps: int = FEATURE_LAPS, progress: Progress
 ) -> BenchResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now.
+    """Measure; `progress` is called with the share done (0 to 1) and a message.
 
     Args:
-        settings: whose state directory holds the dataset, and a scratch folder for the time of the benchmark.
+        settings: the state directory holds the dataset and, during the benchmark, a scratch folder.
         dataset: payments to measure on; by default `rows` generated ones.
-        rows: how many are generated.
+        rows: the number of generated payments.
         laps: how often everything is measured.
         progress: a callback.
 
@@ -158,10 +158,10 @@ def imported(settings: Settings, name: str) -> pd.DataFrame:
 
 
 def share_of(payments: pd.DataFrame, share: float) -> pd.DataFrame:
-    """The payments of a share of the customers at a share of the terminals that grows with it."""
+    """The payments of a share of the customers, at the same share of the terminals."""
     customers: NDArray[np.int64] = pd.factorize(payments.CUSTOMER_ID)[0]
     kept: pd.DataFrame = payments[customers < max(round(share * (customers.max() + 1)), 1)]
-    # As busy as before: terminals are merged in the proportion in which payments were left out.
+    # Terminals are merged in the proportion of omitted payments, so that each stays as busy.
     terminals: NDArray[np.int64] = pd.factorize(kept.TERMINAL_ID)[0]
     return kept.assign(TERMINAL_ID=terminals % max(round(share * (terminals.max() + 1)), 1))
 
@@ -195,10 +195,10 @@ def _pandas(folder: Path, name: str) -> _Lap:
 
 
 def _agreement(folder: Path, name: str) -> str:
-    """How the two ways agree, in words.
+    """A description of how the two methods agree.
 
     Raises:
-        StateError: if they differ where they should not.
+        StateError: if rows without ties differ.
     """
     payments, ours, pandas = (pd.read_parquet(folder / f"{name}{end}.parquet") for end in ("", "-ours", "-pandas"))
     tied = payments.duplicated(["CUSTOMER_ID", "TX_DATETIME"], keep=False)
@@ -221,7 +221,7 @@ def _result(counts: list[int], ours: list[list[_Lap]], pandas: list[_Lap], condi
     ]
     largest = ours[-1]
     small, middle, large = (median(lap.cpu_seconds for lap in laps) for laps in ours)
-    # What an added row costs: the start of the process is in every size, and would hide growth in a mean.
+    # The cost of an added row: the start of the process is in every size, so a mean would hide growth.
     lower = max((middle - small) / (counts[1] - counts[0]), _LEAST)
     upper = max((large - middle) / (counts[2] - counts[1]), _LEAST)
     return BenchResult(

@@ -1,9 +1,9 @@
-"""`workbook bench ingest`: what exactly-once ingestion costs beside the least and beside the usual.
+"""`workbook bench ingest`: the cost of exactly-once ingestion compared with a minimal and a naive consumer.
 
-In: settings. Out: CPU microseconds an event of a bare poll-and-decode loop, of ingestion with everything on, and of a
-consumer that pushes each event through Feast's SDK; measured in turn, lap after lap, over one broker.
-Invariant: in each lap the first two read the same new events; ingestion begins with the state that the laps before
-have left, and its time includes the last commit of the lake.
+In: settings. Out: CPU microseconds per event of a bare poll-and-decode loop, of complete ingestion, and of a consumer
+that pushes each event through Feast's SDK; measured in turn, lap after lap, over one broker.
+Invariant: in each lap the first two read the same new events; ingestion continues with the state of the previous
+laps, and its time includes the last commit of the lake.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from reference_system.use_cases import TOPICS
 from reference_system.use_cases.fraud.events import TRANSACTIONS, Transaction
 
 CUSTOMERS, TERMINALS = 5_000, 10_000
-# As many payments a day as so many customers make in the generated world.
+# The payments per day of this many customers in the generated world.
 EVENTS_A_DAY = 9_600
 NAIVE_EVENTS = 300
 INGEST_LAPS = 3
-# An earlier lap fills caches, makes files and is not counted.
+# A first lap fills caches and creates files; it is not counted.
 _WARM_UP = 2_000
 _SEED = 7
 _START = datetime(2025, 3, 3, tzinfo=UTC)
@@ -50,7 +50,7 @@ _MICROS = 1e6
 def measure_ingest(
     settings: Settings, *, events: int = 60_000, laps: int = INGEST_LAPS, progress: Progress
 ) -> BenchResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
+    """Measure; `progress` is called with the share done (0 to 1) and a message."""
     bare: list[float] = []
     ours: list[float] = []
     naive: list[float] = []
@@ -76,10 +76,10 @@ def measure_ingest(
 
 
 def transactions(lap: int, count: int) -> list[RawMessage]:
-    """The lap's payments: they go on in time where those of the lap before ended."""
+    """The lap's payments, which continue in time after those of the previous lap."""
     rng = np.random.default_rng([_SEED, lap])
     days = count / EVENTS_A_DAY
-    # Laps are of one length, the warm-up is a short one before the first.
+    # All laps have one length; the warm-up is a short one before the first.
     first = _START + timedelta(days=days * (lap - 1)) if lap else _START - timedelta(days=days)
     seconds = np.sort(rng.uniform(0, days * 86_400, count)).tolist()
     customers = rng.integers(CUSTOMERS, size=count).tolist()
@@ -102,9 +102,9 @@ def transactions(lap: int, count: int) -> list[RawMessage]:
 
 
 def _freeze() -> None:
-    """As the ingestion process does it at its start: no contender pays for the objects of the others.
+    """Freeze objects, as the ingestion process does at its start: no contender pays for the objects of the others.
 
-    One collection over everything that is imported takes as long as the bare loop takes for 30,000 events.
+    One collection over all imported objects takes as long as the bare loop takes for 30,000 events.
     """
     gc.collect()
     gc.freeze()
@@ -122,12 +122,12 @@ def _contenders(scratch: Scratch) -> Iterator[tuple[BareLoop, NaiveConsumer]]:
         try:
             yield least, stack.enter_context(usual)
         finally:
-            # Frozen objects are not taken down at exit, and DuckDB complains about that at length.
+            # Frozen objects are not destroyed at exit, and DuckDB prints long messages about that.
             gc.unfreeze()
 
 
 def _ingest(scratch: Scratch) -> float:
-    """Catch up with everything on; the CPU seconds from the first poll to the last commit."""
+    """Catch up with complete ingestion; returns the CPU seconds from the first poll to the last commit."""
     metrics = IngestionMetrics(TOPICS, Outcome, registry=CollectorRegistry())
     push = partial(write_states, open_store(scratch.paths))
     clock = FixedClock(_START + timedelta(days=365))

@@ -1,10 +1,10 @@
-"""`workbook bench online-read`: the fifteen inputs of one transaction, beside the usual and beside the least.
+"""`workbook bench online-read`: the fifteen inputs of one transaction, compared with Feast's SDK and with SELECTs.
 
-In: settings. Out: CPU microseconds of one transaction for Feast's SDK on its own SQLite store, for the service's own
-read path, for its reads alone, and for two SELECTs of the same bytes; p50 and p99 of the read path, alone and beside
-a process that writes.
-Invariant: contenders are measured in turn, lap after lap, for the same transactions; the last two have been compared
-byte by byte before, and a first lap is not counted.
+In: settings. Out: CPU microseconds per transaction of Feast's SDK on its own SQLite store, of the service's read
+path, of its reads alone, and of two SELECTs of the same bytes; p50 and p99 of the read path, alone and with a
+concurrent writer.
+Invariant: contenders are measured in turn, lap after lap, for the same transactions; the last two are compared byte
+by byte first, and a first lap is not counted.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINA
 from reference_system.windows import Tail, WindowedView
 
 CUSTOMERS, TERMINALS = 5_000, 10_000
-# As many payments a day as so many customers make in the generated world.
+# The payments per day of this many customers in the generated world.
 PAYMENTS_A_DAY = 9_600
 ASKED = 4_000
 READ_LAPS = 15
@@ -48,7 +48,7 @@ _MOMENT = datetime(2025, 6, 1, 12, tzinfo=UTC)
 
 
 class _Contenders(msgspec.Struct, frozen=True, kw_only=True):
-    """A call for each contender that reads the transactions once."""
+    """A function of each contender that reads the transactions once."""
 
     naive: Callable[[], object]
     ours: Callable[[], object]
@@ -59,7 +59,7 @@ class _Contenders(msgspec.Struct, frozen=True, kw_only=True):
 def measure_online_read(
     settings: Settings, *, asked: int = ASKED, laps: int = READ_LAPS, progress: Progress
 ) -> BenchResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
+    """Measure; `progress` is called with the share done (0 to 1) and a message."""
     cpu: dict[str, list[float]] = {name: [] for name in _Contenders.__struct_fields__}
     alone: list[tuple[float, float]] = []
     beside: list[tuple[float, float]] = []
@@ -78,7 +78,7 @@ def measure_online_read(
                     getattr(contenders, name)()
                     found.append((process_time() - began) / _transactions(name, asked) * MICROS_PER_SECOND)
         for lap in range(laps):
-            progress(0.7 + 0.3 * lap / laps, f"lap {lap + 1} of {laps}: latency, alone and beside a writer")
+            progress(0.7 + 0.3 * lap / laps, f"lap {lap + 1} of {laps}: latency, alone and with a writer")
             alone.append(_latency(requests, read))
             with _writer(paths):
                 beside.append(_latency(requests, read))
@@ -92,7 +92,7 @@ def _transactions(name: str, asked: int) -> int:
 
 
 def _written(paths: StatePaths) -> ReadStates:
-    """The states of every entity, written as ingestion writes them; the answer reads them."""
+    """Write the states of every entity as ingestion does; returns the function that reads them."""
     store = open_store(paths)
     apply(store)
     rng = np.random.default_rng(_SEED)
@@ -155,7 +155,7 @@ def _contenders(
 
 def _direct(connection: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> Callable[[], list[bytes | None]]:
     """Two SELECTs for each pair of keys, whose serialized form is looked up beforehand."""
-    connection.execute("PRAGMA cache_size = -16000")  # as ours has it
+    connection.execute("PRAGMA cache_size = -16000")  # as in our read path
     stored: dict[str, bytes] = {}
     for view in VIEWS:
         found = connection.execute(f'SELECT entity_key FROM "{_table(view)}"')  # noqa: S608 - our own tables
@@ -175,7 +175,7 @@ def _direct(connection: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> 
 
 def _compare(ours: list[bytes | None], direct: list[bytes | None]) -> None:
     if ours != direct:
-        raise StateError("the read path and SQLite itself give different bytes: nothing here can be compared")
+        raise StateError("the read path and SQLite itself give different bytes: the comparison is not valid")
 
 
 def _table(view: WindowedView) -> str:
@@ -206,14 +206,14 @@ def _writer(paths: StatePaths) -> Iterator[None]:
         yield
         ours.send(None)
     except (EOFError, BrokenPipeError):
-        raise StateError("the process that writes beside the reads has ended") from None
+        raise StateError("the process that writes during the reads has ended") from None
     finally:
         ours.close()
         process.join()
 
 
 def _freeze() -> None:
-    # As the service does it at its start: no contender pays for the objects of the others.
+    # As the service does at its start: no contender pays for the objects of the others.
     gc.collect()
     gc.freeze()
 
@@ -237,14 +237,14 @@ def _result(
         conditions={
             "transactions": f"{asked:,} a lap, {asked // NAIVE_SHARE:,} for the SDK",
             "entities": f"{CUSTOMERS:,} customers, {TERMINALS:,} terminals, {PAYMENTS_A_DAY:,} payments a day",
-            "writer": f"another process commits {STATES_A_WRITE} states, rests {PAUSE_SECONDS * 1e3:.0f} ms, again",
+            "writer": f"another process commits {STATES_A_WRITE} states, then pauses {PAUSE_SECONDS * 1e3:.0f} ms",
         },
         figures=[
             *(BenchFigure(what=shown[name], unit=unit, laps=laps) for name, laps in cpu.items()),
             BenchFigure(what="ours, p50 alone", unit=wall, laps=[p50 for p50, _ in alone]),
             BenchFigure(what="ours, p99 alone", unit=wall, laps=[p99 for _, p99 in alone]),
-            BenchFigure(what="ours, p50 beside a writer", unit=wall, laps=p50s),
-            BenchFigure(what="ours, p99 beside a writer", unit=wall, laps=p99s),
+            BenchFigure(what="ours, p50 with a writer", unit=wall, laps=p50s),
+            BenchFigure(what="ours, p99 with a writer", unit=wall, laps=p99s),
         ],
         goals=[
             BenchGoal(
@@ -259,8 +259,6 @@ def _result(
                 bound=2.0,
                 kind="at most",
             ),
-            BenchGoal(
-                what="p99 against p50 beside a writer", found=figure_ratio(p99s, p50s), bound=5.0, kind="at most"
-            ),
+            BenchGoal(what="p99 against p50 with a writer", found=figure_ratio(p99s, p50s), bound=5.0, kind="at most"),
         ],
     )

@@ -1,7 +1,7 @@
 """The run file and the tables of a benchmark.
 
 In: a benchmark's result. Out: `<state_dir>/bench/<name>-<moment>.json`, and tables for people.
-Invariant: a run file tells machine, commit, versions and command; without them its figures say nothing.
+Invariant: a run file has machine, commit, versions and command, without which its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class BenchRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_bench_run(settings: Settings, command: str, result: BenchResult) -> tuple[BenchRun, Path]:
-    """Keep the result with where it came from."""
+    """Write the result with the facts of its run."""
     moment = wall_now().strftime("%Y%m%dT%H%M%SZ")
     run = BenchRun(command=command, moment=moment, facts=run_facts(*_PACKAGES), result=result)
     folder = StatePaths(settings.state_dir).bench_runs
@@ -45,7 +45,7 @@ def write_bench_run(settings: Settings, command: str, result: BenchResult) -> tu
 
 
 def figures_table(result: BenchResult) -> Table:
-    """One row a contender; the ratio is to the first one with the same unit."""
+    """One row per contender; the ratio is to the first one with the same unit."""
     table = Table(box=None, pad_edge=False)
     for heading in ("what", "median", "unit", "ratio", "spread", "laps"):
         table.add_column(heading, justify="right" if heading in ("median", "ratio", "spread", "laps") else "left")
@@ -60,7 +60,7 @@ def figures_table(result: BenchResult) -> Table:
 
 
 def goals_table(result: BenchResult) -> Table:
-    """One row a goal."""
+    """One row per goal."""
     table = Table(box=None, pad_edge=False)
     for heading in ("goal", "found", "bound", "reached"):
         table.add_column(heading, justify="left" if heading in ("goal", "bound", "reached") else "right")
@@ -72,6 +72,6 @@ def goals_table(result: BenchResult) -> Table:
 
 def _short(figure: float) -> str:
     """Three digits, without an exponent."""
-    if figure == 0 or abs(figure) >= 100:  # noqa: PLR2004 - three digits stand before the point
+    if figure == 0 or abs(figure) >= 100:  # noqa: PLR2004 - three digits before the point
         return f"{figure:,.0f}"
     return f"{figure:#.3g}"

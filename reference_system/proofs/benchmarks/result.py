@@ -1,7 +1,7 @@
-"""What every benchmark reports: figures measured in turn in one run, and the goals that they reach or miss.
+"""The result of a benchmark: figures measured in turn in one run, and the goals that they reach or miss.
 
 In: laps of each contender. Out: a record for the run file and for the table.
-Invariant: a goal compares two things that were measured in the same call.
+Invariant: a goal compares figures that were measured in the same call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 
 class BenchFigure(msgspec.Struct, frozen=True, kw_only=True):
-    """One contender: each lap's figure, in the order in which they were measured."""
+    """One contender: the figure of each lap, in the order of measurement."""
 
     what: str
     unit: str
@@ -28,12 +28,12 @@ class BenchFigure(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def spread(self) -> float:
-        """(largest - smallest) / median: how far the laps lie apart."""
+        """(largest - smallest) / median of the laps."""
         return (max(self.laps) - min(self.laps)) / self.median if self.median else 0.0
 
 
 class BenchGoal(msgspec.Struct, frozen=True, kw_only=True):
-    """A ratio or figure, and the bound that it has to keep."""
+    """A ratio or figure, and its bound."""
 
     what: str
     found: float
@@ -47,7 +47,7 @@ class BenchGoal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
-    """A benchmark's outcome; `conditions` says what was measured on what."""
+    """A benchmark's outcome; `conditions` describes the measured data."""
 
     name: str
     conditions: dict[str, str]
@@ -56,5 +56,5 @@ class BenchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def figure_ratio(above: Sequence[float], below: Sequence[float]) -> float:
-    """The median of lap-wise ratios: both of a lap were measured side by side, so a busy minute hits both."""
+    """The median of the ratios per lap: both figures of a lap are measured together, so a busy minute affects both."""
     return median(one / other for one, other in zip(above, below, strict=True))

@@ -1,7 +1,7 @@
-"""`workbook bench retrieval`: the nearest of 10,000 videos, exactly, as serving finds them.
+"""`workbook bench retrieval`: exact search for the nearest of 10,000 videos, as in serving.
 
-In: nothing. Out: median and p99 of one retrieval, beside sorting all products and beside plain Python.
-Invariant: all three have found the same videos before anything is measured; they are measured in turn, lap after lap.
+In: nothing. Out: median and p99 of one retrieval, compared with sorting all products and with plain Python.
+Invariant: all three find the same videos, which is checked first; they are measured in turn, lap after lap.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from reference_system.use_cases.recommendation.model import CANDIDATE_COUNT, FAC
 VIDEO_COUNT = 10_000
 RETRIEVAL_LAPS = 15
 _ASKED = 400
-_NAIVE_SHARE = 40  # plain Python takes so much longer that a fortieth of the questions is enough
+_NAIVE_SHARE = 40  # plain Python takes so much longer that a fortieth of the queries is enough
 _SEED = 5
 
 Retrieve = Callable[[Floats32], list[int]]
 
 
 def measure_retrieval(*, laps: int = RETRIEVAL_LAPS, asked: int = _ASKED, progress: Progress) -> BenchResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
+    """Measure; `progress` is called with the share done (0 to 1) and a message."""
     rng = np.random.default_rng(_SEED)
     vectors = rng.normal(size=(VIDEO_COUNT, FACTORS)).astype(np.float32)
     wanted = rng.normal(size=(asked, FACTORS)).astype(np.float32)
@@ -69,10 +69,10 @@ def _plain(vectors: Floats32) -> Retrieve:
 
 
 def _compare(contenders: dict[str, Retrieve], wanted: Floats32) -> None:
-    """Sums in another order differ in the last bits, which may let two neighbours change places, and nothing else."""
+    """Check that all find the same videos; another order of sums may only swap two neighbours at the edge."""
     found = [set(retrieve(wanted)) for retrieve in contenders.values()]
     if any(len(found[0] ^ other) > 2 for other in found[1:]):  # noqa: PLR2004 - one pair at the edge
-        raise StateError("the ways of retrieval find different videos: nothing here can be compared")
+        raise StateError("the retrieval methods find different videos: the comparison is not valid")
 
 
 def _lap(retrieve: Retrieve, wanted: Floats32) -> list[float]:

@@ -1,11 +1,11 @@
-"""`workbook bench shadow`: what a challenger in the shadow costs the answers, measured beside none.
+"""`workbook bench shadow`: the cost of a shadow challenger for the answers, compared with no challenger.
 
 In: the champion bundles and the feature store of the state directory. Out: latency of the answers and CPU of the
 process, with and without a shadow, in turn.
-Invariant: requests are sent at intended times, whatever the answers do (an open loop), and latency counts from there;
-the shadow is the champion again, so both sides do the same kind of work.
+Invariant: requests are sent at intended times, independent of the answers (an open loop), and latency counts from
+those times; the shadow is the champion's model, so both do the same work.
 
-What Kafka adds is not in it: records are encoded and thrown away.
+The cost of Kafka is not included: records are encoded and discarded.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from reference_system.use_cases.fraud import model as fraud
 from reference_system.use_cases.recommendation import model as recommendation
 
 LAPS, SECONDS = 5, 4.0
-# About what the simulated world asks for at its default speed: payments and pages a second.
+# About the rates of the simulated world at its default speed: payments and pages per second.
 RATES = {FRAUD_PATH: 160.0, RECOMMENDATIONS_PATH: 60.0}
 _KINDS = ("without", "with a shadow")
 _SLOWER, _SLOWER_P99 = 1.1, 1.5
@@ -58,7 +58,7 @@ class _Models:
 
 
 class _Lap(msgspec.Struct, frozen=True, kw_only=True):
-    """One lap: milliseconds from the intended time to the answer, CPU milliseconds a request, shares of the shadow."""
+    """One lap: milliseconds from intended time to answer, CPU milliseconds per request, share of shadowed requests."""
 
     p50: float
     p99: float
@@ -69,7 +69,7 @@ class _Lap(msgspec.Struct, frozen=True, kw_only=True):
 def measure_shadow(
     settings: Settings, *, laps: int = LAPS, seconds: float = SECONDS, progress: Progress
 ) -> BenchResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
+    """Measure; `progress` is called with the share done (0 to 1) and a message."""
     models = _load(StatePaths(settings.state_dir))
     found: dict[tuple[str, str], list[_Lap]] = {(path, kind): [] for path in RATES for kind in _KINDS}
     gc.collect()
@@ -123,12 +123,12 @@ def _measure(models: _Models, path: str, seconds: float, *, shadowed: bool) -> _
 @contextmanager
 def _app(models: _Models, *, shadowed: bool) -> Iterator[tuple[HttpApp, Mapping[str, int]]]:
     metrics, shadow, numbers = new_metrics(), Shadow(), count(1)
-    # One hour is more than any lap's work: here nothing is to be stopped.
+    # One hour is longer than any lap, so the breaker stops nothing.
     breaker = Breaker(3600.0, lambda _: None)
     cast = {"answered": 0, "shadowed": 0}
 
     def log(topic: object, record: object) -> None:
-        encode(record)  # type: ignore[arg-type]  # what serving logs is an event
+        encode(record)  # type: ignore[arg-type]  # serving logs only events
         cast["shadowed" if getattr(topic, "name", "") == "shadow-predictions" else "answered"] += 1
 
     answering = Answering(
@@ -153,7 +153,7 @@ def _app(models: _Models, *, shadowed: bool) -> Iterator[tuple[HttpApp, Mapping[
 
 
 async def _open_loop(app: HttpApp, path: str, seconds: float) -> list[float]:
-    """Send requests at their intended times; seconds from there to each answer."""
+    """Send requests at their intended times; returns the seconds from those times to the answers."""
     rate = RATES[path]
     first = time.perf_counter() + 0.05
     taken: list[float] = []
@@ -181,7 +181,7 @@ async def _one(app: HttpApp, path: str, body: bytes) -> None:
 
 
 def _body(path: str, number: int) -> bytes:
-    # A prime step walks through the customers, terminals and viewers of a world of any size.
+    # A prime step reaches all customers, terminals and viewers of a world of any size.
     asked: dict[str, object] = {"viewer_id": f"v{number * 37 % 5_000:06d}"}
     if path == FRAUD_PATH:
         customer, terminal = f"c{number * 37 % 5_000:06d}", f"t{number * 53 % 10_000:06d}"

@@ -1,8 +1,8 @@
-"""A process that writes the online store without end: what a read is measured beside.
+"""A process that writes to the online store continuously while reads are measured.
 
-In: the database and the names of its tables. Out: batches of states, each a moment newer than what is stored.
-Invariant: it writes through the same table as ingestion, with the same guard; it ends when it is told to, or when
-nobody is left who could tell it.
+In: the database and the names of its tables. Out: batches of states, each newer than the stored one.
+Invariant: it writes through the same table as ingestion, with the same guard; it ends on request, or when the
+connection closes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from time import sleep
 
 from reference_system.features.feast.packed_table import Connections, PackedTable
 
-# More commits a second, and more states, than ingestion makes while it catches up.
+# More commits and states per second than ingestion writes while it catches up.
 STATES_A_WRITE = 100
 PAUSE_SECONDS = 0.005
 
 
 def write_until_told(database: Path, tables: list[str], told: Connection) -> None:
-    """Write `STATES_A_WRITE` states to each table in turn; says `None` after the first, ends at any message."""
+    """Write `STATES_A_WRITE` states to each table in turn; sends `None` after the first, ends at any message."""
     with closing(sqlite3.connect(database)) as reader:
         stored = {
             table: reader.execute(f'SELECT entity_key, event_ts, value FROM "{table}"').fetchall()  # noqa: S608 - our own tables
             for table in tables
         }
-    connections, chance = Connections(database), Random(0)  # noqa: S311 - which states, not whose secret
+    connections, chance = Connections(database), Random(0)  # noqa: S311 - not for cryptography
     for number in count(1):
         for table, states in stored.items():
             some = chance.sample(states, STATES_A_WRITE)

@@ -1,8 +1,8 @@
-"""`workbook bench training-set`: the point-in-time join through Feast beside the least that one could write.
+"""`workbook bench training-set`: the point-in-time join through Feast compared with a minimal handwritten query.
 
 In: settings. Out: seconds, CPU seconds and memory of a hand-written ASOF join, of Feast's API over our offline store,
 and of Feast's API over its own DuckDB store; measured in turn, lap after lap, over the same files.
-Invariant: a lap counts only if all three have returned the same rows; the first lap is for that, and not counted.
+Invariant: all three return the same rows; the first lap checks that and is not counted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from reference_system.settings import Settings
 from reference_system.stack.log_files import tail
 from reference_system.use_cases.fraud.features import CUSTOMER_ACTIVITY, TERMINAL_RISK, VIEWS
 
-# A week of payments against the feature rows of every payment in four months: 9,600 a day.
+# A week of payments joined with the feature rows of every payment in four months: 9,600 a day.
 ASKED, FACTS, DAYS = 67_240, 1_169_723, 122
 CUSTOMERS, TERMINALS = 5_000, 10_000
 TRAINING_SET_LAPS = 5
@@ -55,7 +55,7 @@ ContenderJoin = Callable[[], Lap]
 def measure_training_set(
     settings: Settings, *, asked: int = ASKED, facts: int = FACTS, laps: int = TRAINING_SET_LAPS, progress: Progress
 ) -> BenchResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
+    """Measure; `progress` is called with the share done (0 to 1) and a message."""
     contenders = get_args(Contender)
     measured: dict[Contender, list[Lap]] = {contender: [] for contender in contenders}
     progress(0.0, f"writing {facts:,} feature rows for each of two views")
@@ -77,9 +77,9 @@ def measure_training_set(
 
 
 def write_tables(folder: Path, *, asked: int, facts: int) -> None:
-    """Feature rows of two views, one for each payment, and as asked rows the last payments."""
+    """Write feature rows of two views, one for each payment, and the last payments as requested rows."""
     rng = np.random.default_rng(_SEED)
-    # Distinct moments: what is written by hand has no rule for rows of one entity at one moment.
+    # Distinct timestamps: the handwritten query has no rule for rows of one entity at one time.
     times = micros(_START) + np.sort(rng.integers(0, DAYS * MICROS_PER_DAY - facts, facts)) + np.arange(facts)
     at = pa.array(times, _TIMESTAMP)
     keys = {
@@ -101,7 +101,7 @@ def write_tables(folder: Path, *, asked: int, facts: int) -> None:
 
 
 def rows_differing(one: pa.Table, other: pa.Table) -> int:
-    """How many asked rows got different values; the order of rows does not matter."""
+    """How many requested rows have different values; the order of rows does not matter."""
     one, other = (table.sort_by("payment").to_pandas() for table in (one, other))
     if list(one.columns) != list(other.columns) or len(one) != len(other):
         return max(len(one), len(other))
@@ -115,12 +115,12 @@ def _keys(letter: str, numbers: np.ndarray) -> pa.Array:
 
 @contextmanager
 def _process(contender: Contender, folder: Path) -> Iterator[tuple[float, ContenderJoin]]:
-    """A process that joins: its size before the first join in MB, and the call for one join."""
+    """A process that joins: its memory before the first join in MB, and a function for one join."""
     spawn = get_context("spawn")
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve_contender, args=(contender, folder, theirs), daemon=True)
     process.start()
-    theirs.close()  # so that a dead process is the end of the pipe, not silence
+    theirs.close()  # so that the pipe ends if the process dies
 
     def answer() -> Any:  # noqa: ANN401 - what `serve_contender` sends
         try:
@@ -131,7 +131,7 @@ def _process(contender: Contender, folder: Path) -> Iterator[tuple[float, Conten
             raise StateError(f"'{_SHOWN[contender]}' ended with code {process.exitcode}: {last}") from None
 
     def join() -> Lap:
-        with suppress(OSError):  # if it is dead, the answer says so
+        with suppress(OSError):  # if the process is dead, `answer` raises
             ours.send(None)
         lap: Lap = answer()
         return lap
@@ -158,7 +158,7 @@ def _result(
     return BenchResult(
         name="training-set",
         conditions={
-            "rows": f"{asked:,} asked rows against {facts:,} feature rows in each of two views",
+            "rows": f"{asked:,} requested rows against {facts:,} feature rows in each of two views",
             "memory": "MB: how far the process grew over its size before the first join",
         },
         figures=[

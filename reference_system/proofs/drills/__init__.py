@@ -1,1 +1,1 @@
-"""Fault drills: kill, pause, repeat, disorder, corrupt; then the ledger."""
+"""Fault drills: kills, pauses, duplicates, disorder, corruption; then the ledger."""

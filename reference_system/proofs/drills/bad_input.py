@@ -1,7 +1,7 @@
-"""Drills on what arrives: the same twice, in the wrong order, or no event at all.
+"""Drills on bad input: duplicates, disorder and malformed messages.
 
 In: a stage, a number of events. Out: a report.
-Invariant: the drill knows for each message what must become of it, from the order in which the broker took it.
+Invariant: the expected outcome of each message follows from the order in which the broker stored it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from reference_system.use_cases import TOPICS
 
 _PARTS = 4
 _MOST_COPIES = 3
-# A consumer is killed after so long, between two parts of what is sent.
+# Seconds until a consumer is killed, between two parts of the messages.
 _LIFE_SECONDS = (0.2, 0.8)
-# Two weeks of event time, whatever the number of events.
+# Two weeks of event time, for any number of events.
 _SPAN_SECONDS = 14 * 86_400.0
 _LATE_SHARE, _DISORDERED_SHARE = 0.05, 0.5
 _WITHIN_HOURS, _BEYOND_HOURS = (0.0, 20.0), (26.0, 96.0)
 
 
 def duplicates(stage: DrillStage, *, events: int) -> DrillReport:
-    """Each event is sent once, twice or three times, the copies anywhere behind it, across kills of the consumer."""
+    """Each event is sent once, twice or three times, the copies anywhere after it, across kills of the consumer."""
     first = stage.traffic.take(events)
     copies = stage.rng.integers(1, _MOST_COPIES + 1, size=events)
     places = [
@@ -47,7 +47,7 @@ def duplicates(stage: DrillStage, *, events: int) -> DrillReport:
 
 
 def out_of_order(stage: DrillStage, *, events: int) -> DrillReport:
-    """Half of the events come up to 20 hours after their neighbours, one in twenty so long after that it is late."""
+    """Half of the events arrive up to 20 hours after their neighbours, one in twenty so much later that it is late."""
     rng = stage.rng
     taken = stage.traffic.take(events, seconds_between=_SPAN_SECONDS / events)
     places = []
@@ -65,12 +65,12 @@ def out_of_order(stage: DrillStage, *, events: int) -> DrillReport:
     before = expected(stage.book).outcomes[Outcome.LATE]
     _send_across_kills(stage, messages, faults)
     late = faults["late events"] = expected(stage.book).outcomes[Outcome.LATE] - before
-    # A drill in which nothing is late shows nothing.
+    # Without late events the drill proves nothing.
     return stage.finish("out-of-order", faults, [] if late else ["no event came late: the drill needs more events"])
 
 
 def poison(stage: DrillStage, *, events: int) -> DrillReport:
-    """Messages of every malformed kind between good events; their bytes must be equal on the dead-letter topics."""
+    """Messages of every malformed kind between valid events; the dead-letter topics must hold their exact bytes."""
     bad = [RawMessage(each.topic, each.key, each.value) for each in malformed(LAST_MOMENT)]
     share = max(events // len(bad), 1)
     consumer = stage.fleet.start(stage.plan())
@@ -87,7 +87,7 @@ def poison(stage: DrillStage, *, events: int) -> DrillReport:
 
 
 def _send_across_kills(stage: DrillStage, messages: list[DrillEvent], faults: Counter[str]) -> None:
-    """Send in parts; a consumer reads each for a moment and is killed."""
+    """Send in parts; a consumer reads each for a short time and is killed."""
     size = -(-len(messages) // _PARTS)
     for part in range(_PARTS):
         stage.progress(0.85 * part / _PARTS, f"part {part + 1} of {_PARTS}")
@@ -99,7 +99,7 @@ def _send_across_kills(stage: DrillStage, messages: list[DrillEvent], faults: Co
 
 
 def _wrong_letters(stage: DrillStage, sent: dict[Acknowledged, RawMessage]) -> list[str]:
-    """Messages of which the dead-letter topics do not hold exactly the bytes that were sent."""
+    """Messages whose exact bytes are not on the dead-letter topics."""
     letters: dict[Acknowledged, RawMessage] = {}
     with TopicLog(stage.settings.kafka_bootstrap) as log:
         for topic in TOPICS:

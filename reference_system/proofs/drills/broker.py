@@ -1,7 +1,7 @@
-"""Drills on the broker: killed and started again, or stopped for a while, under producer and consumers.
+"""Drills on the broker: it is killed and restarted, or paused, while a producer and consumers work.
 
 In: a stage, a number of times. Out: a report.
-Invariant: what the broker has acknowledged it has after a kill (its process dies, the machine does not).
+Invariant: acknowledged records survive a kill of the broker (its process dies, the machine does not).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from reference_system.proofs.drills.stage import DrillStage
 
 _EVENTS_AT_ONCE = 20
 _TICK_SECONDS = 0.05
-# Before a kill and while the broker is away: the client retries, backs off, gives up and begins anew.
+# Before a kill and while the broker is down: the client retries, backs off, gives up and restarts.
 _WORK_SECONDS = (0.2, 1.0)
 _AWAY_SECONDS = (0.0, 1.0)
-# Longer than the producer waits for an answer.
+# Up to more than the producer's timeout.
 _PAUSE_SECONDS = (0.5, 6.0)
 
 
@@ -42,7 +42,7 @@ def broker_kill(stage: DrillStage, *, times: int) -> DrillReport:
 
 
 def broker_pause(stage: DrillStage, *, times: int) -> DrillReport:
-    """SIGSTOP for some seconds: connections stay open, nothing answers, acknowledgements are lost."""
+    """SIGSTOP for some seconds: connections stay open without answers, acknowledgements are lost."""
     crew = _Crew(stage)
     for number in range(times):
         stage.progress(0.85 * number / times, f"broker paused {number} of {times} times")
@@ -64,7 +64,7 @@ def _finish(stage: DrillStage, crew: _Crew, drill: str, faults: dict[str, int]) 
 
 
 class _Crew:
-    """Two consumers that are started again when they end, as the supervisor does it."""
+    """Two consumers that are restarted when they end, as by the supervisor."""
 
     def __init__(self, stage: DrillStage) -> None:
         self._stage = stage
@@ -73,7 +73,7 @@ class _Crew:
         self.problems: list[str] = []
 
     def work(self, seconds: float) -> None:
-        """Look after them for so long."""
+        """Keep them running for `seconds`."""
         until = monotonic() + seconds
         while True:
             for tasks in self._stage.halves():
@@ -83,7 +83,7 @@ class _Crew:
             sleep(_TICK_SECONDS)
 
     def end(self) -> None:
-        """Kill them; the drill settles with another one."""
+        """Kill them; another consumer settles the drill."""
         for consumer in self._consumers.values():
             consumer.kill()
 
@@ -100,7 +100,7 @@ class _Crew:
 
 @contextmanager
 def _sending(stage: DrillStage) -> Iterator[None]:
-    """Events flow meanwhile, from a thread of their own; its error is ours."""
+    """Send events from a separate thread in this context; its error is raised here."""
     enough = Flag()
 
     def feed() -> None:

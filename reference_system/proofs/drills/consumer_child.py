@@ -1,8 +1,8 @@
-"""A consumer as a process of its own, made to be killed.
+"""A consumer in a separate process, to be killed by a drill.
 
-In: a plan. Out: an exit code; and whatever a kill left behind.
-Invariant: the process runs what `workbook run ingestion` runs. It ends when the drill that started it ends, whatever
-ended that.
+In: a plan. Out: an exit code, and the files that a kill left behind.
+Invariant: the process runs the same code as `workbook run ingestion`. It ends when the drill that started it ends, in
+any way.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from reference_system.use_cases import TOPICS
 
 # Exit codes. After a kill it is the negative number of the signal.
 DONE, REFUSED, BROKER_AWAY = 0, 3, 4
-# The one point that the naive consumer has, too: the online store has the event, the offset is not committed.
+# The only point that the naive consumer has: the online store has the event, the offset is not committed.
 NAIVE_POINT: FaultPoint = "states pushed"
 
 
@@ -52,7 +52,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsumerPlan:
-    """What a consumer does; `tasks` are all if none are named."""
+    """The configuration of a consumer; without `tasks` it has all."""
 
     settings: Settings
     tasks: tuple[int, ...] | None = None
@@ -68,7 +68,7 @@ class _Consumer(Protocol):
 
 
 def consume(plan: ConsumerPlan) -> None:
-    """Be the consumer; the exit code says how it ended."""
+    """Run the consumer; the exit code states how it ended."""
     _write_to(plan.settings.state_dir / "consumers.log")
     try:
         with _opened(plan) as (consumer, finish):
@@ -112,12 +112,12 @@ def _opened(plan: ConsumerPlan) -> Iterator[tuple[_Consumer, Callable[[], None]]
 
 
 def naive_folder(settings: Settings) -> Path:
-    """Where the naive consumer's Feast is."""
+    """The folder of the naive consumer's Feast."""
     return settings.state_dir / "naive" / "feast"
 
 
 def naive_tally(settings: Settings) -> Path:
-    """How often the naive consumer counted what."""
+    """The naive consumer's SQLite file of counts."""
     return settings.state_dir / "naive" / "tally.sqlite"
 
 
@@ -136,7 +136,7 @@ def _signal_at(fault: Fault | None) -> Callable[[FaultPoint], None]:
 
 
 def _write_to(log: Path) -> None:
-    """What the consumers say goes to one file; the terminal belongs to the drill."""
+    """Redirect the consumers' output to one file; the terminal is for the drill."""
     sys.stdout.flush()
     sys.stderr.flush()
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

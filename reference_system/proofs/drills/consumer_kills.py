@@ -1,8 +1,8 @@
-"""Drills on consumers: killed while they work, and stopped until another one has taken their tasks.
+"""Drills on consumers: killed while they work, or paused until another one has taken their tasks.
 
 In: a stage, a number of times. Out: a report.
-Invariant: the seed decides who is killed, where and after how long; what the machine makes of it differs, and the
-report must not.
+Invariant: the seed determines which consumer is killed, where and after how long; timings differ between machines,
+the report must not.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from reference_system.proofs.drills.stage import DrillStage
 
 POINTS: tuple[FaultPoint, ...] = get_args(FaultPoint)
 AT_RANDOM = "at a random moment"
-# The lake commits every other second; a point of the poll is passed as soon as there is traffic.
+# The lake commits every two seconds; a point of the poll is reached as soon as there is traffic.
 _PATIENCE_SECONDS: dict[str, float] = {"lake committed": 6.0}
 _PATIENCE = 3.0
 _NAIVE_PATIENCE = 60.0
 _RANDOM_SECONDS = 1.5
 _MOST_PASSAGES = {"lake committed": 2}
 _PASSAGES = 6
-# Traffic: a few events every so often, so that most polls have little and some, after a start, have much.
+# Traffic: a few events per tick, so that most polls are small and some, after a start, are large.
 _TICK_SECONDS = 0.05
 _MOST_EVENTS_A_TICK = 8
-# Consumers that end by themselves more often than this show a defect, and the drill would never end.
+# Consumers that end unexpectedly more often than this show a defect, and the drill would never end.
 _MOST_FAILURES = 10
 _PAUSE_SECONDS = 30.0
 
 
 class Doom(msgspec.Struct, frozen=True, kw_only=True):
-    """How a consumer will end: at a point, or after some seconds at the latest."""
+    """When a consumer is killed: at a point, or after `seconds` at the latest."""
 
     fault: Fault | None
     seconds: float
 
     @property
     def name(self) -> str:
-        """As the report counts it."""
+        """The name in the report."""
         return AT_RANDOM if self.fault is None else self.fault.point
 
 
 def draw_doom(rng: np.random.Generator, number: signal.Signals = signal.SIGKILL) -> Doom:
-    """A named point or a random moment, each as likely."""
+    """A named point or a random time, all equally likely."""
     choice = int(rng.integers(len(POINTS) + 1))
     if choice == len(POINTS):
         return Doom(fault=None, seconds=float(rng.uniform(0.0, _RANDOM_SECONDS)))
@@ -66,12 +66,12 @@ def draw_doom(rng: np.random.Generator, number: signal.Signals = signal.SIGKILL)
 
 
 def draw_naive_doom(rng: np.random.Generator) -> Doom:
-    """The one point that the naive consumer has; however slow the machine is, it comes by with the first event."""
+    """The only point of the naive consumer, which is reached with the first event, even on a slow machine."""
     return Doom(fault=Fault(point=NAIVE_POINT, passage=int(rng.integers(1, _PASSAGES))), seconds=_NAIVE_PATIENCE)
 
 
 def consumer_kill(stage: DrillStage, *, times: int) -> DrillReport:
-    """Two consumers share the tasks; each is killed again and again while traffic flows."""
+    """Two consumers share the tasks; each is killed repeatedly while traffic flows."""
     faults: Counter[str] = Counter()
     problems: list[str] = []
     slots = [_Slot(stage, tasks) for tasks in ([None] if stage.mutant else stage.halves())]
@@ -90,7 +90,7 @@ def consumer_kill(stage: DrillStage, *, times: int) -> DrillReport:
 
 
 class _Slot:
-    """One place for a consumer, filled again after each kill."""
+    """A slot for a consumer, which is replaced after each kill."""
 
     def __init__(self, stage: DrillStage, tasks: tuple[int, ...] | None) -> None:
         self._stage = stage
@@ -99,7 +99,7 @@ class _Slot:
         self._doom = Doom(fault=None, seconds=0.0)
 
     def tick(self) -> str | None:
-        """Start, wait or kill; what was done to the consumer, if it has ended."""
+        """Start, wait or kill; returns how the consumer ended, if it has."""
         consumer = self._consumer
         if consumer is None:
             self._doom = (draw_naive_doom if self._stage.mutant else draw_doom)(self._stage.rng)
@@ -109,26 +109,26 @@ class _Slot:
             return None
         name = self._doom.name
         if consumer.exit_code is None and consumer.age > self._doom.seconds:
-            # One that never came past its point is killed wherever it is.
+            # A consumer that has not reached its point is killed wherever it is.
             consumer.kill()
             name = AT_RANDOM
         if consumer.exit_code is None:
             return None
         self._consumer = None
         if consumer.exit_code != -signal.SIGKILL:
-            return f"a consumer ended by itself with exit code {consumer.exit_code}"
+            return f"a consumer ended unexpectedly with exit code {consumer.exit_code}"
         return name
 
     def end(self) -> None:
-        """Kill what is left, without counting it."""
+        """Kill the consumer without counting it."""
         if self._consumer is not None:
             self._consumer.kill()
 
 
 def zombie(stage: DrillStage, *, times: int) -> DrillReport:
-    """A consumer stands still at some point of its work, another takes its tasks, the first one wakes.
+    """A consumer is paused at some point of its work, another takes its tasks, the first one resumes.
 
-    It must be refused by its epoch, and whatever it still writes must change nothing.
+    It must be refused because of its epoch, and its further writes must change nothing.
     """
     faults: Counter[str] = Counter()
     problems: list[str] = []
@@ -138,7 +138,7 @@ def zombie(stage: DrillStage, *, times: int) -> DrillReport:
         consumer = stage.fleet.start(replace(stage.plan(), fault=doom.fault))
         try:
             _feed_until_paused(stage, consumer, doom)
-            # The successor finds all tasks, takes what is there and leaves in order.
+            # The successor takes all tasks, reads everything and stops.
             stage.settle()
             stage.feed(20)
             consumer.resume()
@@ -153,21 +153,21 @@ def zombie(stage: DrillStage, *, times: int) -> DrillReport:
 
 
 def _feed_until_paused(stage: DrillStage, consumer: DrillConsumer, doom: Doom) -> None:
-    # Long enough after its start to own the tasks: a consumer that stops before that is no zombie.
+    # Long enough after its start to own the tasks: a consumer that is paused before that is no zombie.
     earliest = _PATIENCE
     while not consumer.is_paused() and consumer.exit_code is None:
         stage.feed(5)
         if consumer.age > max(doom.seconds, earliest):
             consumer.pause()
         sleep(_TICK_SECONDS)
-        # Whoever stands still within a transaction keeps its file, and nobody can take the task: that is no zombie.
+        # A consumer paused within a transaction locks its file, so that no other can take the task: it is no zombie.
         if consumer.is_paused() and _holds_a_file(stage):
             consumer.resume()
             sleep(_TICK_SECONDS)
 
 
 def _holds_a_file(stage: DrillStage) -> bool:
-    """Whether a task's file cannot be written to now."""
+    """Whether a task's file is locked for writing."""
     for path in StatePaths(stage.settings.state_dir).stream_tasks.glob("task-*.sqlite"):
         try:
             with closing(sqlite3.connect(path, timeout=0.0, isolation_level=None)) as db:

@@ -1,8 +1,8 @@
-"""Consumer processes of a drill: started in a fifth of a second, killed at will.
+"""Consumer processes of a drill: they start in a fifth of a second and can be killed at any time.
 
-In: plans. Out: processes, and how they ended.
-Invariant: none outlives the drill. They are forked from one process that has imported everything, because to import
-it takes longer than most of them live.
+In: plans. Out: processes, and their exit codes.
+Invariant: no process outlives the drill. They are forked from one process that has imported everything, because the
+imports take longer than most of them live.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LAST_LINES = 15
 
 
 class DrillConsumer:
-    """One process."""
+    """One consumer process."""
 
     def __init__(self, plan: ConsumerPlan, process: ForkServerProcess) -> None:
         """Take a process that was started with the plan."""
@@ -45,11 +45,11 @@ class DrillConsumer:
 
     @property
     def exit_code(self) -> int | None:
-        """How it ended, `None` while it lives; the negative number of the signal that killed it."""
+        """`None` while the process runs; after a kill the negative number of the signal."""
         return self._process.exitcode
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL, and wait for the end."""
         self._signal(signal.SIGKILL)
         self._process.join()
 
@@ -62,14 +62,14 @@ class DrillConsumer:
         self._signal(signal.SIGCONT)
 
     def is_paused(self) -> bool:
-        """Whether it stands still."""
+        """Whether it is stopped."""
         try:
             return psutil.Process(self._pid).status() == psutil.STATUS_STOPPED
         except psutil.NoSuchProcess:
             return False
 
     def wait(self, seconds: float) -> int | None:
-        """The exit code, or `None` if it still lives after `seconds`."""
+        """The exit code, or `None` if it still runs after `seconds`."""
         self._process.join(seconds)
         return self.exit_code
 
@@ -83,7 +83,7 @@ class DrillConsumer:
 
 
 class ConsumerFleet:
-    """Starts consumers; a context manager that leaves none behind."""
+    """Starts consumers; a context manager that kills the remaining ones at the end."""
 
     def __init__(self, root: Path, preload: Sequence[str] = ()) -> None:
         """Start the process that consumers are forked from.
@@ -92,10 +92,10 @@ class ConsumerFleet:
             root: the folder of the scratch system; processes carry its mark, so they are found after a kill.
             preload: modules that the calling program would make each process import again.
         """
-        # Python 3.12 and newer warn where a process with threads forks. This one has none of Python's; those of the
-        # allocators and of the linear algebra are prepared for a fork by their libraries.
+        # Python 3.12 and newer warn when a process with threads forks. This one has no Python threads; the allocators
+        # and the linear algebra libraries prepare their own threads for a fork.
         self._context = multiprocessing.get_context("forkserver")
-        # Feast switches warnings on again that the environment switches off: the Kafka client comes before it.
+        # Feast enables warnings that the environment disables, so the Kafka client is imported before it.
         first = ("reference_system.stack.kafka.topics", "reference_system.proofs.drills.consumer_child")
         self._context.set_forkserver_preload([*first, *preload])
         resource_tracker.ensure_running()  # it serves the whole program, so it carries no mark
@@ -108,7 +108,7 @@ class ConsumerFleet:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Kill what is left."""
+        """Kill the remaining consumers."""
         for consumer in self._started:
             consumer.kill()
 
@@ -121,10 +121,10 @@ class ConsumerFleet:
         return consumer
 
     def run_to_the_end(self, plan: ConsumerPlan, seconds: float) -> None:
-        """Run a consumer until it has taken everything and stopped in order; again while the broker is away.
+        """Run a consumer until it has read everything and stopped; restart it while the broker is unavailable.
 
         Raises:
-            ServiceError: if it fails or takes longer than `seconds`; with its last words.
+            ServiceError: if it fails or takes longer than `seconds`; with the end of its log.
         """
         deadline = monotonic() + seconds
         while True:
@@ -143,7 +143,7 @@ class ConsumerFleet:
 
 @contextmanager
 def _marked(root: Path) -> Iterator[None]:
-    """What is started meanwhile belongs to the scratch system."""
+    """Mark processes that are started in this context as part of the scratch system."""
     before = dict(os.environ)
     os.environ.update({SERVICE_MARK: "drill", STATE_MARK: str(root)})
     try:

@@ -1,7 +1,7 @@
-"""Messages that claim to be events and are not: one of each kind that a consumer meets.
+"""Malformed messages: one of each kind that a consumer must refuse.
 
 In: the event clock's time. Out: messages that must end on the dead-letter topic, and valid ones to send between them.
-Invariant: each differs from a valid event in the one thing that its name says.
+Invariant: each differs from a valid event only in what its name states.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from reference_system.use_cases.recommendation.events import PageShown
 
 _CUSTOMER = "poison-customer"
 _ID, _AMOUNT = b'"poison-1"', b"12.5"
-# What a broker takes on an ordinary topic by default is 1 MiB, its own overhead included.
+# A broker's default limit on an ordinary topic is 1 MiB, including its overhead.
 _LARGEST_MESSAGE = 1024 * 1024 - 600
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
-    """A message, what is wrong with it, and how ingestion must name that."""
+    """A message, its defect, and the refusal that ingestion must give."""
 
     name: str
     kind: Refusal
@@ -44,7 +44,7 @@ def good_transaction(number: int, now: datetime) -> Transaction:
 
 
 def malformed(now: datetime) -> list[Malformed]:
-    """Every kind, as seen at `now`."""
+    """Every kind, for the current time `now`."""
     good = encode(good_transaction(1, now))
     return [
         *(Malformed(name=name, kind=kind, value=value) for name, kind, value in _no_json(good)),

@@ -1,7 +1,7 @@
-"""What must have become of what a drill sent, and what has: the drill's own book, beside the ledger.
+"""Expected and actual outcomes of a drill's messages, from the drill's own book, independent of the ledger.
 
-In: the messages with the places that the broker gave them; the lake and the task files. Out: differences.
-Invariant: what is expected is computed here from the messages alone, by none of the code under test.
+In: the messages with their partitions and offsets; the lake and the task files. Out: differences.
+Invariant: expected outcomes are computed here from the messages alone, without the code under test.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reference_system.proofs.drills.traffic import DrillEvent
 from reference_system.proofs.kafka_raw_producer import Acknowledged
 from reference_system.use_cases import TOPICS
 
-# Stated in docs and in ADRs, and written down here once more: the drill must not take them from the code it checks.
+# Repeated here from docs and ADRs: the drill must not take them from the code that it checks.
 _LATE_AFTER = timedelta(days=1)
 _HORIZON = timedelta(days=7)
 
@@ -40,23 +40,23 @@ class Book:
     refused: list[Acknowledged] = field(default_factory=list)
 
     def sent(self) -> int:
-        """How many messages."""
+        """The number of messages."""
         return len(self.events) + len(self.refused)
 
     def identities(self) -> set[EventIdentity]:
-        """The events, each once."""
+        """The distinct events."""
         return {(event.topic.name, event.event_id) for _, event in self.events}
 
 
 class DrillExpectation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the order within each partition makes of the events."""
+    """The outcomes that follow from the order within each partition."""
 
     late: set[EventIdentity]
     outcomes: dict[Outcome, int]
 
 
 def expected(book: Book) -> DrillExpectation:
-    """Each event's outcome, from the book alone. It must know every record of the topics."""
+    """Each event's outcome, from the book alone, which must have every record of the topics."""
     newest: dict[tuple[str, int], datetime] = {}
     arrived: dict[EventIdentity, datetime] = {}
     late: set[EventIdentity] = set()
@@ -79,14 +79,14 @@ def expected(book: Book) -> DrillExpectation:
 
 
 class DrillFindings(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there: rows of the lake by event, and totals of the tasks by topic."""
+    """The actual outcomes: rows of the lake by event, and totals of the tasks by topic."""
 
     rows: Counter[EventIdentity]
     late: set[EventIdentity]
     totals: Counter[tuple[str, str]]
 
     def total(self, outcome: Outcome) -> int:
-        """Over all topics."""
+        """The total over all topics."""
         return sum(count for (_, name), count in self.totals.items() if name == outcome)
 
 
@@ -107,7 +107,7 @@ def read_found(lake: Path, tasks: Iterable[TaskSnapshot]) -> DrillFindings:
 
 
 def read_tally(path: Path) -> DrillFindings:
-    """The naive consumer's own book: how often it counted each event."""
+    """Read the naive consumer's SQLite file: how often it counted each event."""
     with closing(sqlite3.connect(path)) as db:
         rows = Counter({(topic, event_id): n for topic, event_id, n in db.execute("SELECT * FROM counted")})
     totals: Counter[tuple[str, str]] = Counter()
@@ -122,7 +122,7 @@ def lost_and_double(book: Book, found: DrillFindings) -> tuple[set[EventIdentity
 
 
 def differences(book: Book, found: DrillFindings, acknowledged: dict[str, int]) -> list[str]:
-    """Sentences about everything that is not as it must be; `acknowledged` counts the records of each topic."""
+    """One sentence per difference; `acknowledged` counts the records of each topic."""
     lost, double = lost_and_double(book, found)
     problems = _about(lost, "lost") + _about(double, "counted twice")
     problems += _about(set(found.rows) - book.identities(), "in the lake although nobody sent them")
@@ -130,7 +130,7 @@ def differences(book: Book, found: DrillFindings, acknowledged: dict[str, int]) 
         totals = sum(count for (name, _), count in found.totals.items() if name == topic)
         if totals != records:
             problems.append(f"{topic}: {records} records are acknowledged and {totals} have an outcome")
-    # A producer that had to send again has put more into the topics than the book knows of.
+    # If the producer sent messages again, the topics may have records that are not in the book.
     if sum(acknowledged.values()) == book.sent():
         problems += _unexpected(expected(book), found)
     return problems

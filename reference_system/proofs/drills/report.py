@@ -1,4 +1,4 @@
-"""What a drill found.
+"""The result of a drill.
 
 In: the drill's own book and the ledger. Out: one record for people and for programs.
 Invariant: `problems` is empty if and only if nothing was lost, nothing counted twice and the ledger agrees.
@@ -10,15 +10,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-# So many ids are named; the count is always whole.
+# The most ids listed; the count includes all.
 NAMED = 20
 
 
 class DrillCounts(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the records; `acknowledged` = counted + late + duplicate + dead_lettered."""
+    """The outcomes of the records; `acknowledged` = counted + late + duplicate + dead_lettered."""
 
-    sent: int  # messages that the drill wanted in the topics
-    acknowledged: int  # records in the topics, those that a producer sent again included
+    sent: int  # messages that the drill sent
+    acknowledged: int  # records in the topics, including those that a producer sent again
     counted: int
     late: int
     duplicate: int
@@ -28,7 +28,7 @@ class DrillCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DrillReport(msgspec.Struct, frozen=True, kw_only=True):
-    """One drill; `faults` says how often what was done to the system."""
+    """One drill; `faults` counts the injected faults by kind."""
 
     drill: str
     seed: int
@@ -44,7 +44,7 @@ class DrillReport(msgspec.Struct, frozen=True, kw_only=True):
         return not self.problems
 
     def with_problems(self, problems: Sequence[str]) -> DrillReport:
-        """The same, with what was found afterwards."""
+        """The same report with additional problems."""
         return msgspec.structs.replace(self, problems=[*self.problems, *problems])
 
 

@@ -1,7 +1,7 @@
-"""Where drills take place: a scratch system, traffic, consumers, and the check at the end.
+"""The environment of drills: a scratch system, traffic, consumers, and the check at the end.
 
 In: settings and a seed. Out: a stage; after each drill its report.
-Invariant: a report covers all that was ever sent on its stage, so drills may follow one another on one stage.
+Invariant: a report covers everything that was ever sent on its stage, so several drills may run on one stage.
 """
 
 from __future__ import annotations
@@ -30,15 +30,14 @@ from reference_system.settings import Settings
 from reference_system.stack.kafka.topics import end_offsets
 from reference_system.use_cases import TOPICS
 
-# A share between 0 and 1, and what happens now.
-# Far more than a consumer takes to catch up with what a drill leaves.
+# Far more than a consumer needs to catch up after a drill.
 SETTLE_SECONDS = 180.0
 
 
 class DrillStage:
-    """One scratch system under drills."""
+    """A scratch system for drills."""
 
-    def __init__(  # noqa: PLR0913 - one argument for each thing that a drill uses
+    def __init__(  # noqa: PLR0913 - one argument per dependency
         self,
         scratch: Scratch,
         producer: DrillProducer,
@@ -48,7 +47,7 @@ class DrillStage:
         progress: Progress,
         mutant: bool = False,
     ) -> None:
-        """Take what is open; with `mutant` the consumers are the naive one."""
+        """Take the open resources; with `mutant` the consumer is the naive one."""
         self.scratch = scratch
         self.producer = producer
         self.fleet = fleet
@@ -66,7 +65,7 @@ class DrillStage:
         return self.scratch.settings
 
     def plan(self, *, tasks: Collection[int] | None = None) -> ConsumerPlan:
-        """A consumer of these tasks that nothing happens to."""
+        """A consumer of these tasks without a fault."""
         return ConsumerPlan(settings=self.settings, tasks=None if tasks is None else tuple(tasks), naive=self.mutant)
 
     def halves(self) -> list[tuple[int, ...]]:
@@ -84,9 +83,9 @@ class DrillStage:
         self.book.refused += self.producer.send(messages)
 
     def feed(self, count: int) -> None:
-        """Send the next events of the traffic, among them some that come twice, are late or are none.
+        """Send the next events of the traffic, including duplicate, late and malformed ones.
 
-        The naive consumer gets valid events alone, each once: whatever it counts wrong comes from kills.
+        The naive consumer gets only valid events, each once, so that all its errors come from kills.
         """
         if self.mutant:
             self.send(self.traffic.take(count))
@@ -95,22 +94,22 @@ class DrillStage:
         self.send_refused(self.traffic.refused(count))
 
     def settle(self) -> None:
-        """Let one consumer take all that is there and stop in order."""
+        """Run one consumer until it has read everything and stopped."""
         self.fleet.run_to_the_end(replace(self.plan(), until_caught_up=True), SETTLE_SECONDS)
 
     def digest(self) -> str:
-        """The fingerprint of everything that was consumed and what it amounts to."""
+        """The digest of everything that was consumed and of the resulting states."""
         return digest(snapshots(self.scratch.paths.stream_tasks))
 
     def finish(self, drill: str, faults: Counter[str], problems: Sequence[str] = ()) -> DrillReport:
-        """Settle, compare, and say what was found."""
-        self.progress(0.9, "taking what is left")
+        """Settle, compare and report."""
+        self.progress(0.9, "consuming the remaining records")
         self.settle()
         acknowledged = end_offsets(self.settings.kafka_bootstrap, [topic.name for topic in TOPICS])
         if self.mutant:
             found, fingerprint = read_tally(naive_tally(self.settings)), ""
         else:
-            # The ledger knows nothing of what the drill sent; the drill's book knows nothing of SQL.
+            # Two independent checks: the ledger does not use the drill's book, and the book does not use SQL.
             ledger = recount_and_compare(
                 self.settings, progress=lambda _, text: self.progress(0.95, f"ledger: {text}")
             )
@@ -148,14 +147,14 @@ def open_stage(  # noqa: PLR0913 - what differs between drills
     mutant: bool = False,
     preload: Sequence[str] = (),
 ) -> Iterator[DrillStage]:
-    """A stage of its own; nothing of it is left at the end.
+    """A separate stage, which is removed at the end.
 
     Args:
         settings: those of the live system, which is not touched.
         name: of the drill.
         seed: of its traffic and its faults.
-        progress: told how far the drill is.
-        mutant: whether the naive consumer takes the place of ours.
+        progress: called with the share done and a message.
+        mutant: whether the naive consumer replaces ours.
         preload: modules of the calling program (see `ConsumerFleet`).
     """
     progress(0.0, "starting a broker")

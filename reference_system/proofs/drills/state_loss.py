@@ -1,4 +1,4 @@
-"""Drill on the state: task files are deleted; what is built anew must be equal to the byte.
+"""Drill on the state: task files are deleted, and the rebuilt state must be equal byte by byte.
 
 In: a stage, a number of times. Out: a report.
 Invariant: the lake and the topics alone determine the state.
@@ -18,7 +18,7 @@ _EVENTS = 200
 
 
 def state_loss(stage: DrillStage, *, times: int) -> DrillReport:
-    """Some task files are deleted, then all, in turn; each time the digest must come back."""
+    """Some or all task files are deleted in turn; each time the rebuilt state must have the same digest."""
     faults: Counter[str] = Counter()
     problems: list[str] = []
     for number in range(times):

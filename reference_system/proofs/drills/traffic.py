@@ -1,8 +1,8 @@
-"""What drills send: valid events of every topic, and the same again, disordered or damaged, as a drill needs it.
+"""The traffic of drills: valid events of every topic, and duplicate, late or malformed ones as a drill needs them.
 
-In: a seed. Out: events in the order in which they became known, endlessly.
-Invariant: the same seed gives the same events. A few entities have all of them, so that every poll changes states that
-the poll before has changed, and every task owns some.
+In: a seed. Out: an endless sequence of events in the order in which they became known.
+Invariant: the same seed gives the same events. All belong to a few entities, so that every poll changes states that
+the previous poll has changed, and every task owns some.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from reference_system.use_cases.recommendation.events import (
 )
 
 START = datetime(2025, 3, 3, tzinfo=UTC)
-# No event of a drill lies after this: what the consumers take for now.
+# The current time of the consumers; no event of a drill is later.
 LAST_MOMENT = START + timedelta(days=3_000)
-# On average: windows of 1, 7 and 30 days and the deduplication horizon all pass within a long drill.
+# On average: a long drill covers windows of 1, 7 and 30 days and the deduplication horizon.
 _SECONDS_BETWEEN = 60.0
-# Of this many events one comes twice, one is late, one is no event.
+# One event in this many is a duplicate, late, or malformed.
 _DUPLICATE_EVERY, _LATE_EVERY, _REFUSED_EVERY = 25, 30, 35
-# One chargeback in so many names a payment that has one; a reversal takes back one of the last so many chargebacks.
+# One chargeback in this many names a payment that has one; a reversal is of one of the last this many chargebacks.
 _SECOND_EVERY, _REVERSIBLE = 4, 200
 _CUSTOMERS, _TERMINALS, _VIEWERS, _VIDEOS = 50, 40, 50, 30
 _SHARES = {
@@ -65,24 +65,24 @@ _WEIGHTS = (*_SHARES.values(), 1.0 - sum(_SHARES.values()))
 
 
 class DrillEvent(msgspec.Struct, frozen=True, gc=False):
-    """An event and where it goes."""
+    """An event and its topic."""
 
     topic: Topic
     event: Event
 
     @property
     def event_id(self) -> str:
-        """What identifies it within its topic."""
+        """Its id within its topic."""
         return self.topic.id_of(self.event)
 
     @property
     def known(self) -> datetime:
-        """When it could be known: a label later than what it is about."""
+        """When it could be known; for a label, later than its event."""
         known: datetime = getattr(self.event, "created_timestamp", self.event.event_timestamp)
         return known
 
     def message(self) -> RawMessage:
-        """Its bytes."""
+        """The message to send."""
         return RawMessage(self.topic.name, self.topic.key_of(self.event).encode(), encode(self.event))
 
 
@@ -97,11 +97,11 @@ class Traffic:
         self.now = START
 
     def take(self, count: int, *, seconds_between: float = _SECONDS_BETWEEN) -> list[DrillEvent]:
-        """The next events; `seconds_between` of event time lie between two, on average."""
+        """The next events, on average `seconds_between` of event time apart."""
         return [self._next(seconds_between) for _ in range(count)]
 
     def with_trouble(self, count: int) -> list[DrillEvent]:
-        """The next events; every now and then one comes again, or one comes long after it could be known."""
+        """The next events, with some duplicates and some late events."""
         events: list[DrillEvent] = []
         first = self._number + 1
         for number, event in enumerate(self.take(count), start=first):
@@ -114,7 +114,7 @@ class Traffic:
         return events
 
     def refused(self, count: int) -> list[RawMessage]:
-        """What is no event, about as often as among so many events."""
+        """Malformed messages, about as many as among `count` events."""
         times = int(self._rng.binomial(count, 1 / _REFUSED_EVERY))
         return [
             RawMessage(topic.name, b"c000001", b'{"schema_version": 1, "number": %d, "amount": NaN}' % number)
@@ -134,7 +134,7 @@ class Traffic:
         return DrillEvent(topic, event)
 
     def _reported_again(self, event: ChargebackReported) -> ChargebackReported:
-        """Now and then about a payment that was disputed before."""
+        """The event, or sometimes another chargeback of a payment that was disputed before."""
         if not self._reported or self._rng.integers(_SECOND_EVERY):
             return event
         before = self._reported[int(self._rng.integers(len(self._reported)))]
@@ -180,7 +180,7 @@ def _chargeback(rng: np.random.Generator, number: str, now: datetime) -> Chargeb
 
 
 def _reversal(rng: np.random.Generator, number: str, now: datetime) -> Event:
-    """Of a chargeback that nobody has seen."""
+    """The reversal of an unknown chargeback."""
     return ChargebackReversed(**msgspec.structs.asdict(_chargeback(rng, number, now)))
 
 

@@ -1,1 +1,1 @@
-"""The ledger: every topic and every state counted again from the raw records, without a line of ingestion."""
+"""The ledger: recounts every topic and every state from the raw records, without ingestion code."""

@@ -1,8 +1,8 @@
-"""The ledger of one topic: the recount against the lake, the dead letters and the totals.
+"""The ledger of one topic: compares the recount with the lake, the dead letters and the totals.
 
-In: the tables of `proofs/ledger/duckdb_recount.py` and what the tasks say. Out: the topic's line and every difference.
+In: the tables of `proofs/ledger/duckdb_recount.py` and the tasks' totals. Out: the topic's line and every difference.
 Invariant: each record below the offsets that the state has is in exactly one of four sets: counted, late,
-dead-lettered, duplicate; each set equals what the lake, the dead-letter topic and the totals say.
+dead-lettered, duplicate; each set equals that of the lake, the dead-letter topic and the totals.
 """
 # ruff: noqa: S608 - the SQL is built from declarations in this repository; no input from outside reaches it
 
@@ -17,7 +17,7 @@ from reference_system.lake.delta_upkeep import Dropped
 from reference_system.proofs.ledger.duckdb_recount import Duck, PartitionSpan, fields_of
 from reference_system.proofs.ledger.report import EXAMPLES, LedgerProblem, TopicLedger, problem
 
-# A state can be made anew from the topics; a lake or a log that lost something cannot.
+# A state can be rebuilt from the topics; lost rows of the lake and lost records of the log cannot.
 REBUILD = "workbook state rebuild"
 _CLEAN = "make clean"
 _LIST = "workbook dead-letter list"
@@ -36,7 +36,7 @@ _EXTRA = """
 _DOUBLE = """
     SELECT place(id, part, "off") FROM lake QUALIFY row_number() OVER (PARTITION BY part, "off") > 1
 """
-# Rows are joined whole only where their hashes differ: a join of every value of every row took most of the ledger.
+# All values of a row are compared only where hashes differ: comparing those of every row took most of the ledger.
 _SUSPECTS = """
     CREATE OR REPLACE TEMP TABLE suspects AS
     WITH mine AS (SELECT part, "off", hash({fields}) AS h FROM lake),
@@ -85,7 +85,7 @@ _DIFFERENCES = (
     ("a dead letter of a record that does not exist", _REFUSED_NOTHING, _LIST),
     ("read by the state and not held by the broker", _GAPS, _CLEAN),
 )
-# The broker still has these records, and the lake may have dropped their rows: their day is one that it dropped.
+# Records that the broker still has and whose rows the lake may have dropped, because it dropped their day.
 _AGED = """
     CREATE OR REPLACE TEMP TABLE aged AS
     SELECT v.part, v."off", v.verdict FROM verdict v JOIN raw r USING (part, "off") JOIN span USING (part)
@@ -93,8 +93,8 @@ _AGED = """
     WHERE v.verdict <> 'duplicate' AND v."off" < read_to AND l.part IS NULL
     AND greatest(r.event_timestamp, r."{known}") < {before}
 """
-# Of records that retention removed the lake and the dead letters tell, and the lake's own count of what it dropped;
-# what remains were duplicates. Dropped rows whose records are still there are in the verdicts already.
+# Records that retention removed are counted from the lake, the dead letters and the lake's count of dropped rows; the
+# rest were duplicates. Dropped rows whose records still exist are already in `verdict`.
 _GONE = """
     SELECT part, CASE WHEN late THEN 'late' ELSE 'counted' END AS verdict, "rows" AS n FROM dropped
     UNION ALL SELECT part, verdict, -count(*) FROM aged GROUP BY ALL
@@ -122,10 +122,10 @@ def topic_ledger(
 
     Args:
         duck: with the tables of `proofs/ledger/duckdb_recount.py`.
-        topic: whose they are.
+        topic: the topic of the tables.
         spans: its partitions.
-        totals: (task, outcome) → events, as the tasks say.
-        dropped: what the lake dropped of old days.
+        totals: (task, outcome) → events, as recorded by the tasks.
+        dropped: the rows of old days that the lake dropped.
     """
     _name_tables(duck, topic)
     duck.execute(_AGED.format(known=topic.known_field, before=micros(dropped.before)))
@@ -160,7 +160,7 @@ def topic_ledger(
 
 
 def _name_tables(duck: Duck, topic: Topic) -> None:
-    """The topic's tables under the names that the queries use, with `id` and what names a record."""
+    """Create views of the topic's tables under the names that the queries use, with `id` and the macro `place`."""
     for kind in ("raw", "lake", "verdict", "dead"):
         identity = f', "{topic.event_id}" AS id' if kind in ("raw", "lake") else ""
         duck.execute(f'CREATE OR REPLACE TEMP VIEW {kind} AS SELECT *{identity} FROM "{kind}_{topic.name}"')

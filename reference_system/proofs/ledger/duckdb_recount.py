@@ -1,10 +1,10 @@
-"""A topic counted again from its raw records, with SQL and without a line of ingestion.
+"""Recounts a topic from its raw records in SQL, without ingestion code.
 
-In: the raw records and dead letters of a topic (Arrow), the lake, and the offsets that count. Out: tables in DuckDB:
-`raw_…` (each record, parsed), `verdict_…` (what must have become of it), `lake_…` and `history_…` (what the lake has).
-Invariant: nothing here decodes, judges or folds with the code that it checks. Only what was not refused is parsed;
-an event is the first of its id within the deduplication horizon of its partition, and late if it was known more than
-the lateness bound before the newest of its partition.
+In: the raw records and dead letters of a topic (Arrow), the lake, and the offset ranges. Out: tables in DuckDB:
+`raw_…` (each record, parsed), `verdict_…` (its expected class), `lake_…` and `history_…` (the lake's rows).
+Invariant: nothing here decodes, classifies or aggregates with the code that it checks. Only records that were not
+refused are parsed; an event is the first of its id within the deduplication horizon of its partition, and late if it
+was known more than the lateness bound before the newest of its partition.
 """
 # ruff: noqa: S608 - the SQL is built from declarations in this repository; no input from outside reaches it
 
@@ -25,21 +25,21 @@ from reference_system.features.stream.kafka_keys import partition_of
 from reference_system.lake import delta_lake
 from reference_system.lake.delta_upkeep import Dropped
 
-# Records that are parsed at once: the statement costs as much as thousands of them.
+# Records parsed by one statement, which itself costs as much as thousands of records.
 _BATCH_ROWS, _BATCH_BYTES = 40_000, 32 * 1024 * 1024
-# Verdicts depend on one another only through ids that come again; each round settles at least one more of those.
+# Classes depend on one another only through repeated ids; each round settles at least one more of those.
 _MAX_ROUNDS = 100
 Duck = duckdb.DuckDBPyConnection
 _ORIGIN = frozenset((delta_lake.EVENT_DAY, "kafka_partition", "kafka_offset", delta_lake.LATE))
 
 
 class PartitionSpan(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition: what the broker holds, and how far it was read."""
+    """One partition: the offsets that the broker holds, and how far it was read."""
 
     part: int
     read_from: int  # the first record that the broker still has
     read_to: int  # the next offset of the task that owns the partition
-    taken_to: int  # the same, or further if another task has taken rows from beyond
+    taken_to: int  # the same, or higher if another task has taken later rows
     log_end: int  # the offset that the next record will have
 
 
@@ -49,7 +49,7 @@ def fields_of(topic: Topic) -> dict[str, pa.DataType]:
 
 
 def load_dead_letters(duck: Duck, topic: Topic, batches: Iterable[pa.RecordBatch]) -> None:
-    """Make `dead_…`: each origin once, and whether all its copies are equal."""
+    """Create `dead_…`: each origin once, and whether all its copies are equal."""
     duck.execute('CREATE TEMP TABLE copies (part INTEGER, "off" BIGINT, key BLOB, value BLOB)')
     for table in _gathered(batches):
         duck.register("batch", table)
@@ -62,9 +62,9 @@ def load_dead_letters(duck: Duck, topic: Topic, batches: Iterable[pa.RecordBatch
 
 
 def load_records(duck: Duck, topic: Topic, batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
-    """Make `raw_…`; yields after each part how many records it has so far.
+    """Create `raw_…`; yields the number of records so far after each part.
 
-    `dead` says that the record is on the dead-letter topic, `same` that it is there with its own key and bytes.
+    `dead`: the record is on the dead-letter topic; `same`: it is there with its own key and bytes.
     """
     fields = fields_of(topic)
     shape = json.dumps({name: _json_type(kind) for name, kind in fields.items()})
@@ -76,7 +76,7 @@ def load_records(duck: Duck, topic: Topic, batches: Iterable[pa.RecordBatch]) ->
         _micros_of_text(f's."{name}"') if pa.types.is_timestamp(kind) else f's."{name}"'
         for name, kind in fields.items()
     )
-    # A tombstone without a key is on the dead-letter topic with an empty one: the client takes no other.
+    # A tombstone without a key is on the dead-letter topic with an empty key: the client requires one.
     same = "alike AND value IS NOT DISTINCT FROM dvalue AND coalesce(key, ''::BLOB) = coalesce(dkey, ''::BLOB)"
     count = 0
     for table in _gathered(batches):
@@ -97,7 +97,7 @@ def load_records(duck: Duck, topic: Topic, batches: Iterable[pa.RecordBatch]) ->
 
 
 def load_lake(duck: Duck, lake: Path, topic: Topic, needed: Iterable[str]) -> None:
-    """Make `lake_…` (rows that came through Kafka, whole) and `history_…` (generated rows, the needed fields)."""
+    """Create `lake_…` (rows from Kafka, all fields) and `history_…` (generated rows, the needed fields)."""
     fields = fields_of(topic)
     names = sorted({*needed, topic.event_id, topic.key, "event_timestamp", topic.known_field})
     origin = ["kafka_partition", "kafka_offset", delta_lake.LATE]
@@ -114,7 +114,7 @@ def load_lake(duck: Duck, lake: Path, topic: Topic, needed: Iterable[str]) -> No
 
 
 def load_dropped(duck: Duck, topic: Topic, dropped: Dropped) -> None:
-    """Make `dropped_…`: how many rows of each partition the lake has dropped, with the day before which they were."""
+    """Create `dropped_…`: the number of rows that the lake has dropped, by partition and lateness."""
     columns = list(zip(*((part, late, rows) for (part, late), rows in dropped.rows.items()), strict=True)) or [
         (),
         (),
@@ -128,10 +128,10 @@ def load_dropped(duck: Duck, topic: Topic, dropped: Dropped) -> None:
 
 
 def classify_records(duck: Duck, topic: Topic, spans: Sequence[PartitionSpan]) -> None:
-    """Make `verdict_…`: counted, late or duplicate for each record that was not refused and is readable.
+    """Create `verdict_…`: counted, late or duplicate for each record that was not refused and is readable.
 
     Raises:
-        StateError: if ids that come again depend on one another in more rounds than any traffic has.
+        StateError: if the classes of repeated ids do not settle within `_MAX_ROUNDS`, more than any traffic needs.
     """
     _load_spans(duck, topic, spans)
     _load_priors(duck, topic, len(spans))
@@ -155,7 +155,7 @@ def classify_records(duck: Duck, topic: Topic, spans: Sequence[PartitionSpan]) -
             break
         duck.execute("CREATE OR REPLACE TEMP TABLE accepted AS FROM following")
     else:
-        raise StateError(f"{topic.name}: the verdicts do not settle: ids come again and again after the horizon")
+        raise StateError(f"{topic.name}: the classes of records do not settle: ids repeat too often after the horizon")
     duck.execute(f"""
         CREATE TEMP TABLE "verdict_{topic.name}" AS
         SELECT part, "off", id, CASE WHEN a."off" IS NULL THEN 'duplicate' WHEN late THEN 'late' ELSE 'counted' END
@@ -163,7 +163,7 @@ def classify_records(duck: Duck, topic: Topic, spans: Sequence[PartitionSpan]) -
     """)
 
 
-# For each valid record the newest moment that its partition knew before it, and with it (`t`).
+# For each valid record the newest time known to its partition before it, and including it (`t`).
 _NEWEST_BEFORE = f"""
     CREATE OR REPLACE TEMP TABLE arrivals AS
     WITH running AS (
@@ -176,7 +176,7 @@ _NEWEST_BEFORE = f"""
     FROM running
 """
 
-# An id is accepted again once its last acceptance lies beyond the horizon.
+# An id is accepted again when its last acceptance is older than the horizon.
 _ACCEPTED_NEXT = f"""
     CREATE OR REPLACE TEMP TABLE following AS
     WITH RECURSIVE repeated AS (
@@ -208,9 +208,9 @@ def _load_spans(duck: Duck, topic: Topic, spans: Sequence[PartitionSpan]) -> Non
 
 
 def _load_priors(duck: Duck, topic: Topic, partitions: int) -> None:
-    """What a partition knew before the first record that is left: history, and rows whose records are gone."""
+    """Load what a partition knew before its first retained record: history, and rows whose records were removed."""
     known, name = topic.known_field, topic.name
-    # A row that is gone counted as arrived when the newest until then was known.
+    # The arrival time of a removed record is the newest time known until then.
     duck.execute(f"""
         CREATE OR REPLACE TEMP TABLE gone AS
         SELECT part, "{topic.event_id}" AS id, "{known}" AS known, l.late, greatest(
@@ -223,7 +223,7 @@ def _load_priors(duck: Duck, topic: Topic, partitions: int) -> None:
         SELECT part, greatest((SELECT max("{known}") FROM "history_{name}"),
             (SELECT max(known) FROM gone WHERE gone.part = span.part AND NOT gone.late)) AS newest FROM span
     """)
-    # Ids of history that come again are few; a task knows those of its own keys.
+    # Few ids of history repeat; a task stores those of its own keys.
     again = duck.sql(f"""
         SELECT "{topic.event_id}", "{topic.key}", min("{known}") FROM "history_{name}"
         WHERE "{topic.event_id}" IN (SELECT "{topic.event_id}" FROM "raw_{name}" WHERE NOT dead) GROUP BY ALL
@@ -262,7 +262,7 @@ def _in_micros(name: str, kind: pa.DataType) -> str:
 
 
 def _micros_of_text(column: str) -> str:
-    """A time in a text as microseconds; digits beyond the sixth are cut, as the decoder cuts them."""
+    """A text timestamp as microseconds; digits after the sixth are truncated, as by the decoder."""
     return f"epoch_us(TRY_CAST(upper({column}) AS TIMESTAMPTZ))"
 
 

@@ -1,9 +1,9 @@
-"""Entity states counted again from raw records and the lake's history.
+"""Recounts entity states from raw records and the lake's history.
 
-In: the tables of `duckdb_recount.py` of all topics, and how far each task has read and taken. Out: for each task and
-view the states that it must have, in the order of their keys.
-Invariant: nothing here folds. A state is said at once, from all its rows: those of the task's own partitions up to
-its position, and those of other tasks' partitions up to where it has taken them.
+In: the tables of `duckdb_recount.py` of all topics, and the offsets that each task has read and taken. Out: for each
+task and view the expected states, in the order of their keys.
+Invariant: no state is updated incrementally. It is computed at once from all its rows: those of the task's own
+partitions up to its position, and those of other tasks' partitions up to the offset that it has taken.
 """
 # ruff: noqa: S608 - the SQL is built from declarations in this repository; no input from outside reaches it
 
@@ -27,13 +27,13 @@ from reference_system.reported_rows import Once
 from reference_system.use_cases import topic_named
 from reference_system.windows import EVERYONE, SNAP, Is, LatestFields, RecentItems, Rows, Value, View, WindowedView
 
-# Entity key, when its newest event was known (microseconds), state.
+# The partition and offset of rows from history.
 _HISTORY = delta_lake.NO_OFFSET
 _pack = msgspec.msgpack.Encoder().encode
 
 
 def needed_fields(views: Sequence[View], topic: Topic) -> set[str]:
-    """The fields of a topic's events that the views are made of."""
+    """The fields of a topic's events that the views use."""
     needed: set[str] = set()
     for view in views:
         if isinstance(view, WindowedView):
@@ -58,7 +58,7 @@ def _field(value: Value) -> str | None:
 
 
 def load_facts(duck: Duck, views: Sequence[View], topics: Sequence[Topic]) -> None:
-    """Make `facts_…` of each topic: what counts in windows, from history, from removed records and from raw ones."""
+    """Create `facts_…` of each topic: rows that count in windows, from history, removed records and raw records."""
     for topic in topics:
         name = topic.name
         known = topic.known_field
@@ -76,7 +76,7 @@ def load_facts(duck: Duck, views: Sequence[View], topics: Sequence[Topic]) -> No
 
 
 def load_limits(duck: Duck, tasks: Sequence[TaskSnapshot]) -> None:
-    """Make `reached`: up to which offset of a partition a task's states have the rows."""
+    """Create `reached`: the offset up to which a task's states have the rows of a partition."""
     rows = [(topic, task.task, task.task, offset) for task in tasks for topic, offset in task.positions.items()] + [
         (topic, source, task.task, offset) for task in tasks for (source, topic), offset in task.taken.items()
     ]
@@ -89,7 +89,7 @@ def load_limits(duck: Duck, tasks: Sequence[TaskSnapshot]) -> None:
 
 
 def expected_states(duck: Duck, view: View, tasks: int) -> Iterator[tuple[int, list[ExpectedState]]]:
-    """For each task the states that it must have of a view, ordered by key."""
+    """The expected states of a view for each task, ordered by key."""
     _load_owners(duck, view, tasks)
     match view:
         case WindowedView():
@@ -108,7 +108,7 @@ def _by_task(states: Sequence[tuple[int, ExpectedState]], tasks: int) -> Iterato
 
 
 def _load_owners(duck: Duck, view: View, tasks: int) -> None:
-    """Make `owner`: the task of every entity that the view has met."""
+    """Create `owner`: the task of every entity of the view."""
     keys = " UNION ".join(f'SELECT {entity} AS entity FROM "facts_{topic}"' for topic, entity in _entities(view))
     found = duck.sql(f"SELECT DISTINCT entity FROM ({keys})").to_arrow_table()["entity"].to_pylist()
     owners = pa.array([partition_of(key, tasks) for key in found], pa.int32())
@@ -131,7 +131,7 @@ def _entity(rows: Rows) -> str:
 def _owned(topic: str, entity: str, columns: str) -> str:
     """SQL for the rows of a topic's facts that are in a state: `(task, entity, *columns, part, off)`.
 
-    A partition's own task has what is keyed like the topic, and the entity's owner everything else and all history.
+    Rows keyed like the topic belong to the partition's task, all others and all history to the entity's owner.
     """
     keyed = entity == f'"{topic_named(topic).key}"'
     task = f"CASE WHEN part = {_HISTORY} THEN owner.task ELSE part END" if keyed else "owner.task"
@@ -146,9 +146,9 @@ def _owned(topic: str, entity: str, columns: str) -> str:
 
 
 def _load_rows(duck: Duck, view: WindowedView) -> None:
-    """Make `rows`: every row of the view that its states still have, one for each tile, event or fact.
+    """Create `rows`: every row of the view that its states still have, one for each tile, event or fact.
 
-    For a view with rows that count once, `told` has what was told of their facts.
+    For a view with rows that count once, `told` has the reports and reversals of their facts.
     """
     parts = []
     for rows in view.rows:
@@ -162,7 +162,7 @@ def _load_rows(duck: Duck, view: WindowedView) -> None:
         sums = ", ".join(f'sum("{name}") AS "{name}"' for name in view.columns)
         everything = f"SELECT task, entity, t, max(known) AS known, {sums} FROM ({everything}) GROUP BY ALL"
     values = ", ".join(f'"{name}"' for name in view.columns)
-    # A state reaches the horizon and one day more behind its own newest row; its newest event may be about less.
+    # A state keeps the horizon and one day before its newest row; the event known last may have an older row.
     oldest = f"max(t) OVER (PARTITION BY task, entity) - {view.horizon_micros + MICROS_PER_DAY}"
     duck.execute(f"""
         CREATE OR REPLACE TEMP TABLE rows AS
@@ -181,7 +181,7 @@ def _rows_of_events(view: WindowedView, rows: Rows) -> str:
 
 
 def _load_told(duck: Duck, rows: Rows, once: Once) -> None:
-    """Make `told`: each report in time, and each that is taken back."""
+    """Create `told`: each report in time, and each reversal."""
     fields = f'known, event_timestamp AS happened, "{once.per}" AS fact, "{_report(rows)}" AS report'
     reports = _owned(rows.topic, _entity(rows), f"{fields}, false AS taken_back")
     taken = _owned(once.taken_back_by, _entity(rows), f"{fields}, true AS taken_back")
@@ -194,7 +194,7 @@ def _load_told(duck: Duck, rows: Rows, once: Once) -> None:
 
 
 def _rows_of_facts(view: WindowedView, rows: Rows) -> str:
-    """A row for each fact that anything was told of: zeros where every report was taken back."""
+    """A row for each fact with a report or reversal: zeros where every report was reversed."""
     values = dict(rows.values)
     same = "entity, t, fact, report"
     stands = f"bool_or(NOT taken_back AND ({same}) NOT IN (SELECT ({same}) FROM told WHERE taken_back))"
@@ -212,7 +212,7 @@ def _known_in_time(rows: Rows) -> str:
 
 
 def _value(value: Value, *, snap: bool) -> str:
-    """A row value; those of tiles are multiples of 1/SNAP, so that their sum does not depend on an order."""
+    """A row value; those of tiles are multiples of 1/SNAP, so that their sum does not depend on the order."""
     if isinstance(value, Is):
         return f"(\"{value.field}\" = '{value.value}')::DOUBLE"
     if isinstance(value, str):
@@ -238,7 +238,7 @@ def _tails(duck: Duck, view: WindowedView, task: int) -> Iterator[ExpectedState]
 
 
 def _memories(duck: Duck, task: int) -> dict[str, bytes]:
-    """What was told of the facts whose rows a state has: its length and the oldest moment, then the reports."""
+    """The reports of the facts whose rows a state has: their length and the oldest time, then the reports."""
     found = duck.sql(f"""
         SELECT entity, min(t), list(DISTINCT (t, fact, report, taken_back))
         FROM told SEMI JOIN rows USING (task, entity, t) WHERE task = {task} GROUP BY entity

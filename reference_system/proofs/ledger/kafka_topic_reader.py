@@ -1,8 +1,8 @@
-"""Raw topics as Arrow: what the broker holds, without a look into it.
+"""Reads raw topics as Arrow, without decoding the records.
 
-In: a topic and the offsets that count. Out: batches of `(part, off, key, value)`, and of dead letters with the origin
-that their headers tell.
-Invariant: bytes as they are; one batch in memory at a time.
+In: a topic and offset ranges. Out: batches of `(part, off, key, value)`; those of dead letters have the origin from
+their headers.
+Invariant: bytes are unchanged; one batch in memory at a time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def raw_records(log: TopicLog, topic: Topic, ranges: Extent) -> Iterator[pa.Reco
 
 
 def dead_letters(log: TopicLog, topic: Topic) -> Iterator[pa.RecordBatch]:
-    """Every dead letter of a topic under the place of its origin, each copy of it."""
+    """Every dead letter of a topic, including copies, with the partition and offset of its origin."""
     for batch in log.read(topic.dead_letter, log.extent(topic.dead_letter)):
         found = [letter for letter in map(_letter, batch) if letter is not None and letter.origin.topic == topic.name]
         if found:

@@ -1,8 +1,8 @@
-"""The ledger: acknowledged = counted + late + dead-lettered + duplicates, and the states are what those amount to.
+"""The ledger: acknowledged = counted + late + dead-lettered + duplicates, and the states follow from those records.
 
 In: a system whose broker runs; its consumer may run, too. Out: a `LedgerReport`.
-Invariant: nothing of the system is changed. Task files are copied at one moment each, the rest is compared as of
-those moments: raw records and dead letters from the broker, rows from the lake, values from the online store.
+Invariant: the system is not changed. Each task file is copied as of one time; raw records and dead letters of the
+broker, rows of the lake and values of the online store are compared as of those times.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def recount_and_compare(
 
     Args:
         settings: the system.
-        progress: told how far it is (0 to 1) and what happens now.
+        progress: called with the share done (0 to 1) and a message.
         lake_seconds: how long to wait for the lake to reach the states.
 
     Raises:
@@ -80,7 +80,7 @@ def recount_and_compare(
 
 @dataclass(slots=True, kw_only=True)
 class _Audit:
-    """One run: what it reads from, and the problems that it has found."""
+    """One run: its sources, and the problems found."""
 
     settings: Settings
     log: TopicLog
@@ -89,12 +89,12 @@ class _Audit:
     tasks: Sequence[TaskSnapshot]
     progress: Progress
     problems: list[LedgerProblem] = field(default_factory=list)
-    kept_from: dict[str, int] = field(default_factory=dict)  # of each topic the first moment that the lake keeps
+    kept_from: dict[str, int] = field(default_factory=dict)  # by topic, the first time that the lake keeps
 
     def topics(self) -> list[TopicLedger]:
-        """The line of each topic."""
+        """The ledger of each topic."""
         lake = StatePaths(self.settings.state_dir).lake
-        # Dead letters first: ingestion goes on, and each of them is of a record that the broker has by then.
+        # Dead letters first: ingestion continues, and the broker has the record of each of them by then.
         for topic in TOPICS:
             recount.load_dead_letters(self.duck, topic, dead_letters(self.log, topic))
         spans = {topic.name: _spans(self.log, topic, self.tasks) for topic in TOPICS}
@@ -119,7 +119,7 @@ class _Audit:
         return lines
 
     def states(self) -> StateLedger:
-        """Every state against the recount and against the online store."""
+        """Compare every state with the recount and with the online store."""
         state_recount.load_facts(self.duck, VIEWS, TOPICS)
         state_recount.load_limits(self.duck, self.tasks)
         whole = StateComparison()
@@ -150,7 +150,7 @@ class _Audit:
 
 @contextmanager
 def _copies(paths: StatePaths, tasks: int) -> Iterator[Path]:
-    """A folder with copies of the task files, each as of one moment; it is gone afterwards."""
+    """A temporary folder with copies of the task files, each as of one time."""
     found = task_files(paths.stream_tasks)
     if not found:
         raise StateError(f"there is no stream state in {paths.stream_tasks}", next_command="make up")
@@ -179,7 +179,7 @@ def _absent(tasks: Sequence[TaskSnapshot], settings: Settings) -> list[LedgerPro
 
 
 def _lake_behind(lake: Path, tasks: Sequence[TaskSnapshot], seconds: float) -> list[LedgerProblem]:
-    """Wait until the lake has what the states have; name the topics where it does not come to that."""
+    """Wait until the lake has reached the states; return the topics where it does not in time."""
     deadline = time.monotonic() + seconds
     waited_for: Sequence[Topic] = TOPICS
     while True:

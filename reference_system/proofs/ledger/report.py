@@ -1,7 +1,7 @@
-"""What the ledger says: figures for each topic, states, and every difference.
+"""The ledger's report: figures for each topic, states, and every difference.
 
-In: what `proofs/ledger/ledger.py` found. Out: a record for people and programs (`workbook verify --json`).
-Invariant: no difference without a problem, and no problem without places to look at and a next command.
+In: the results of `proofs/ledger/ledger.py`. Out: a record for people and programs (`workbook verify --json`).
+Invariant: every difference is a problem, and every problem has examples and a next command.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-# So many ids or places of each kind of difference are named.
+# The most ids or offsets listed for each kind of difference.
 EXAMPLES = 20
 
 
@@ -26,13 +26,13 @@ class TopicLedger(msgspec.Struct, frozen=True, kw_only=True):
     missing: int  # events that the recount accepts and the lake lacks: lost
     extra: int  # rows of the lake that the recount does not accept
     double: int  # rows of the lake whose record has another row
-    waiting: int  # records behind those offsets: not read yet
+    waiting: int  # records from those offsets on: not read yet
     removed: int  # records that retention removed from the broker: not recounted, only their lake rows are
-    dropped: int  # rows of old days that the lake dropped: of these only its counts are compared with the totals
+    dropped: int  # rows of old days that the lake dropped: only their number is compared with the totals
 
 
 class StateLedger(msgspec.Struct, frozen=True, kw_only=True):
-    """Entity states against the recount, to the byte; the online store against the states."""
+    """Entity states compared byte by byte with the recount; the online store compared with the states."""
 
     compared: int
     different: int
@@ -41,7 +41,7 @@ class StateLedger(msgspec.Struct, frozen=True, kw_only=True):
     aged: int  # states with rows of days that the lake dropped: not recounted
     online_compared: int
     online_different: int
-    online_in_flight: int  # states that were being pushed while the ledger looked, or that the next start pushes
+    online_in_flight: int  # states that were being pushed during the check, or that the next start pushes
 
 
 class LedgerProblem(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +50,7 @@ class LedgerProblem(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     where: str
     count: int
-    examples: list[str]  # ids or places, at most `EXAMPLES`
+    examples: list[str]  # ids or offsets, at most `EXAMPLES`
     next_command: str
 
     def for_person(self) -> str:
@@ -70,12 +70,12 @@ class LedgerReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def lost(self) -> int:
-        """Events that were acknowledged and are nowhere."""
+        """Acknowledged events that are missing."""
         return sum(topic.missing for topic in self.topics)
 
     @property
     def double(self) -> int:
-        """Rows that count something twice, or something that is not to be counted."""
+        """Rows that count an event twice, or one that must not be counted."""
         return sum(topic.double + topic.extra for topic in self.topics)
 
 

@@ -1,8 +1,8 @@
-"""States: those of the recount against those of the tasks, and those of the tasks against the online store.
+"""Compares the tasks' states with the recount, and the online store with the tasks' states.
 
-In: expected states, task files, the online store. Out: how many are equal, and the names of those that are not.
-Invariant: equal means equal bytes and equal times. A value of the online store that differs is in flight only if the
-task's own record says that it was not pushed yet, or if both agree when they are looked at again.
+In: expected states, task files, the online store. Out: how many are equal, and the names of those that differ.
+Invariant: equal means equal bytes and equal times. A value of the online store that differs is in flight only if its
+task has recorded it as not pushed, or if both agree when they are read again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from reference_system.windows import RecentItems, View, WindowedView, unpack_tai
 
 _REBUILD = "workbook state rebuild"
 _CHUNK = 400
-# A running consumer pushes what it has several times a second.
+# A running consumer pushes changed states several times a second.
 _PUSH_SECONDS = 5.0
 _LOOK_SECONDS = 0.2
 
@@ -42,7 +42,7 @@ StateName = tuple[int, str, str]
 
 @dataclass(slots=True)
 class StateComparison:
-    """States of a view against the recount."""
+    """A view's states compared with the recount."""
 
     compared: int = 0
     different: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class StateComparison:
     aged: int = 0  # of days that the lake dropped
 
     def add(self, other: StateComparison) -> None:
-        """Take in another comparison."""
+        """Add another comparison."""
         self.compared += other.compared
         self.different += other.different
         self.missing += other.missing
@@ -59,7 +59,7 @@ class StateComparison:
         self.aged += other.aged
 
     def problems(self, view: str) -> list[LedgerProblem]:
-        """What differs, by kind."""
+        """The differences by kind."""
         return [
             *problem("states that differ from the recount", view, self.different, then=_REBUILD),
             *problem("states that the recount has and no task", view, self.missing, then=_REBUILD),
@@ -70,7 +70,7 @@ class StateComparison:
 def compare_view(
     path: Path, view: View, expected: Sequence[ExpectedState], *, kept_from: int = micros(EARLIEST)
 ) -> StateComparison:
-    """A task's states of a view against those that it must have, which are ordered by key.
+    """Compare a task's states of a view with the expected ones, which are ordered by key.
 
     A state with rows from before `kept_from` (microseconds) is not compared: the lake has dropped them.
     """
@@ -101,11 +101,11 @@ def compare_view(
 
 
 def _is_aged(view: View, state: bytes, kept_from: int) -> bool:
-    """Whether the state reaches back behind the first moment that the lake keeps, or has forgotten what did."""
+    """Whether the state has, or had, rows from before the first time that the lake keeps."""
     if kept_from == micros(EARLIEST):
         return False
     if isinstance(view, WindowedView):
-        # Behind its newest row a state keeps the horizon and a day; a row of tiles stands at the end of its tile.
+        # A state keeps the horizon and one day before its newest row; a tile's row has the time of the tile's end.
         reach = view.horizon_micros + MICROS_PER_DAY + view.tile_micros
         try:
             return bool(unpack_tail(view, state).times[-1] - reach < kept_from)
@@ -117,7 +117,7 @@ def _is_aged(view: View, state: bytes, kept_from: int) -> bool:
 
 
 def _difference(view: View, mine: ExpectedState, due: ExpectedState) -> str:
-    """The key, and in a few words what differs."""
+    """The key with a short description of the difference."""
     if mine[2] == due[2]:
         return f"{mine[0]} (time {mine[1]}, recount {due[1]})"
     if isinstance(view, WindowedView):
@@ -131,14 +131,14 @@ def _difference(view: View, mine: ExpectedState, due: ExpectedState) -> str:
 
 @dataclass(slots=True)
 class OnlineComparison:
-    """The online store against the tasks' states."""
+    """The online store compared with the tasks' states."""
 
     compared: int = 0
     in_flight: int = 0
     different: list[StateName] = field(default_factory=list)
 
     def problems(self) -> list[LedgerProblem]:
-        """What differs, by view."""
+        """The differences by view."""
         by_view: dict[str, list[str]] = {}
         for _, view, key in self.different:
             by_view.setdefault(view, []).append(key)
@@ -147,7 +147,7 @@ class OnlineComparison:
 
 
 def compare_online(paths: StatePaths, copies: Path) -> OnlineComparison:
-    """Every state of the copied task files against the online store, where there is one."""
+    """Compare every state of the copied task files with the online store, if there is one."""
     found = OnlineComparison()
     if not (paths.online_store.exists() and paths.feast_registry.exists()):
         return found
@@ -175,7 +175,7 @@ def compare_online(paths: StatePaths, copies: Path) -> OnlineComparison:
 
 
 def _look_again(read: ReadStoredStates, paths: StatePaths, pending: list[StateName]) -> list[StateName]:
-    """Those that still differ when state and store are read side by side, several times."""
+    """The states that still differ after state and store are read together several times."""
     views = {view.name: view for view in VIEWS}
     deadline = time.monotonic() + _PUSH_SECONDS
     while pending:
@@ -202,7 +202,7 @@ def _live_states(paths: StatePaths, names: Sequence[StateName]) -> dict[StateNam
 
 
 def _unpushed(paths: StatePaths, names: Sequence[StateName]) -> set[StateName]:
-    """Those that their task knows as not pushed: its next start pushes them first."""
+    """The states that their task has recorded as not pushed; its next start pushes them first."""
     found = set()
     for task in {task for task, _, _ in names}:
         with closing(sqlite3.connect(f"file:{task_file(paths.stream_tasks, task)}?mode=ro", uri=True)) as db:

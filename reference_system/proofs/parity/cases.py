@@ -1,8 +1,8 @@
-"""What parity asks for each use case: the rows of the log, and how history makes the same rows.
+"""Parity by use case: the rows of the log, and how history produces the same rows.
 
-In: logged predictions. Out: served values by name, the questions of the two views, and a function from their answers
-to the model's input rows.
-Invariant: the model's input rows are put together by the functions of `use_cases/`, from the lake's events.
+In: logged predictions. Out: served values by name, the feature requests of the two views, and a function from their
+features to the model's input rows.
+Invariant: the functions of `use_cases/` assemble the model's input rows from the lake's events.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LOGGED = (
     "catalogue_timestamp",
     "degraded",
 )
-# A request and its event may lie on two sides of a range's end.
+# A request and its event may lie on different sides of a range's end.
 _SLACK = timedelta(hours=1)
 
 # From the features of the two views, and the rows that they are for, to the model's input rows.
@@ -62,7 +62,7 @@ Assemble = Callable[[Floats, Floats, Ints], Floats]
 
 
 class _Signature(msgspec.Struct, frozen=True):
-    """What parity reads of a bundle's manifest."""
+    """The fields of a bundle's manifest that parity reads."""
 
     inputs: tuple[str, ...]
 
@@ -71,7 +71,7 @@ class _Signature(msgspec.Struct, frozen=True):
 class LoggedRows:
     """Predictions (`LOGGED`) and their feature vectors: one for a payment, one for each video of a page.
 
-    `of` is the prediction of each row and `place` its number there; both have shape (n,).
+    `of` is the index of each row's prediction and `place` the row's index in it; both have shape (n,).
     """
 
     table: pa.Table
@@ -79,7 +79,7 @@ class LoggedRows:
     place: Ints
 
     def times(self, name: str) -> Micros:
-        """A column of moments, by row, microseconds; `NO_STATE` where there is none."""
+        """A timestamp column by row, in microseconds; `NO_STATE` where it is null."""
         found: Micros = pc.fill_null(self.table[name].cast(pa.int64()), NO_STATE).to_numpy()[self.of]
         return found
 
@@ -88,7 +88,7 @@ class LoggedRows:
         return self.table[name].take(pa.array(self.of)).combine_chunks()
 
     def of_lists(self, name: str, places: Ints) -> pa.Array:
-        """From a column of lists, for each row the element at its place."""
+        """From a column of lists, the element at the given index of each row."""
         lists = self.table[name].combine_chunks()
         starts = lists.offsets.to_numpy()[:-1]
         return lists.values.take(pa.array(starts[self.of] + places))
@@ -108,9 +108,9 @@ def rows_of_log(table: pa.Table, use_case: str) -> LoggedRows:
 
 
 def served_values(log: LoggedRows, bundles: Path, use_case: str) -> tuple[Floats, dict[str, int]]:
-    """The logged features by today's names, NaN where there is none, and how many have a name that is not declared.
+    """The logged features by current name, NaN where there is none, and the number of values by undeclared name.
 
-    A vector is in the order of its model's signature, which the model's bundle knows.
+    A vector is in the order of its model's signature, which is in the model's bundle.
     """
     names = INPUTS_LOGGED[use_case]
     served = np.full((len(log.of), len(names)), np.nan)
@@ -131,7 +131,7 @@ def served_values(log: LoggedRows, bundles: Path, use_case: str) -> tuple[Floats
 
 
 def _signature(bundles: Path, use_case: str, version: str, width: int) -> tuple[str, ...]:
-    """The names of a version's inputs; a version whose bundle is gone had today's if it had as many."""
+    """The input names of a version; without its bundle, the current names if there are as many."""
     names: tuple[str, ...] = INPUTS_LOGGED[use_case]
     try:
         manifest = version_folder(bundles, use_case, version) / MANIFEST
@@ -142,7 +142,7 @@ def _signature(bundles: Path, use_case: str, version: str, width: int) -> tuple[
 
 
 def payment_questions(lake: Path, log: LoggedRows, served: Floats) -> tuple[Questions, Questions, Assemble]:
-    """The customer's and the terminal's windows. A payment that never happened has the amount that was asked about."""
+    """The customer's and the terminal's windows. A payment that did not happen has the requested amount."""
     moments = log.times("event_timestamp")
     columns = ("transaction_id", "customer_id", "event_timestamp", "amount", delta_lake.LATE)
     paid = read_around(lake, TRANSACTIONS, int(moments.min()), int(moments.max()), columns).read_all()
@@ -178,7 +178,7 @@ def payment_questions(lake: Path, log: LoggedRows, served: Floats) -> tuple[Ques
 
 
 def page_questions(lake: Path, log: LoggedRows, _served: Floats) -> tuple[Questions, Questions, Assemble]:
-    """The viewer's and the video's windows; a video that the lake does not know has no values."""
+    """The viewer's and the video's windows; a video unknown to the lake has no values."""
     known = delta_lake.read(lake, VIDEOS).read_all()
     found, place = _places(log.of_lists("items", log.place), known["video_id"])
     categories = _at(pc.index_in(known["category"], pa.array(CATEGORIES)), place)
@@ -215,25 +215,25 @@ def _questions(view: WindowedView, log: LoggedRows, place: Ints | int, read_at: 
 
 
 def _own_sums(amounts: Floats) -> Floats:
-    """What each payment adds to the sums of its customer: its own row, in windows that end with it."""
+    """The sums that each payment adds for its customer: its own row, in windows that end with it."""
     row = {name: np.full(len(amounts), value) for name, value in fraud.own_row(0.0).items()} | {"amount": amounts}
     terms = terms_of(fraud.CUSTOMER_ACTIVITY)
     return np.column_stack([row[name] if not delay else np.zeros(len(amounts)) for _, delay, name in terms])
 
 
 def read_around(lake: Path, topic: Topic, first: int, last: int, columns: tuple[str, ...]) -> pa.RecordBatchReader:
-    """The lake's rows of a range of moments (microseconds), and a little more on both sides."""
+    """The lake's rows of a time range (microseconds), extended by `_SLACK` on both sides."""
     start, end = moment_of(first) - _SLACK, moment_of(last) + _SLACK
     return delta_lake.read(lake, topic, start=start, end=end, columns=columns)
 
 
 def _places(wanted: pa.Array, ids: pa.ChunkedArray) -> tuple[NDArray[np.bool_], Ints]:
-    """Where each id stands, and 0 where it does not: the first answer says which."""
+    """Whether each id was found, and its index (0 where it was not)."""
     found = pc.index_in(wanted, ids.combine_chunks())
     return found.is_valid().to_numpy(zero_copy_only=False), found.fill_null(0).to_numpy(zero_copy_only=False)
 
 
 def _at(column: pa.ChunkedArray, places: Ints) -> NDArray[Any]:
-    """The values at these places; of an empty column zeros, which nobody reads."""
+    """The values at these indices; for an empty column zeros, which are not used."""
     values: NDArray[Any] = column.to_numpy()
     return values[places] if len(values) else np.zeros(len(places))

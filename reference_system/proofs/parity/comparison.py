@@ -1,13 +1,13 @@
-"""Parity: what was served beside what history says, feature by feature.
+"""Parity: served features compared with features from history.
 
-In: for each logged row its values, the values of history, and between which values a state as old as the one that
-was read could lead. Out: a verdict for each value, and the report.
-Invariant: a difference is never explained by anything but events that the state could not have held.
+In: for each logged row the served values, the values from history, and bounds on the values of a state as old as the
+one that was read. Out: a class (`Match`) for each value, and the report.
+Invariant: only events that the state could not have held explain a difference.
 
 - match: equal within `RELATIVE_TOLERANCE`, relative to numbers above 1.
-- lag: different, and what was served is what the events known to the state give.
-- error: different, and nothing explains it.
-- missing: no value was served (a rule answered, or a model without this input).
+- lag: different, but equal to the value from the events that the state knew.
+- error: different and unexplained.
+- missing: no value was served (a rule answered, or the model does not have this input).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 from reference_system.arrays import Flags, Floats
 
 RELATIVE_TOLERANCE = 1e-6
-_WORST = 3  # examples of each feature
+_WORST = 3  # examples per feature
 
 Matches = NDArray[np.int8]
 
 
 class Match(IntEnum):
-    """What became of one value."""
+    """The class of one value."""
 
     MATCH = 0
     LAG = 1
@@ -39,7 +39,7 @@ class Match(IntEnum):
 
 
 class FeatureParity(msgspec.Struct, frozen=True, kw_only=True):
-    """One feature: how many rows had each verdict; `extra` counts values that no declaration knows."""
+    """One feature: the number of rows of each class; `extra` counts values of undeclared features."""
 
     feature: str
     match: int = 0
@@ -51,10 +51,10 @@ class FeatureParity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FeatureDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """One value that differs: where, what was served and what history says.
+    """One value that differs: its row, the served value and the value from history.
 
-    `known_low` and `known_high` bound what the events that the state could have held give; null where no state is
-    involved, and for what the lake does not know.
+    `known_low` and `known_high` bound the value from the events that the state could have held; null where no state
+    is involved, and for entities unknown to the lake.
     """
 
     feature: str
@@ -69,11 +69,11 @@ class FeatureDifference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `workbook features parity --json` prints.
+    """The output of `workbook features parity --json`.
 
-    `rows` are feature vectors: one for each payment, one for each video of a page. `settling` counts predictions that
-    were left out because events of before them may still be on their way to the lake. `all_features.errors` is the
-    number of values that nothing explains: 0, or the command fails.
+    `rows` counts feature vectors: one for each payment, one for each video of a page. `settling` counts predictions
+    left out because earlier events may still be in transit to the lake. `all_features.errors` is the number of
+    unexplained values; the command fails unless it is 0.
     """
 
     use_case: str
@@ -95,8 +95,8 @@ class ParityReport(msgspec.Struct, frozen=True, kw_only=True):
 class ComparedRows:
     """The rows of a comparison; all but `names`, `extra` and `keys` have shape (n, len(names)).
 
-    `served` is NaN where nothing was served; `low` and `high` are NaN where no lag can explain anything. `keys` and
-    `predictions`, of length n, name the rows; `extra` counts values by names that are not in `names`.
+    `served` is NaN where nothing was served; `low` and `high` are NaN where lag cannot explain a difference. `keys`
+    and `predictions`, of length n, identify the rows; `extra` counts values by names that are not in `names`.
     """
 
     names: Sequence[str]
@@ -111,7 +111,7 @@ class ComparedRows:
 
 
 def differs(served: Floats, recomputed: Floats) -> Flags:
-    """Where two values are not the same; a value that is missing differs from every other."""
+    """Where two values differ; a missing value differs from every other."""
     return ~(np.abs(served - recomputed) <= _slack(recomputed))
 
 
@@ -126,7 +126,7 @@ def match(rows: ComparedRows) -> Matches:
 
 
 def by_feature(rows: ComparedRows, verdicts: Matches) -> list[FeatureParity]:
-    """The counts of each feature in the order of the declaration, then what no declaration knows."""
+    """The counts of each declared feature in the order of the declaration, then of undeclared features."""
     counts = {verdict: (verdicts == verdict).sum(axis=0) for verdict in Match}
     declared = [
         FeatureParity(
@@ -143,10 +143,10 @@ def by_feature(rows: ComparedRows, verdicts: Matches) -> list[FeatureParity]:
 
 
 def worst(rows: ComparedRows, verdicts: Matches) -> list[FeatureDifference]:
-    """The largest differences of each feature; those that nothing explains come first."""
+    """The largest differences of each feature; unexplained ones come first."""
     with np.errstate(invalid="ignore"):
         sizes = np.abs(rows.served - rows.recomputed) / np.maximum(1.0, np.abs(rows.recomputed))
-    # History without a value (a video that the lake does not know) differs by more than any number.
+    # A value missing in history (a video unknown to the lake) sorts before every number.
     sizes = np.nan_to_num(sizes, nan=np.inf)
     found = []
     for verdict in (Match.ERROR, Match.LAG):

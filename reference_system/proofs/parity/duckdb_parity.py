@@ -1,10 +1,10 @@
-"""Parity from the lake: the prediction log of a use case, recomputed.
+"""Recomputes the prediction log of a use case from the lake and compares it.
 
-In: the lake and a range of moments. Out: a `ParityReport`.
-Invariant: every settled prediction of the range is compared (the newest, where a limit cuts), each value once.
+In: the lake and a time range. Out: a `ParityReport`.
+Invariant: every settled prediction of the range is compared (up to a limit, the newest first), each value once.
 
-Settled means: its moment lies at least `UNSETTLED` before the newest event of the lake, so that every event that
-counts for it has come.
+A prediction is settled if its timestamp is at least `UNSETTLED` before the newest event of the lake, so that every
+event that counts for it has arrived.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from reference_system.proofs.parity.comparison import (
 from reference_system.proofs.parity.questions import UNSETTLED
 from reference_system.use_cases import topic_named
 
-# How many predictions are compared unless somebody asks for more.
+# The default limit of compared predictions.
 NEWEST = 20_000
 
 
@@ -63,14 +63,14 @@ def check_parity(
     end: datetime | None = None,
     limit: int = NEWEST,
 ) -> ParityReport:
-    """Compare what was served in [start, end) with history.
+    """Compare the features served in [start, end) with history.
 
     Args:
-        paths: the system whose predictions are meant.
+        paths: the paths of the system.
         use_case: `fraud` or `recommendation`.
-        start: the first moment that was asked about; by default the first of all.
+        start: by default the oldest prediction.
         end: by default after the newest settled prediction.
-        limit: at most so many predictions, the newest.
+        limit: the most predictions to compare, the newest first.
 
     Raises:
         StateError: if there is no settled prediction in the range.
@@ -98,7 +98,7 @@ def check_parity(
 
 
 def _compared(paths: StatePaths, use_case: str, predictions: pa.Table) -> ComparedRows:
-    """What was served, row by row, beside what history says."""
+    """The served rows with the rows from history."""
     log = rows_of_log(predictions, use_case)
     served, extra = served_values(log, paths.bundles, use_case)
     recomputed, low, high = _recompute(paths.lake, use_case, log, served)
@@ -116,7 +116,7 @@ def _compared(paths: StatePaths, use_case: str, predictions: pa.Table) -> Compar
 
 
 def _recompute(lake: Path, use_case: str, log: LoggedRows, served: Floats) -> tuple[Floats, Floats, Floats]:
-    """The rows as history has them and, where they differ, between which values a lagging stream would serve."""
+    """The rows from history and, where they differ, bounds on the values that a lagging stream would serve."""
     prepare = payment_questions if use_case == "fraud" else page_questions
     one, other, assemble = prepare(lake, log, served)
     recomputed = assemble(one.history(lake), other.history(lake), np.arange(len(log.of)))
@@ -130,7 +130,7 @@ def _recompute(lake: Path, use_case: str, log: LoggedRows, served: Floats) -> tu
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Which predictions are meant."""
+    """The predictions to compare."""
 
     start: datetime | None
     end: datetime | None
@@ -138,12 +138,12 @@ class _Range:
 
 
 def _predictions(duck: duckdb.DuckDBPyConnection, lake: Path, use_case: str, of: _Range) -> tuple[pa.Table, int]:
-    """The settled predictions of a range, and how many in it have not settled."""
+    """The settled predictions of a range, and the number of unsettled ones."""
     newest = max(_newest(duck, lake, topic) for view in VIEWS_SERVED[use_case] for topic in topics_of(view))
     settled = newest - micros(moment_of(0) + UNSETTLED)
     asked = delta_lake.read(lake, PREDICTIONS, start=of.start, end=of.end, columns=("event_timestamp", "use_case"))
     duck.register("asked", asked)
-    # Narrow first: the vectors of a whole log would not fit in memory.
+    # Select narrow columns first: the vectors of a whole log would not fit in memory.
     settling, oldest = duck.execute(
         """
         WITH log AS (SELECT epoch_us(event_timestamp) AS t FROM asked WHERE use_case = $use_case),
@@ -154,8 +154,8 @@ def _predictions(duck: duckdb.DuckDBPyConnection, lake: Path, use_case: str, of:
     ).fetchall()[0]
     if oldest is None:
         raise StateError(
-            f"no prediction for {use_case} can be compared yet: {settling} in the range are younger than"
-            f" {UNSETTLED} of event time before the newest event of the lake",
+            f"no prediction for {use_case} can be compared yet: {settling} in the range are less than"
+            f" {UNSETTLED} of event time older than the newest event of the lake",
             next_command="workbook status",
         )
     end = moment_of(settled + 1) if of.end is None else min(of.end, moment_of(settled + 1))
@@ -172,7 +172,7 @@ def _newest(duck: duckdb.DuckDBPyConnection, lake: Path, topic: str) -> int:
 
 
 def _unmatched(duck: duckdb.DuckDBPyConnection, lake: Path, use_case: str, predictions: pa.Table) -> tuple[int, int]:
-    """How many predictions have no event in the lake, and how many events of their range no prediction."""
+    """How many predictions have no event in the lake, and how many events of their range have no prediction."""
     topic = EVENTS[use_case]
     span = pc.min_max(predictions["event_timestamp"].cast(pa.int64())).as_py()
     first, last = span["min"], span["max"]

@@ -1,12 +1,12 @@
-"""The questions behind a prediction log: which windows were evaluated, when, and from how old a state.
+"""The feature requests of a prediction log: which windows were evaluated, when, and from which state.
 
-In: keys, moments and state times of logged rows. Out: what history answers, and what a state that old could answer.
-Invariant: what is recomputed comes from events alone (`features/history/requested_sums.py`), never from a state.
+In: keys, timestamps and state times of logged rows. Out: features from history, and bounds for a state of that age.
+Invariant: recomputed values come from events alone (`features/history/requested_sums.py`), never from a state.
 
-A state says how new it is: the moment at which its newest event became known. Events known later were not in it;
-that is stream lag, and recomputing without them gives what was served. Where several topics or partitions feed a
-view, the newest event is not the last: others may still have been on their way, but only for as long as `UNSETTLED`.
-What was served then lies between the sums with and without those.
+The time of a state is the time at which its newest event became known. Events known later were not in the state; this
+is stream lag, and recomputing without them gives the served value. Where several topics or partitions feed a view,
+events older than the newest may still have been in transit, for at most `UNSETTLED`. The served value then lies
+between the sums with and without those events.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from reference_system.features.history.window_sums import features_of, terms_of
 from reference_system.features.stream.state_rows import is_keyed_by, topics_of
 from reference_system.windows import WindowedView
 
-# How far topics, partitions and sinks of one system stand apart at most: 15 s at 1,440 times real time.
+# The largest delay between topics, partitions and sinks of one system: 15 s at 1,440 times real time.
 UNSETTLED = timedelta(hours=6)
-# The time of a state that did not exist.
+# The state time where there was no state.
 NO_STATE = -1
 _UNSETTLED_MICROS = UNSETTLED // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Own:
-    """The rows that requests add to their own windows: sums, and whether the lake counts the event by now.
+    """The rows that requests add to their own windows: sums, and whether the lake now counts the event.
 
     `sums` has shape (n, len(terms_of(view))), `counted` shape (n,).
     """
@@ -45,9 +45,9 @@ class Own:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Questions:
-    """One view's questions, n of them; times are microseconds.
+    """The n requests of one view; times are microseconds.
 
-    `states` says how new each state was (`NO_STATE` if there was none), `read_at` when it was read.
+    `states` holds the time of each state (`NO_STATE` if there was none), `read_at` the time at which it was read.
     """
 
     view: WindowedView
@@ -58,20 +58,20 @@ class Questions:
     own: Own | None = None
 
     def history(self, lake: Path) -> Floats:
-        """The features that history has, shape (n, len(view.features))."""
+        """The features from history, shape (n, len(view.features))."""
         sums = sums_at(self.view, lake, self.keys, self.moments)
         if self.own is not None:
             sums = sums + self.own.sums * ~self.own.counted[:, None]
         return features_of(self.view, sums)
 
     def known(self, lake: Path, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Between which features states as old as those that were read lie, for some of the questions."""
+        """Bounds on the features of states as old as those that were read, for some of the requests."""
         newest = self.states[rows]
         if _is_fed_in_order(self.view):
             known = features_of(self.view, self._sums_known(lake, rows, newest, newest))
             return known, known
         settled = np.minimum(newest, self.read_at[rows] - _UNSETTLED_MICROS)
-        # The least has few events, of which many are taken back.
+        # The lower bound has the fewest events and the most reversals.
         low = self._sums_known(lake, rows, settled, newest)
         return feature_bounds(self.view, low, self._sums_known(lake, rows, newest, settled))
 
@@ -85,7 +85,7 @@ class Questions:
 
 
 def feature_bounds(view: WindowedView, low: Floats, high: Floats) -> tuple[Floats, Floats]:
-    """The least and the most that each feature can be while each of its sums lies between `low` and `high`."""
+    """The minimum and maximum of each feature while each of its sums lies between `low` and `high`."""
     place = {term: number for number, term in enumerate(terms_of(view))}
     least, most = features_of(view, low), features_of(view, high)
     for number, window in enumerate(view.windows):
@@ -97,7 +97,7 @@ def feature_bounds(view: WindowedView, low: Floats, high: Floats) -> tuple[Float
         with np.errstate(divide="ignore", invalid="ignore"):
             smallest = np.nan_to_num(low[:, above] / high[:, below], nan=0.0)
             largest = np.nan_to_num(high[:, above] / low[:, below], nan=0.0, posinf=np.inf)
-        # An empty window is 0, whatever the ratio of what may have been in it.
+        # A window that may be empty has the minimum 0.
         smallest[low[:, below] == 0.0] = 0.0
         least[:, number] = np.where(known, least[:, number], smallest)
         most[:, number] = np.where(known, most[:, number], largest)

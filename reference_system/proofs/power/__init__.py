@@ -1,1 +1,1 @@
-"""Power: how often drift detection is wrong without drift, and how often it finds a planted shift."""
+"""Power: how often drift detection raises a false alarm, and how often it detects a planted shift."""

@@ -1,10 +1,10 @@
 """`workbook drift power`: how often windows without drift raise an alarm, and how often planted shifts do.
 
-In: how many windows, a seed. Out: counts for both methods, the report's on any table and the live monitor's.
-Invariant: every window without drift comes from where its reference comes from, and every reference is drawn anew; an
+In: a number of windows, a seed. Out: counts for both methods, the report's on any table and the live monitor's.
+Invariant: every window without drift has the distribution of its reference, and every reference is a new sample; an
 alarm of any column counts.
 
-A shift is recognised if one of the first three windows after it has an alarm in the column that moved.
+A shift is detected if one of the first three windows after it has an alarm in the shifted column.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHIFTS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
 LIVE_SHIFTS = (0.25, 0.5, 0.75, 1.0, 1.5)
 WITHIN = 3
 POWER = 0.95
-# The goal is for shifts that someone would act on; smaller ones are in the curve.
+# The goal covers shifts that matter in practice; smaller ones are in the curve.
 PLANTED, PLANTED_ROWS = 0.3, 1_000
 LIVE_PLANTED = 1.0
 _REFERENCE_WINDOWS = 20
@@ -43,13 +43,13 @@ _WEEKEND = 0.3
 _REFERENCE_DAYS, _RECENT_DAYS = range(7, 35), range(7)
 
 Method = Literal["table", "live"]
-# What may change in a table, and by how much.
+# The changes to a table, and their sizes.
 CHANGES = {"mean": 0.3, "spread": 0.3, "category": 0.1, "missing": 0.05, "new text": 0.02}
 _MOVES = {"mean": "mean", "spread": "spread", "category": "category", "missing": "missing", "new text": "symbols"}
 
 
 class PowerCell(msgspec.Struct, frozen=True, kw_only=True):
-    """One setting: `alarms` of `trials`; a change of size 0 is none."""
+    """One setting: `alarms` in `trials`; size 0 is no change."""
 
     method: Method
     change: str
@@ -74,7 +74,7 @@ class PowerResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def measure_power(*, windows: int, seed: int, progress: Progress) -> PowerResult:
-    """Measure; `progress` is told how far it is (0 to 1) and what happens now."""
+    """Measure; `progress` is called with the share done (0 to 1) and a message."""
     trials = max(windows // _TRIALS_SHARE, 1)
     steps = list(_steps(windows, trials, seed))
     cells = []
@@ -100,7 +100,7 @@ def _steps(windows: int, trials: int, seed: int) -> Iterator[tuple[str, Callable
 
 
 def drawn_table(rng: np.random.Generator, rows: int, change: str = "", size: float = 0.0) -> TableView:
-    """A table: five columns that may change, and numbers and texts of other shapes that never do."""
+    """A random table: five columns that may change, and numbers and texts of other distributions that do not."""
     of = {name: size if name == change else 0.0 for name in CHANGES}
     texts = np.array(["a", "b", "c", "d"])
     symbols = rng.choice(np.array(["?", "n/a", "#1", "ok"]), rows, p=[0.05, 0.05, 0.1, 0.8])
@@ -152,7 +152,7 @@ def _live_alarms(windows: int, seed: int) -> PowerCell:
 
 
 def _live_power(size: float, trials: int, seed: int) -> PowerCell:
-    """The monitor looks one, two and three days after the shift."""
+    """The monitor runs one, two and three days after the shift."""
     alarms = 0
     for number in range(trials):
         reference = _live([seed, 4, number], _REFERENCE_DAYS)
@@ -166,7 +166,7 @@ def _live_power(size: float, trials: int, seed: int) -> PowerCell:
 
 
 def _live(seed: list[int], days: range, size: float = 0.0, since: int = 0) -> dict[str, ColumnSample]:
-    """Days like the live system's: each has a mood, weekends differ, rows of one customer are alike."""
+    """Days like the live system's: each has a random offset, weekends differ, rows of one customer are correlated."""
     rng = np.random.default_rng(seed)
     rows = len(days) * _LIVE_ROWS
     blocks = np.repeat(np.array(days), _LIVE_ROWS)

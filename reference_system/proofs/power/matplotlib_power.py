@@ -1,7 +1,7 @@
-"""The power curve as a picture.
+"""Plot of the power curve.
 
-In: what was measured. Out: one PNG.
-Invariant: every point has the interval in which its true share lies with 95 %.
+In: the measured power. Out: one PNG.
+Invariant: every point has a 95 % confidence interval.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.ticker import FuncFormatter
 from reference_system.monitoring.table_drift.report import FALSE_ALARM_RATE
 from reference_system.proofs.power.drift_power import POWER, ROWS, WITHIN, PowerCell, PowerResult
 
-# Okabe and Ito: told apart without seeing all colours.
+# Okabe and Ito's palette: distinguishable with colour vision deficiency.
 _COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#d55e00")
 _GREY = "#8a939e"
 _Z = 1.96
@@ -26,7 +26,7 @@ _share = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 
 
 def draw_power(result: PowerResult, *, title: str) -> bytes:
-    """Power of both methods, and their false alarms, as PNG."""
+    """Power of both methods, and their false alarms, as a PNG."""
     figure = Figure(figsize=(11, 4.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9, color="#444", x=0.01, ha="left")
@@ -53,7 +53,7 @@ def draw_power(result: PowerResult, *, title: str) -> bytes:
 
 
 def true_share_interval(cell: PowerCell) -> tuple[float, float]:
-    """Where the true share lies with 95 %.
+    """The 95 % confidence interval of the share.
 
     Source: Wilson, Probable inference, the law of succession, and statistical inference, JASA 1927.
     """

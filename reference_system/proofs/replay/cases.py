@@ -1,7 +1,7 @@
-"""What a replay asks for each use case, and what history says to it.
+"""Replay by use case: the requests, and the features from history.
 
-In: an event, a reader of states. Out: the vector that is served at its moment.
-Invariant: payments are asked through the function that the service itself calls for a request.
+In: an event, a reader of states. Out: the feature vector that is served at the event's time.
+Invariant: payments use the function that the service calls for a request.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from reference_system.windows import WindowedView, evaluate_state
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayCase:
-    """One use case: whose events ask, which views they ask, what they are served, what `features build` says."""
+    """One use case: the topic of the requests, the views they read, the served vector, the result from history."""
 
     asking: Topic
     views: tuple[WindowedView, ...]

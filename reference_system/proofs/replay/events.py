@@ -1,8 +1,8 @@
-"""A period of a dataset, as it would have arrived: the past as history, then every event when it became known.
+"""A period of a dataset in the order of arrival: earlier events as history, then each event when it became known.
 
-In: a lake and a period. Out: a lake that holds what was known before the period, and the period's events in order.
-Invariant: an event stands at the moment at which it could be known; of two known at one moment, labels come first,
-because a request at that moment may use them.
+In: a lake and a period. Out: a lake with the events known before the period, and the period's events in order.
+Invariant: events are ordered by the time at which they could be known; at equal times labels come first, because a
+request at that time may use them.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from reference_system.paths import StatePaths
 from reference_system.use_cases import topic_named
 from reference_system.windows import WindowedView
 
-# Records are made of so many rows at a time: a whole period of objects would take gigabytes.
+# Rows converted to records at a time: the objects of a whole period would take gigabytes.
 _ROWS_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """The period [start, end) of a dataset, and whose events ask."""
+    """The period [start, end) of a dataset, and the topic whose events send requests."""
 
     paths: StatePaths
-    order: Path  # where the events stood in the files that they came from; the live system has no such folder
+    order: Path  # the order of the events in their source files; the live system has no such folder
     asking: Topic
     views: tuple[WindowedView, ...]
     start: datetime
@@ -43,20 +43,20 @@ class Period:
 
     @property
     def topics(self) -> list[Topic]:
-        """Every topic that the views are made of; labels first."""
+        """Every topic that the views use; labels first."""
         names = {name for view in self.views for name in topics_of(view)}
         topics = [topic_named(name) for name in sorted(names)]
         return sorted(topics, key=lambda topic: topic.known_field == "event_timestamp")
 
     @property
     def reach(self) -> timedelta:
-        """How far before its moment an event can matter: the widest window, its tile, and the day that tails keep."""
+        """How far back an event can matter: the widest window, its tile, and the day that tails keep."""
         micros_back = max(view.horizon_micros + view.tile_micros for view in self.views) + 2 * MICROS_PER_DAY
         return timedelta(microseconds=micros_back)
 
 
 def copy_history(period: Period, lake: Path) -> int:
-    """Put what was known before the period into an empty lake, as far back as windows reach; returns the rows."""
+    """Copy the events known before the period to an empty lake, as far back as windows reach; returns their number."""
     copied = 0
     for topic in period.topics:
         rows = _known(period, topic)
@@ -69,7 +69,7 @@ def copy_history(period: Period, lake: Path) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayEvent:
-    """One event of the period, and whether it asks."""
+    """One event of the period, and whether it sends a request."""
 
     topic: Topic
     event: Event
@@ -80,7 +80,7 @@ class Happenings:
     """The period's events in the order in which they became known."""
 
     def __init__(self, period: Period) -> None:
-        """Read the period; its events are made later, some at a time."""
+        """Read the period; records are created later, in batches."""
         self._asking = period.asking
         self._topics = period.topics
         self._tables = [_within(period, topic) for topic in self._topics]
@@ -94,16 +94,16 @@ class Happenings:
         self._of, self._place = of[order], place[order]
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of events."""
         return len(self._of)
 
     @property
     def asked(self) -> pa.Table:
-        """The events that ask, in order."""
+        """The events that send requests, in order."""
         return self._tables[self._topics.index(self._asking)]
 
     def __iter__(self) -> Iterator[ReplayEvent]:
-        """Each in its turn."""
+        """The events in order."""
         for first in range(0, len(self), _ROWS_AT_ONCE):
             yield from self._some(slice(first, first + _ROWS_AT_ONCE))
 
@@ -123,7 +123,7 @@ def _records(topic: Topic, table: pa.Table, places: NDArray[np.int64]) -> Iterat
 
 
 def _known(period: Period, topic: Topic) -> pa.Table:
-    """The counted rows of a topic that may matter before the period."""
+    """The counted rows of a topic in the period and before it, as far back as windows reach."""
     columns = topic.record.__struct_fields__
     rows = delta_lake.read(
         period.paths.lake, topic, start=period.start - period.reach, end=period.end, columns=columns, counted_only=True

@@ -1,12 +1,12 @@
-"""Replay: a period through Kafka, the consumer and the read path, and what was served beside history.
+"""Replay: runs a period through Kafka, the consumer and the read path, and compares served features with history.
 
-In: a dataset and a period. Out: the vectors as they were served, and a report.
-Invariant: each event is first asked about, then produced, in the order in which events became known; an answer is
-given when, and only when, the online store has every event that it depends on.
+In: a dataset and a period. Out: the served vectors, and a report.
+Invariant: the request of each event is sent before the event is produced, in the order in which events became known;
+a request is answered only when the online store has every event that it depends on.
 
 Requests are grouped, so that Kafka and SQLite work in batches: an event that was produced but not consumed yet
-matters from its row's moment plus the shortest delay of the view on. A request of that entity from that moment on
-ends the group: what was produced is consumed before it is asked.
+matters from its row's time plus the shortest delay of the view on. A request for that entity from that time on ends
+the group: the produced events are consumed first.
 """
 
 from __future__ import annotations
@@ -48,18 +48,17 @@ from reference_system.settings import Settings
 from reference_system.use_cases import TOPICS
 from reference_system.windows import WindowedView, row_time
 
-# A share between 0 and 1, and what happens now.
-# Bounds a group where no entity comes twice.
+# Bounds a group in which no entity repeats.
 _MOST_EVENTS = 2_000
-# A group is consumed within a second; a broker that is silent for so long is gone.
+# A group is consumed within a second; after this time without progress the broker has failed.
 _PATIENCE_SECONDS = 60.0
-# How much of the bar goes by before the first request, and at the end.
+# Shares of the progress bar at the first request and after the last.
 _READY, _ASKED = 0.05, 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayRequest:
-    """What is asked for: the period [start, end) of a dataset."""
+    """A request to replay the period [start, end) of a dataset."""
 
     use_case: str
     dataset: str
@@ -70,7 +69,7 @@ class ReplayRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Run:
-    """What a replay took."""
+    """The figures of a run."""
 
     history_rows: int
     groups: int
@@ -81,10 +80,10 @@ def replay_period(settings: Settings, request: ReplayRequest, progress: Progress
     """Play the period in a scratch system.
 
     Returns:
-        The id of each event that asked and the vector that was served, in the order of the events; the report.
+        The id and the served vector of each event that sent a request, in the order of the events; the report.
 
     Raises:
-        StateError: if there is no such dataset, or nobody asks in the period.
+        StateError: if there is no such dataset, or no event of the period sends a request.
         ServiceError: if the scratch system's broker stops answering.
     """
     case = case_of(request.use_case)
@@ -109,9 +108,9 @@ def replay_period(settings: Settings, request: ReplayRequest, progress: Progress
 def _run(
     settings: Settings, case: ReplayCase, period: Period, happenings: Happenings, progress: Progress
 ) -> tuple[Floats, _Run]:
-    """The served vectors, and what it took."""
+    """The served vectors, and the run's figures."""
     with scratch_system(settings, "replay") as scratch:
-        progress(_READY / 2, "copying what was known before")
+        progress(_READY / 2, "copying history")
         copied = copy_history(period, scratch.paths.lake)
         with _player(scratch, case, period.end) as player:
             began = monotonic()
@@ -157,7 +156,7 @@ def _period(settings: Settings, request: ReplayRequest, case: ReplayCase) -> Per
 
 
 def _play(player: Player, happenings: Happenings, rows: int, progress: Progress) -> Floats:
-    """Ask and produce in turn; the vectors, shape (rows, len(case.names))."""
+    """Send requests and produce events in turn; returns the vectors, shape (rows, len(case.names))."""
     served: list[Sequence[float]] = []
     began = monotonic()
     for number, happening in enumerate(happenings):
@@ -174,7 +173,7 @@ def _play(player: Player, happenings: Happenings, rows: int, progress: Progress)
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """How an event of a topic changes a view: the key's field, and how soon it matters."""
+    """How an event of a topic changes a view: the key's field, and the delay until it matters."""
 
     view: WindowedView
     keys: Callable[[Any], str | list[str]]
@@ -183,10 +182,10 @@ class _Row:
 
 
 class Player:
-    """Requests and events in turn, over one broker and one online store."""
+    """Sends requests and produces events in turn, over one broker and one online store."""
 
     def __init__(self, case: ReplayCase, producer: DrillProducer, loop: IngestionLoop, read: ReadStates) -> None:
-        """Take what is open."""
+        """Take the open resources."""
         self._case = case
         self._producer = producer
         self._loop = loop
@@ -194,14 +193,14 @@ class Player:
         self._rows = {name: _rows_of(name, case.views) for name in (topic.name for topic in TOPICS)}
         self._entities = [(view.name, attrgetter(view.entity)) for view in case.views]
         self._group: list[RawMessage] = []
-        # (view, entity) → from when on an event that was not consumed yet matters: those of this group, and those
-        # that wait to come back through another task.
+        # (view, entity) → the time from which an event that was not consumed yet matters: for events of this group,
+        # and for rows that are forwarded to another task.
         self._own: dict[tuple[str, str], int] = {}
         self._forwarded: dict[tuple[str, str], int] = {}
         self.groups = 0
 
     def ask(self, event: Event) -> Sequence[float]:
-        """The vector that is served for the event, which was not produced yet."""
+        """The vector that is served for the event, which is not produced yet."""
         moment = micros(event.event_timestamp)
         keys = [(name, entity(event)) for name, entity in self._entities]
         if any(self._forwarded.get(key, moment + 1) <= moment for key in keys):
@@ -212,7 +211,7 @@ class Player:
         return self._case.serve(event, self._read)
 
     def add(self, happening: ReplayEvent) -> None:
-        """Let the event happen."""
+        """Add the event to the group to produce."""
         topic, event = happening.topic, happening.event
         self._group.append(RawMessage(topic.name, topic.key_of(event).encode(), encode(event)))
         time = micros(event.event_timestamp)
@@ -227,7 +226,7 @@ class Player:
             self._consume()
 
     def finish(self) -> None:
-        """Let everything arrive."""
+        """Consume everything that is left."""
         self._consume()
         self._settle()
         self._loop.finish()
@@ -245,7 +244,7 @@ class Player:
         self._own.clear()
 
     def _settle(self) -> None:
-        """Consume until nothing waits anywhere, rows for other tasks included."""
+        """Consume until no record waits, including rows for other tasks."""
         self._step_until(self._loop.caught_up)
         self._forwarded.clear()
 
@@ -255,7 +254,7 @@ class Player:
             if self._loop.step():
                 deadline = monotonic() + _PATIENCE_SECONDS
             elif monotonic() > deadline:
-                raise ServiceError(f"the consumer took nothing for {_PATIENCE_SECONDS:.0f} s")
+                raise ServiceError(f"the consumer has read nothing for {_PATIENCE_SECONDS:.0f} s")
 
 
 def _rows_of(topic: str, views: Sequence[WindowedView]) -> list[_Row]:

@@ -1,8 +1,8 @@
-"""What a replay found: served vectors beside those of history.
+"""Compares the served vectors of a replay with those of history.
 
 In: two tables with the same ids. Out: a `ReplayReport`.
-Invariant: a row that differs is explained by a tie, or it is named: another event of the same entity at the same
-moment, which history counts for both and the stream only for the one that came later.
+Invariant: a row that differs is either explained by a tie or listed. A tie is another event of the same entity at the
+same time, which history counts for both and the stream only for the one that arrived later.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EXAMPLES = 10
 
 
 class ReplayDifference(msgspec.Struct, frozen=True, kw_only=True):
-    """One value that differs, of a row that no tie explains."""
+    """One value that differs, in a row that no tie explains."""
 
     id: str
     entity: str
@@ -41,10 +41,10 @@ class ReplayedFeature(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What `workbook features replay --json` prints.
+    """The output of `workbook features replay --json`.
 
-    `groups` are how often requests had to wait for events. `ok` says that at least 99.9 % of the rows equal history
-    and that ties explain the rest.
+    `groups` is how often requests had to wait for events. `ok`: at least 99.9 % of the rows equal history, and ties
+    explain the rest.
     """
 
     use_case: str
@@ -70,7 +70,7 @@ class ReplayReport(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayComparison:
-    """Rows that equal history, rows that a tie explains, and what nothing explains."""
+    """Rows that equal history, rows that a tie explains, and unexplained rows."""
 
     equal: int
     ties: int
@@ -87,9 +87,9 @@ def compare_rows(
     Args:
         names: of the features.
         served: shape (n, len(names)).
-        history: what `features build` gives, with the id as its first column; more rows may be in it.
-        asked: the events that asked, in the order of `served`.
-        entity: the field whose events tie.
+        history: the result of `features build`, with the id as its first column; it may have more rows.
+        asked: the events that sent requests, in the order of `served`.
+        entity: the field of the entity for ties.
     """
     ids = asked[history.column_names[0]]
     place = pc.index_in(ids.combine_chunks(), history[0].combine_chunks())
@@ -123,7 +123,7 @@ def compare_rows(
 
 
 def _ties(asked: pa.Table, entity: str) -> NDArray[np.bool_]:
-    """Which events share their entity and moment with another."""
+    """Which events share their entity and timestamp with another."""
     keys = pa.table({"entity": asked[entity], "t": asked["event_timestamp"]})
     counted = keys.append_column("row", pa.array(np.arange(keys.num_rows)))
     groups = counted.group_by(["entity", "t"]).aggregate([("row", "count"), ("row", "list")])

@@ -1,1 +1,1 @@
-"""The soak: a whole system left alone for hours, and bounds on what may rise."""
+"""Soak test: runs a complete system for hours and checks its resource use and lag against bounds."""

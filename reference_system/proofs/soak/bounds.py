@@ -1,10 +1,10 @@
-"""Is it flat? Figures of a soak against stated bounds.
+"""Checks the figures of a soak test against bounds.
 
-In: samples. Out: one row a figure and bound, with what was found after the warm-up.
-Invariant: every bound can be broken, also by a figure that is never seen.
+In: samples. Out: one row per figure and bound, with the value measured after the warm-up.
+Invariant: every bound can be broken, also by a missing figure.
 
-A rise is the slope of Theil and Sen: the median of the slopes between all pairs of samples, which a training that
-comes and goes does not bend. It breaks its bound when the whole interval of 95 % lies above.
+A rise is the Theil-Sen slope: the median of the slopes between all pairs of samples, which a temporary peak, such as
+a training, does not change. It breaks its bound when its whole 95 % confidence interval lies above the bound.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from reference_system.settings import Settings
 from reference_system.stack.disk_use import MONTH
 from reference_system.stack.services import services
 
-# Of the time, so much is warm-up: caches fill, the first models are trained, the first files are deleted.
+# Share of the time that is warm-up: caches fill, the first models are trained, the first files are deleted.
 WARM_UP = 1 / 3
 LEAST_SAMPLES = 8
-# Of a flow's runs; the others of so many intervals may have been skipped.
+# Least number of a flow's runs; the others in LEAST_SAMPLES intervals may have been skipped.
 LEAST_RUNS = 3
 _HOUR = 3_600.0
 Measure = Literal["rise", "level", "high", "fewest", "new", "rate", "month"]
@@ -35,10 +35,10 @@ Measure = Literal["rise", "level", "high", "fewest", "new", "rate", "month"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """A bound for all figures whose names begin like this.
+    """A bound for all figures whose names begin with `figure`.
 
-    `measure`: rise an hour, median (`level`), 90th percentile (`high`), least (`fewest`), how many more after the
-    warm-up (`new`), how many a second (`rate`), rise in a simulated month (`month`).
+    `measure`: rise per hour (`rise`), median (`level`), 90th percentile (`high`), minimum (`fewest`), increase after
+    the warm-up (`new`), increase per second (`rate`), rise per simulated month (`month`).
     """
 
     figure: str
@@ -47,7 +47,7 @@ class Rule:
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True):
-    """One figure against one bound; `found` is `None` where it was seen too seldom, and then the bound is broken."""
+    """Result of one figure and one bound; with too few samples `found` is `None` and the bound is broken."""
 
     figure: str
     measure: Measure
@@ -58,7 +58,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def rules(settings: Settings, seconds: float) -> list[Rule]:
-    """What flat means, for a system with these settings, in so many seconds after the warm-up."""
+    """The bounds for a system with these settings that ran `seconds` after the warm-up."""
     hours = {
         "etl": settings.etl_every_hours,
         "monitor": settings.monitor_every_hours,
@@ -70,16 +70,16 @@ def rules(settings: Settings, seconds: float) -> list[Rule]:
     intervals = {name: every * _HOUR / settings.speed for name, every in hours.items()}
     return [
         Rule(figure="services", measure="fewest", bound=len(services(settings))),
-        # What fills in the first hours is not told from a smaller leak in two.
+        # Two hours are too short to distinguish a smaller leak from caches that still fill.
         Rule(figure="memory of ", measure="rise", bound=20.0),
-        # Files that were written or replaced in the last ten minutes come and go with each compaction.
+        # The number of files written or replaced in the last ten minutes varies with each compaction.
         Rule(figure="small files", measure="rise", bound=200.0),
         Rule(figure="disk of all", measure="month", bound=MOST_MB_A_MONTH),
         Rule(figure="monitor behind", measure="level", bound=2 * settings.monitor_every_hours),
         Rule(figure="monitor behind", measure="rise", bound=settings.monitor_every_hours),
         Rule(figure="etl behind", measure="level", bound=1.5 * settings.etl_every_hours),
         Rule(figure="etl behind", measure="rise", bound=settings.etl_every_hours),
-        # A run that starts an interval late is skipped for the next one.
+        # A run that is one interval late is skipped in favour of the next one.
         *(
             Rule(figure=f"late: {name} ", measure="high", bound=interval)
             for name, interval in intervals.items()
@@ -94,13 +94,13 @@ def rules(settings: Settings, seconds: float) -> list[Rule]:
     ]
 
 
-# MB in a simulated month before `keep_days` are full (docs/soak.md), and cores on average, at the default settings.
+# At the default settings: MB per simulated month until `keep_days` is reached (docs/soak.md), and average cores.
 MOST_MB_A_MONTH = 500.0
 MOST_CORES = 0.6
 
 
 def check_bounds(samples: Sequence[Sample], settings: Settings) -> list[Judged]:
-    """Every figure against every bound for it, in the order of the rules."""
+    """Check every figure against each of its bounds, in the order of the rules."""
     first = samples[0].seconds + WARM_UP * (samples[-1].seconds - samples[0].seconds)
     after = [sample for sample in samples if sample.seconds >= first]
     seen = Counter(name for sample in after for name in sample.figures)
@@ -139,7 +139,7 @@ def _judged(rule: Rule, name: str, after: Sequence[Sample], settings: Settings) 
 
 
 def _rise(seconds: Floats, values: Floats) -> tuple[float, float]:
-    """An hour: the slope, and the low end of its interval."""
+    """The slope per hour, and the lower end of its confidence interval."""
     slope, _, low, _ = theilslopes(values, seconds / _HOUR)
     return float(slope), float(low)
 

@@ -1,7 +1,7 @@
-"""A soak as a picture.
+"""Plots of a soak test.
 
-In: samples. Out: one PNG: memory, files, disk, processor time, how far behind, and how late, over the time.
-Invariant: what is judged begins at the line; what stands before it is warm-up.
+In: samples. Out: one PNG: memory, files, disk, CPU time, lag and lateness over time.
+Invariant: the dashed line marks the end of the warm-up; the bounds apply to the samples after it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from reference_system.arrays import Floats
 from reference_system.proofs.soak.bounds import WARM_UP
 from reference_system.proofs.soak.sampler import Sample
 
-# Okabe and Ito: told apart without seeing all colours.
+# Okabe and Ito's palette: distinguishable with colour vision deficiency.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a939e")
 _PANELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Memory (MB)", "memory of ", ("all",)),
@@ -33,7 +33,7 @@ _WINDOW = 300.0
 
 
 def draw_soak(samples: Sequence[Sample], *, title: str) -> bytes:
-    """The picture, as PNG."""
+    """The plots as a PNG."""
     figure = Figure(figsize=(12, 7.5), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9, color="#444", x=0.01, ha="left")
@@ -62,7 +62,7 @@ def _as_it_is(_: Floats, values: Floats) -> Floats:
 
 
 def _cores(minutes: Floats, seconds: Floats) -> Floats:
-    """Seconds of processor time a second, over the last five minutes."""
+    """CPU seconds per second, over the last five minutes."""
     before = np.maximum(np.searchsorted(minutes, minutes - _WINDOW / 60), 0)
     before = np.minimum(before, np.maximum(np.arange(len(minutes)) - 1, 0))
     passed = 60 * (minutes - minutes[before])
@@ -84,7 +84,7 @@ def _dress(axes: Axes, heading: str, samples: Sequence[Sample]) -> None:
 
 
 def _short(name: str) -> str:
-    """The name without what the heading says."""
+    """The name without the words of the heading."""
     for word in ("memory of ", "disk of ", "cpu of ", "late: ", " (MB)", " (s)", " (h)", " behind"):
         name = name.replace(word, "")
     return name

@@ -1,7 +1,7 @@
-"""How late flows start: what Prefect says of the runs that began since one last asked.
+"""How late flow runs start, from Prefect's record of the runs that began since the last query.
 
-In: Prefect's server. Out: for each deployment the longest delay between the moment that was planned and the start.
-Invariant: only runs that were planned by a schedule count; what a person asks for is not late.
+In: Prefect's server. Out: for each deployment the longest delay between the scheduled and the actual start.
+Invariant: only scheduled runs count; a run that a person started is never late.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
 _MOST_RUNS = 50
-# To Prefect a run that has not begun starts when it is planned, and there are hundreds of those.
+# Prefect gives a run that has not begun its scheduled time as start time, and there are hundreds of those.
 _BEGUN = [StateType.RUNNING, StateType.COMPLETED, StateType.FAILED, StateType.CRASHED]
 
 
 class Lateness:
-    """Asks a server for what began since it last asked; use it as a context manager."""
+    """Queries a server for the runs that began since its last query; a context manager."""
 
     def __init__(self, url: str, *, since: datetime) -> None:
-        """The server's address without `/api`, and the first moment that counts (real time)."""
+        """Take the server's address without `/api`, and the real time from which on runs count."""
         self._client = SyncPrefectClient(f"{url}/api")
         self._since = since
         self._names: dict[str, str] = {}
@@ -40,11 +40,11 @@ class Lateness:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Leave the server."""
+        """Disconnect."""
         self._client.__exit__(*exception)
 
     def seconds(self) -> dict[str, float]:
-        """By deployment, in real seconds; those of which no run began are absent."""
+        """The longest delay by deployment, in real seconds; deployments without a new run are absent."""
         begun = FlowRunFilter(
             start_time=FlowRunFilterStartTime(after_=self._since),
             state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_BEGUN)),

@@ -1,7 +1,7 @@
-"""Samples of a live system: what it takes and how far behind it is, at one moment.
+"""Samples of a live system: its resource use and its lag at one time.
 
-In: a state directory and its services, looked at from outside. Out: figures by name.
-Invariant: a figure that cannot be had is absent, and nothing of the system is changed.
+In: a state directory and its services, observed from outside. Out: figures by name.
+Invariant: a figure that is not available is absent; the system is not changed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _HOUR = timedelta(hours=1)
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
-    """One look; `seconds` are real, since the first one."""
+    """One sample; `seconds` is real time since the start."""
 
     seconds: float
     event_time: datetime | None
@@ -40,21 +40,21 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Complete(msgspec.Struct):
-    """Up to where the feature tables are complete."""
+    """The time up to which the feature tables are complete."""
 
     end: datetime
 
 
 @dataclass(slots=True)
 class Sampler:
-    """What is remembered between two looks: the logs as far as they were read."""
+    """Takes samples; keeps how far each log was read and how many error lines it had."""
 
     settings: Settings
     _logs: dict[Path, int] = field(default_factory=dict)
     _lines: dict[bytes, int] = field(default_factory=lambda: {LOCKED: 0, TRACEBACK: 0})
 
     def look(self, seconds: float) -> Sample:
-        """Look at everything."""
+        """Take one sample of all figures."""
         paths = StatePaths(self.settings.state_dir)
         now = _event_time(paths)
         figures: dict[str, float] = dict(_processes(self.settings))
@@ -67,7 +67,7 @@ class Sampler:
         return Sample(seconds=round(seconds, 1), event_time=now, figures=figures)
 
     def _log_lines(self, logs: Path) -> Iterator[tuple[str, float]]:
-        """Lines that tell of a fault, since the first look; a log that was rotated is read from its beginning."""
+        """Error lines since the first sample; a rotated log is read from its beginning."""
         for log in logs.glob("*.log"):
             size = log.stat().st_size
             before = self._logs.get(log, 0)
@@ -82,15 +82,15 @@ class Sampler:
 
 
 def _processes(settings: Settings) -> Iterator[tuple[str, float]]:
-    """Memory and processor time of each service with everything that it started."""
+    """Memory and CPU time of each service, including its child processes."""
     memory, cpu = defaultdict[str, float](float), defaultdict[str, float](float)
     for marked in marked_processes(settings.state_dir):
         try:
             process = psutil.Process(marked.pid)
             times, taken = process.cpu_times(), _private_mb(process)
         except psutil.Error:
-            continue  # it ended while we looked
-        # What a child took is its parent's once it has ended: a training is a process of its own.
+            continue  # it ended in the meantime
+        # The CPU time of an ended child counts for its parent: a training runs in a separate process.
         cpu[marked.service] += times.user + times.system + times.children_user + times.children_system
         memory[marked.service] += taken
     yield "services", len({service.name for service in services(settings)} & memory.keys())
@@ -102,7 +102,7 @@ def _processes(settings: Settings) -> Iterator[tuple[str, float]]:
 
 
 def _private_mb(process: psutil.Process) -> float:
-    """Memory with the process's share of what it shares, where the system tells it; else what is resident."""
+    """Proportional set size (PSS) where the system reports it, else resident memory."""
     try:
         shared = getattr(process.memory_full_info(), "pss", None)
     except psutil.AccessDenied:
@@ -118,7 +118,7 @@ def _disk(settings: Settings) -> Iterator[tuple[str, float]]:
 
 
 def _files(lake: Path) -> Iterator[tuple[str, float]]:
-    """Parquet files of the lake: on the disk, live, and those beyond one a day and table."""
+    """Parquet files of the lake: on disk, live, and in excess of one per day and table."""
     live, days = (sum(counts) for counts in zip(*(live_files(lake, topic) for topic in TOPICS), strict=True))
     disk = sum(1 for _ in lake.glob("*/event_day=*/*.parquet"))
     yield "files on disk", disk
@@ -139,7 +139,7 @@ def _ingestion(settings: Settings) -> Iterator[tuple[str, float]]:
 
 
 def _behind(paths: StatePaths, now: datetime) -> Iterator[tuple[str, float]]:
-    """How far the newest results lie behind the world, in simulated hours."""
+    """Lag of the newest results behind the world, in simulated hours."""
     report, mark = read_latest(paths.reports), paths.feature_tables / "etl.json"
     if report is not None:
         yield "monitor behind (h)", round((now - report.as_of) / _HOUR, 2)

@@ -1,7 +1,7 @@
-"""A soak: a whole system of its own, watched for a long time at the speed that it has every day.
+"""Soak test: a separate complete system runs for a long time at its normal speed.
 
-In: settings and a number of minutes. Out: samples, every figure against its bound, and the ledger at the end.
-Invariant: the live system is never touched, and nothing of the watched one is left.
+In: settings and a number of minutes. Out: samples, the result of every bound, and the ledger at the end.
+Invariant: the live system is never touched; the tested system is removed completely.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from reference_system.settings import Settings
 from reference_system.stack.environment import child_environment
 from reference_system.stack.processes import marked_processes, stop_processes
 
-# A look costs some hundredths of a second of a core; a plot has no more points than these.
+# A sample costs a few hundredths of a CPU second; a plot has at most _MOST_SAMPLES points.
 _LEAST_BETWEEN, _MOST_SAMPLES = 5.0, 480
 _SAID = 2_000
 
 
 class SoakReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What a soak found. It passes when every bound holds and the ledger has no problem."""
+    """Result of a soak test. It passes when every bound holds and the ledger has no problem."""
 
     minutes: float
     samples: list[Sample]
@@ -46,15 +46,15 @@ class SoakReport(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def passed(self) -> bool:
-        """Whether it is flat, and nothing was lost."""
+        """Whether every bound holds and the ledger has no problem."""
         return not self.problems and all(one.holds for one in self.judged)
 
 
 def run_soak(settings: Settings, *, minutes: float, progress: Progress) -> SoakReport:
-    """Bring a system up beside the live one, watch it, recount, and remove it.
+    """Start a system next to the live one, sample it, recount its ledger, and remove it.
 
     Raises:
-        ServiceError: if it does not come up.
+        ServiceError: if it does not start.
     """
     with terminated_politely() as unwound, whole_system(settings, progress, leaving=unwound.set) as ours:
         samples = watch(ours, minutes=minutes, progress=progress)
@@ -64,7 +64,7 @@ def run_soak(settings: Settings, *, minutes: float, progress: Progress) -> SoakR
 
 
 def soak_report(samples: Sequence[Sample], settings: Settings, recount: LedgerReport) -> SoakReport:
-    """What samples and ledger say."""
+    """Build the report from samples and ledger."""
     return SoakReport(
         minutes=round((samples[-1].seconds - samples[0].seconds) / 60, 1),
         samples=list(samples),
@@ -75,7 +75,7 @@ def soak_report(samples: Sequence[Sample], settings: Settings, recount: LedgerRe
 
 
 def watch(settings: Settings, *, minutes: float, progress: Progress) -> list[Sample]:
-    """Samples of a live system, evenly over so many minutes."""
+    """Sample a live system at even intervals for `minutes`."""
     seconds = 60.0 * minutes
     between = max(_LEAST_BETWEEN, seconds / _MOST_SAMPLES)
     sampler, samples, began = Sampler(settings), list[Sample](), time.monotonic()
@@ -101,12 +101,12 @@ def _in_words(sample: Sample) -> str:
 def whole_system(
     settings: Settings, progress: Progress, *, leaving: Callable[[], None] = lambda: None
 ) -> Iterator[Settings]:
-    """Every service with the settings of the live system, in a folder and on ports of its own; gone afterwards.
+    """Run every service with the live system's settings in a separate folder and on separate ports; remove it after.
 
-    `leaving` is called before it is taken down, which takes some seconds and must not be interrupted.
+    `leaving` is called before the shutdown, which takes some seconds and must not be interrupted.
     """
     with scratch_folder(StatePaths(settings.state_dir).scratch, "soak") as root:
-        # Inside the folder: its lock is ours while the system lives, and `up` takes one of its own.
+        # A subfolder: this process holds the folder's lock while the system runs, and `up` takes its own lock.
         elsewhere = scratch_settings(settings, root / "state")
         ours = elsewhere.model_copy(update={"kafka_heap_mb": settings.kafka_heap_mb})
         progress(0.0, "bringing a system up: one to three minutes")
@@ -120,7 +120,7 @@ def whole_system(
 
 
 def _workbook(settings: Settings, verb: str, *, check: bool = True) -> None:
-    """Run a verb of another system; a second one is told to stop when we are."""
+    """Run a `workbook` command for another system; if this process is interrupted, the command is terminated."""
     command = [sys.executable, "-m", "reference_system.cli", verb]
     environment = {**os.environ, **child_environment(settings)}
     with subprocess.Popen(
