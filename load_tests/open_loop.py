@@ -1,8 +1,8 @@
-"""Locust: requests leave when they are due, whatever the service does.
+"""Locust file: sends requests when they are due, independent of the service.
 
-In: the plan and two file names, from the environment (`workbook load` sets them). Out: a sample per request, and once
-in a while the state of the run.
-Invariant: a slow answer delays no other request, and a latency begins when its request was due.
+In: the plan and two file names, from the environment (`workbook load` sets them). Out: a sample per request, and
+regularly the progress of the run.
+Invariant: a slow answer delays no other request, and latency counts from the due time.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from reference_system.load_test.samples import (
 )
 
 PROGRESS_SECONDS = 0.5
-# The first arrivals need a moment in which the greenlets of this process have started.
+# The greenlets of this process start before the first arrival.
 HEAD_START_SECONDS = 0.2
 HEADERS = {"Content-Type": "application/json"}
 
 
-class Refused(Exception):  # noqa: N818 - refusing is what the generator does
-    """The bound on requests in flight was reached: this one was never sent."""
+class Refused(Exception):  # noqa: N818 - an outcome, not an error of the program
+    """The bound on requests in flight was reached: the request was never sent."""
 
 
-class NotAnAnswer(Exception):  # noqa: N818 - the fact, not an error of ours
-    """Status 200 and a body that is no JSON object."""
+class NotAnAnswer(Exception):  # noqa: N818 - an outcome, not an error of the program
+    """Status 200 and a body that is not a JSON object."""
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    """What we read of an answer."""
+    """The field read from an answer."""
 
     degraded: bool = False
 
@@ -59,7 +59,7 @@ def read_plan() -> LoadPlan:
 
 @events.init.add_listener  # type: ignore[untyped-decorator]  # Locust ships no types
 def refuse_early(**_: object) -> None:
-    """End before the first request; an error in a user would leave Locust waiting for ever."""
+    """End before the first request; an error in a user would leave Locust waiting forever."""
     try:
         read_plan()
     except KeyError:
@@ -69,10 +69,10 @@ def refuse_early(**_: object) -> None:
 
 
 class Arrivals(FastHttpUser):
-    """All customers and viewers at once: together they are one Poisson process."""
+    """All customers and viewers as one user: together they are one Poisson process."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - Locust's own signature
-        """Read the plan; the client's pool must be as large as the number of requests that may wait."""
+        """Read the plan; the client's pool must be as large as the number of requests that may be in flight."""
         self.plan = read_plan()
         self.host = self.plan.url
         self.concurrency = self.plan.max_in_flight
@@ -87,7 +87,7 @@ class Arrivals(FastHttpUser):
 
     @task
     def arrive(self) -> None:
-        """The whole run, once: what goes wrong ends it, where Locust would begin again."""
+        """The whole run, once: an error ends it, where Locust would start it again."""
         try:
             self.run_plan()
             self.recorder.save(Path(os.environ[SAMPLES_VARIABLE]))
@@ -98,13 +98,13 @@ class Arrivals(FastHttpUser):
     def run_plan(self) -> None:
         """Dispatch every arrival when it is due, then wait for the answers."""
         todo = arrivals(self.plan)
-        # Many small objects that live to the end: a full collection in the middle would be a stall of our own.
+        # Many small objects live to the end: a full collection during the run would stall the generator.
         gc.collect()
         gc.freeze()
         self.began = perf_counter() + HEAD_START_SECONDS
         reporter = gevent.spawn(self.report)
         for arrival in todo:
-            # Even without a wait the greenlets that are due must get their turn.
+            # Even without a wait the other greenlets must run.
             gevent.sleep(max(self.began + arrival.due - perf_counter(), 0.0))
             self.dispatch(arrival)
         gevent.sleep(max(self.began + self.plan.whole_seconds - perf_counter(), 0.0))
@@ -112,7 +112,7 @@ class Arrivals(FastHttpUser):
         reporter.kill()
 
     def dispatch(self, arrival: PlannedRequest) -> None:
-        """Send in a greenlet of its own, or count the refusal."""
+        """Send in a separate greenlet, or count the refusal."""
         if self.pool.free_count() > 0:
             self.pool.spawn(self.send, arrival)
             return
@@ -126,14 +126,14 @@ class Arrivals(FastHttpUser):
         )
 
     def send(self, arrival: PlannedRequest) -> None:
-        """One request through Locust's client; its response time is counted from the due time."""
+        """Send one request through Locust's client; its response time counts from the due time."""
         context = {"arrival": arrival, "sent": perf_counter()}
-        # Locust's own timeouts hold for each read of a socket; this one for the request.
+        # Locust's own timeouts apply to each socket read; this one to the whole request.
         with (
             gevent.Timeout(self.plan.timeout_seconds),
             self.client.post(
                 PATHS[arrival.endpoint],
-                data=arrival.body,  # type: ignore[arg-type] # bytes are what it sends in the end
+                data=arrival.body,  # type: ignore[arg-type] # the client sends bytes
                 headers=HEADERS,
                 name=arrival.endpoint,
                 context=context,
@@ -156,7 +156,7 @@ class Arrivals(FastHttpUser):
         context: dict[str, Any],
         **rest: Any,  # noqa: ANN401 - Locust's event
     ) -> None:
-        """Locust's request event becomes a sample."""
+        """Record Locust's request event as a sample."""
         arrival: PlannedRequest = context["arrival"]
         self.recorder.add(
             due=arrival.due,
@@ -168,7 +168,7 @@ class Arrivals(FastHttpUser):
         )
 
     def report(self) -> None:
-        """Tell `workbook load` how far the run is, from Locust's statistics, without the warm-up."""
+        """Report the progress to `workbook load`, from Locust's statistics, without the warm-up."""
         warm = False
         while True:
             elapsed = perf_counter() - self.began
@@ -191,7 +191,7 @@ class Arrivals(FastHttpUser):
 
 
 def kind_of(exception: BaseException | None, response: Any) -> str:  # noqa: ANN401 - Locust's response, or none
-    """What went wrong, in a few words that group like with like; empty if nothing did."""
+    """The kind of error, for grouping; empty for success."""
     if exception is None:
         return ""
     if isinstance(exception, Refused):

@@ -1,6 +1,6 @@
-"""Experiments: answers of two versions → which one is better, and how sure that is.
+"""Experiments: which of two versions gives better answers, and how sure the result is.
 
-In: a treatment's version, a share and a salt; exposures and what viewers did. Out: the effect over time, with an
-interval that may be looked at at any moment.
-Invariant: an arm is decided by the hash of the viewer alone; nothing is compared that was not assigned by chance.
+In: a treatment's version, a share and a salt; exposures and viewers' activity. Out: the effect over time, with an
+interval that is valid at any time.
+Invariant: the hash of the viewer alone determines the arm; only randomly assigned viewers are compared.
 """

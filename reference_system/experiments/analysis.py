@@ -1,8 +1,8 @@
-"""Analysis: what the viewers of an experiment say by now.
+"""Analysis: the result of an experiment so far.
 
-In: who was exposed, what they did, what was expected of them. Out: a report with the effect over time and a verdict.
-Invariant: a viewer counts once, when the window after the first exposure has ended; so every outcome that is in stays
-what it is, and the report of a later moment continues the course of this one.
+In: the exposed viewers, their activity and its expectation. Out: a report with the effect over time and the result.
+Invariant: a viewer counts once, when the window after the first exposure has ended; so an outcome never changes, and a
+later report continues the course of an earlier one.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ _MOST_POINTS = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Analysed:
-    """The viewers whose window has ended with a page in it, in the order in which it ended."""
+    """The viewers whose window has ended with a page in it, in the order of its end."""
 
     treated: NDArray[np.bool_]
     ended: Micros
     outcomes: Outcomes
-    surplus: Floats | None  # what was expected of each above everybody's rate
+    surplus: Floats | None  # the expected surplus of each over the overall rate
     course: Course
 
     def metric(self, *, treated: bool) -> float | None:
-        """An arm's metric, as it was."""
+        """An arm's metric, without adjustment."""
         rows = self.treated == treated
         return float(self.outcomes.values[rows].sum() / self.outcomes.per[rows].sum()) if rows.any() else None
 
@@ -50,14 +50,14 @@ def analyse(
     *,
     as_of: datetime,
 ) -> ExperimentReport:
-    """The report as of a moment.
+    """The report as of one time.
 
     Args:
-        experiment: what was asked.
+        experiment: its definition.
         exposed: every viewer who was exposed before `as_of`.
-        viewers: what the same viewers did, in the same order.
-        expected: from the weeks before; `None` leaves outcomes as they are.
-        as_of: up to when the lake is complete, or when the experiment stopped.
+        viewers: the activity of the same viewers, in the same order.
+        expected: from the weeks before; `None` for no adjustment.
+        as_of: the time up to which the lake is complete, or at which the experiment stopped.
     """
     over, paged = exposed.first + _WINDOW <= micros(as_of), viewers.window.pages > 0
     rows = over & paged
@@ -107,7 +107,7 @@ def _arm(exposed: Exposed, seen: _Analysed, *, version: str, treated: bool) -> A
 
 
 def _effect(seen: _Analysed, as_of: datetime) -> Effect | None:
-    """The effect by now, and since when it is sure; `None` before there is one, and where nothing varies."""
+    """The current effect, and since when it is sure; `None` before there is one, and without variance."""
     size = len(seen.treated)
     if not size or not np.isfinite(seen.course.half_width[-1]) or not seen.course.half_width[-1]:
         return None
@@ -127,19 +127,19 @@ def _effect(seen: _Analysed, as_of: datetime) -> Effect | None:
 
 
 def _when(seen: _Analysed, needed: int, as_of: datetime) -> datetime | None:
-    """When so many more viewers will be in, if they go on coming as in the last day."""
+    """When `needed` more viewers will have been analysed, at the rate of the last day."""
     lately = int((seen.ended > micros(as_of) - MICROS_PER_DAY).sum())
     return as_of + timedelta(days=needed / lately) if lately else None
 
 
 def _sample_ratio(exposed: NDArray[np.bool_], analysed: NDArray[np.bool_], share: float) -> SampleRatio | None:
-    """Of all who were exposed and of all who are analysed, the one that looks less like chance."""
+    """The check of all exposed viewers or of all analysed ones, whichever has the smaller p-value."""
     found = [sample_ratio(treated, share) for treated in (exposed, analysed) if len(treated)]
     return min(found, key=lambda each: each.p_value) if found else None
 
 
 def _variance_reduction(seen: _Analysed) -> float | None:
-    """The share of the variance within the arms that the expectation took away; negative where it added some."""
+    """The share of the variance within the arms that the expectation removed; negative if it added some."""
     if seen.surplus is None or not seen.course.half_width.size or not np.isfinite(seen.course.half_width[-1]):
         return None
     before, after = 0.0, 0.0

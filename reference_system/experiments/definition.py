@@ -1,7 +1,7 @@
-"""What an experiment is: decided before the first viewer comes, and never changed afterwards.
+"""The definition of an experiment, which is fixed before the first viewer and never changes.
 
-In: what a person asks for. Out: one file an experiment, `<state>/experiments/<name>.json`.
-Invariant: a file is replaced whole; a name is used once; a result is frozen when its experiment stops.
+In: a person's request. Out: one file per experiment, `<state>/experiments/<name>.json`.
+Invariant: a file is replaced atomically; a name is used once; a result is frozen when its experiment stops.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from reference_system.experiments.report import ExperimentReport
 from reference_system.replaced_files import replace_file
 
 ExperimentMetric = Literal["watches-per-page", "watch-rate", "watch-minutes"]
-# What a viewer does in so much time after the first exposure is the outcome. Nearly every session is over by then.
+# The outcome is a viewer's activity in this time after the first exposure. Nearly every session has ended by then.
 WINDOW = timedelta(days=1)
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A treatment beside the champion of that moment, the `control`; both may be the same version (an A/A test)."""
+    """A treatment and the champion at the start, the `control`; both may be the same version (an A/A test)."""
 
     name: str
     treatment: str
     control: str
-    share: Annotated[float, Meta(gt=0.0, lt=1.0)]  # of the viewers who are given the treatment
+    share: Annotated[float, Meta(gt=0.0, lt=1.0)]  # of the viewers in the treatment
     metric: ExperimentMetric
     salt: str
     started: datetime  # event time
@@ -39,15 +39,15 @@ class Experiment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 
 def salt_of(name: str, started: datetime) -> str:
-    """What makes this experiment's assignment independent of every other one's."""
+    """The salt that makes this experiment's assignment independent of all others."""
     return f"{name}@{started:%Y%m%dT%H%M%S}"
 
 
 def path_of(folder: Path, name: str) -> Path:
-    """Where an experiment is kept.
+    """The file of an experiment.
 
     Raises:
-        StateError: if the name could name another place.
+        StateError: if the name is not valid.
     """
     if not _NAME.fullmatch(name):
         raise StateError(
@@ -60,7 +60,7 @@ def read_experiment(folder: Path, name: str) -> Experiment:
     """The experiment with that name.
 
     Raises:
-        StateError: if there is none, or its file is not what this module wrote.
+        StateError: if there is none, or its file cannot be read.
     """
     path = path_of(folder, name)
     try:

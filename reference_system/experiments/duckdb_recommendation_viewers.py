@@ -1,8 +1,8 @@
 """Viewers of an experiment, read from the lake.
 
-In: the lake and an experiment. Out: who was exposed in which arm, and what they did, before and afterwards.
-Invariant: every viewer who was exposed counts in the arm of the first exposure, whatever was answered later
-(intention to treat); a viewer counts from the first exposed page on.
+In: the lake and an experiment. Out: the exposed viewers with their arms, and their activity before and afterwards.
+Invariant: every exposed viewer counts in the arm of the first exposure, regardless of later answers (intention to
+treat); a viewer counts from the first exposed page on.
 """
 # ruff: noqa: S608 - the SQL is built from constants of this file; no input from outside reaches it
 
@@ -22,20 +22,20 @@ from reference_system.lake.duckdb_connection import connection
 from reference_system.use_cases.recommendation.events import EXPOSURES, IMPRESSIONS, WATCHES
 from reference_system.use_cases.recommendation.labels import MIN_COMPLETION
 
-# Pages, watches and exposures are on their way for seconds of real time, which are hours of a fast world.
+# Pages, watches and exposures are in transit for seconds of real time, which are hours of a fast world.
 SETTLED_AFTER = timedelta(hours=6)
-# What viewers did before an experiment: long enough that most of them came, short enough that tastes have not moved.
+# The span of earlier activity: long enough that most viewers came, short enough that tastes have not changed.
 BEFORE = timedelta(days=28)
-# Expectations are fitted on the viewers of so many days, as if an experiment had begun then.
+# Expectations are fitted to the viewers of this many days, as if an experiment had begun then.
 REHEARSAL = timedelta(days=7)
 
 _WINDOW, _BEFORE = (span // timedelta(microseconds=1) for span in (WINDOW, BEFORE))
 
 
 def known_until(lake: Path) -> datetime | None:
-    """The moment up to which the lake holds what viewers did; `None` if it holds nothing.
+    """The time up to which the lake has the viewers' activity; `None` if it has none.
 
-    A viewer's events travel in one partition, so the partition that is furthest behind decides.
+    A viewer's events are in one partition, so the partition with the largest lag determines the time.
     """
     with connection(lake.parent) as duck:
         for topic in (IMPRESSIONS, WATCHES):
@@ -54,9 +54,9 @@ def known_until(lake: Path) -> datetime | None:
 
 
 def exposed(lake: Path, experiment: Experiment, *, until: datetime) -> Exposed:
-    """Who was exposed before `until`."""
+    """The viewers who were exposed before `until`."""
     with connection(lake.parent) as duck:
-        # A page may be a moment older than the record of its answer.
+        # A page may be slightly older than the record of its answer.
         start = experiment.started - timedelta(hours=1)
         duck.register("exposures", delta_lake.read(lake, EXPOSURES, start=start, end=until))
         columns = ["impression_id", "event_timestamp"]
@@ -90,15 +90,15 @@ def exposed(lake: Path, experiment: Experiment, *, until: datetime) -> Exposed:
 
 
 def viewers_of(lake: Path, found: Exposed, *, started: datetime) -> ExperimentViewers:
-    """What these viewers did in the window after their first exposures, and in the weeks before `started`."""
+    """The viewers' activity in the window after their first exposures, and in the weeks before `started`."""
     firsts = pa.table({"viewer_id": pa.array(found.ids, pa.string()), "first": pa.array(found.first, pa.int64())})
     return _activity(lake, firsts, started)
 
 
 def rehearsal(lake: Path, *, ended: datetime) -> ExperimentViewers:
-    """Viewers as of an experiment that began so long before `ended` that all its windows have ended; nobody noticed.
+    """Viewers of a simulated experiment without a treatment, which began so early that all windows end by `ended`.
 
-    Only those with a page in the window, which here are all: the window begins with one.
+    Every viewer has a page in the window, because the window begins with one.
     """
     started = ended - REHEARSAL - WINDOW
     with connection(lake.parent) as duck:
@@ -115,9 +115,9 @@ def rehearsal(lake: Path, *, ended: datetime) -> ExperimentViewers:
 
 
 def _activity(lake: Path, firsts: pa.Table, started: datetime) -> ExperimentViewers:
-    """Both spans of each viewer of `firsts` (viewer_id, first), in its order.
+    """The activity of each viewer of `firsts` (viewer_id, first) in both spans, in its order.
 
-    A watch counts where it ends, in the window or not; its page was before it, of the same viewer.
+    A watch counts in the span in which it ends; its page is earlier and of the same viewer.
     """
     first = firsts["first"].to_numpy()
     end = moment_of(int(first.max()) + _WINDOW) if len(first) else started
@@ -164,7 +164,7 @@ def _both(aggregate: str, name: str, window: str, before: str) -> str:
 
 
 def _of(found: pa.Table, suffix: str) -> Activity:
-    """The columns of a span; who did nothing did it zero times."""
+    """The columns of a span, with zeros for viewers without activity."""
     columns = {
         name: np.nan_to_num(found[f"{name}_{suffix}"].to_numpy()) for name in ("pages", "shown", "watches", "minutes")
     }

@@ -1,7 +1,7 @@
-"""The effect over time as a picture.
+"""Plot of the effect over time.
 
 In: an experiment and its report. Out: PNG or SVG bytes.
-Invariant: no window system and no global figure is involved, so any thread of any process can draw.
+Invariant: no window system and no global figure is used, so any thread of any process can draw.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from reference_system.experiments.report import ExperimentReport
 from reference_system.experiments.wording import UNITS
 
 _BLUE, _GREY, _RED = "#0072b2", "#8a939e", "#d55e00"
-# A first band of fifty viewers is so wide that nothing else could be seen.
+# The limit of the axis in current half-widths: the first band, of fifty viewers, would hide everything else.
 _WIDEST = 3.0
 
 
 def draw_effect(experiment: Experiment, report: ExperimentReport, kind: Literal["png", "svg"]) -> bytes:
-    """The effect with its band, and zero."""
+    """The effect with its interval, and the zero line."""
     figure = Figure(figsize=(9, 4.6), layout="constrained")
     axes = figure.subplots()
     times = [_days(experiment, point.event_timestamp) for point in report.course]
     low, high = [point.low for point in report.course], [point.high for point in report.course]
-    axes.fill_between(times, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="95 % at every moment at once")
+    axes.fill_between(times, low, high, color=_BLUE, alpha=0.18, linewidth=0, label="95 % confidence sequence")
     axes.plot(times, [point.effect for point in report.course], color=_BLUE, label="treatment less control")
     axes.axhline(0.0, color=_GREY, linewidth=1)
     if report.effect is not None:

@@ -1,6 +1,6 @@
-"""What is known about an experiment at a moment, and how it is said.
+"""The report of an experiment as of one time.
 
-In: figures of the analysis. Out: one record, which is also what a stopped experiment keeps.
+In: figures of the analysis. Out: one record, which a stopped experiment keeps.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ Sure = Literal["better", "worse"]
 
 
 class ArmResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The viewers who got one version; `metric` is that of the analysed ones, `None` where there are none."""
+    """The viewers of one arm; `metric` is that of the analysed ones, `None` if there are none."""
 
     version: str
     viewers: int  # exposed
     exposures: int
-    other_version: int  # of the exposures that another version answered
-    analysed: int  # whose window has ended, with a page in it
+    other_version: int  # exposures that another version answered
+    analysed: int  # viewers whose window has ended, with a page in it
     metric: float | None
 
 
 class SampleRatio(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether chance made the arms: `p_value` may be looked at at any time, `chi_square_p` once."""
+    """The check of the sample ratio: `p_value` is valid at any time, `chi_square_p` once."""
 
     expected_share: float
     found_share: float
@@ -35,7 +35,7 @@ class SampleRatio(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EffectPoint(msgspec.Struct, frozen=True, kw_only=True):
-    """The effect as it was known at a moment, from so many viewers."""
+    """The effect as known at one time, from the viewers until then."""
 
     event_timestamp: datetime
     viewers: int
@@ -45,7 +45,7 @@ class EffectPoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
-    """Treatment less control in the metric's unit; `low` and `high` hold at every moment at once (95 %)."""
+    """Treatment less control in the metric's unit; `low` and `high` are a 95 % confidence sequence."""
 
     value: float
     low: float
@@ -53,22 +53,22 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     relative: float | None  # of the control's metric; `None` where that is zero
     sure: Sure | None
     sure_since: datetime | None
-    viewers_needed: int | None  # more, if the effect is as large as it looks and nothing is sure yet
+    viewers_needed: int | None  # additional ones, if nothing is sure yet and the effect is as large as it looks
     decided_around: datetime | None
 
 
 class ExperimentReport(msgspec.Struct, frozen=True, kw_only=True):
-    """An experiment as of a moment of event time.
+    """An experiment as of one event time.
 
-    The effect is `None` before both arms have enough viewers, or where all of them did the same. It is adjusted by
-    what viewers did before if `variance_reduction` is a number: the share of the variance that this took away.
+    The effect is `None` before both arms have enough viewers, or if all outcomes are equal. It is adjusted by earlier
+    activity (CUPED) if `variance_reduction` is a number: the share of the variance that this removed.
     """
 
     as_of: datetime
     control: ArmResult
     treatment: ArmResult
     waiting: int  # exposed viewers whose window has not ended
-    without_page: int  # exposed viewers of whom no page was seen: trials and load tests
+    without_page: int  # exposed viewers without a page: trials and load tests
     effect: Effect | None
     sample_ratio: SampleRatio | None
     variance_reduction: float | None

@@ -1,11 +1,11 @@
-"""Sample ratio: did chance make the arms? If not, whatever kept viewers out of one arm also made the difference.
+"""Sample ratio: do the arm sizes fit random assignment? If not, the cause of the mismatch may also cause the effect.
 
 In: the arms of the exposed viewers in the order of exposure. Out: two p-values.
-Invariant: `p_value` may be looked at after every viewer: with a fair coin it ever falls below p at most that often. A
-chi-square test does not hold that; it is given because people know it.
+Invariant: `p_value` is valid after every viewer: with random assignment it ever falls below p with probability at most
+p. This does not hold for a chi-square test, which is given because it is well known.
 
-The always-valid one is a Bayes factor: a share drawn from a beta distribution around the expected one, against the
-expected one. Source: M. Lindon, A. Malek, Anytime-valid inference for multinomial count data, NeurIPS 2022.
+The always-valid one is a Bayes factor: a share drawn from a beta distribution around the expected share, against the
+expected share. Source: M. Lindon, A. Malek, Anytime-valid inference for multinomial count data, NeurIPS 2022.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from reference_system.arrays import Floats
 from reference_system.experiments.report import SampleRatio
 
-# Assignment by a hash is never a little wrong: the usual bound is strict.
+# The usual bound, which is strict: assignment by a hash has no small errors.
 BROKEN_BELOW = 0.001
-# Counts of the beta distribution: shares about 1.6 points beside an even one are what it looks for.
+# Counts of the beta distribution: it is most sensitive to shares about 1.6 points from an even one.
 _STRENGTH = 1_000.0
 
 
 def sample_ratio(treated: NDArray[np.bool_], share: float) -> SampleRatio:
-    """Compare the arms' sizes with the share that the treatment was to have; at least one viewer."""
+    """Compare the arm sizes with the treatment's expected share; there is at least one viewer."""
     size, found = len(treated), int(treated.sum())
     p_value = float(running_p_values(treated, share)[-1])
     return SampleRatio(
@@ -38,7 +38,7 @@ def sample_ratio(treated: NDArray[np.bool_], share: float) -> SampleRatio:
 
 
 def running_p_values(treated: NDArray[np.bool_], share: float) -> Floats:
-    """The always-valid p-value after each viewer, which only falls; the last axis is their order."""
+    """The always-valid p-value after each viewer, which never rises; the last axis is their order."""
     before = np.arange(treated.shape[-1])
     of_treatment = np.cumsum(treated, axis=-1, dtype=np.int64) - treated
     predicted = (_STRENGTH * share + of_treatment) / (_STRENGTH + before)

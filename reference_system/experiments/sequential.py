@@ -1,15 +1,15 @@
-"""A test that may be looked at at any time: an interval around a difference that holds at all sizes at once.
+"""A test that is valid at any time: a confidence sequence for a difference.
 
-A t-test holds its rate of false alarms at one size, chosen before. Looked at again and again it is wrong sooner or
-later with certainty. A confidence sequence covers the truth at every size together with probability 1 - alpha, so
-whoever looks, and stops when it leaves zero, is wrong at most that often. Here it is the two-sided normal mixture
+A t-test keeps its rate of false alarms at one size, chosen in advance. Read repeatedly, it is wrong sooner or later
+with certainty. A confidence sequence covers the true value at all sizes simultaneously with probability 1 - alpha, so
+stopping when it excludes zero is wrong with probability at most alpha. Here it is the two-sided normal mixture
 boundary over the standard error of the difference.
 
-A metric such as watches per page is one sum over viewers by another, and viewers are what is independent: its
-variance is that of each viewer's surplus, value - metric * denominator (the delta method).
+A metric such as watches per page is a ratio of two sums over viewers, and the viewers are independent: its variance is
+that of each viewer's surplus, value - metric * denominator (the delta method).
 
-In: outcomes in the order in which they became known, with their arms. Out: effect and half-width after each of them.
-Invariant: nothing about the data but counts, means and variances so far decides the width.
+In: outcomes in the order in which they became known, with their arms. Out: effect and half-width after each outcome.
+Invariant: the width depends on the data only through the counts, means and variances so far.
 
 Sources: H. Robbins, Statistical methods related to the law of the iterated logarithm, Annals of Mathematical
 Statistics, 1970; R. Johari, P. Koomen, L. Pekelis, D. Walsh, Peeking at A/B tests, KDD 2017; S. Howard, A. Ramdas,
@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from reference_system.arrays import Floats
 
 ALPHA = 0.05
-# Where the band is narrowest: at what the default world brings in five or six days. Elsewhere it is a little wider.
+# The size at which the band is narrowest: the viewers of five or six days in the default world. Elsewhere it is a
+# little wider.
 NARROWEST_AT = 1_500
-# An asymptotic interval is none with few outcomes: nothing is said before both arms have so many.
+# An asymptotic interval is not valid with few outcomes: there is none before both arms have this many.
 FEWEST = 50
 
 _LEVEL = -2.0 * log(ALPHA)
@@ -44,14 +45,14 @@ _ONE_LOOK = NormalDist().inv_cdf(1.0 - ALPHA / 2.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Course:
-    """What was known after each outcome; the last axis is their order. Before `FEWEST` a half-width is infinite."""
+    """The effect after each outcome; the last axis is their order. Before `FEWEST` a half-width is infinite."""
 
     effect: Floats
     half_width: Floats
-    one_look: Floats  # the half-width of a t-test, which holds at one size chosen before
+    one_look: Floats  # the half-width of a t-test, which is valid at one size chosen in advance
 
     def first_sure(self) -> NDArray[np.int64]:
-        """Where the interval first left zero; -1 where it never did. Shape: without the last axis."""
+        """The index at which the interval first excluded zero; -1 if never. Shape: without the last axis."""
         return first_true(np.abs(self.effect) > self.half_width)
 
 
@@ -60,17 +61,17 @@ def course(values: Floats, per: Floats, treated: NDArray[np.bool_]) -> Course:
 
     Args:
         values: shape (..., n), in the order in which they became known.
-        per: the metric is the sum of `values` by the sum of these; the same shape, positive.
-        treated: which of them belong to the treatment, the same shape.
+        per: the metric is the sum of `values` divided by the sum of these; the same shape, positive.
+        treated: which outcomes belong to the treatment; the same shape.
     """
     size, metric, variance = _running(values, per, treated)
     others, other_metric, other_variance = _running(values, per, ~treated)
     enough = np.minimum(size, others) >= FEWEST
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(enough, variance / size + other_variance / others, np.inf)
-        # Of equal arms: all outcomes. A small arm counts for little.
+        # The number of all outcomes for equal arms; less if one arm is small.
         weight = np.where(enough, 4.0 * size * others / (size + others), 1.0)
-        # Where nothing varies the interval is a point, and rounding must not lie beside it.
+        # Without variance the interval is a point, which a rounding error must not exclude.
         differ = np.abs(metric - other_metric) > _ROUNDING * (np.abs(metric) + np.abs(other_metric))
     return Course(
         effect=np.where(enough & differ, metric - other_metric, 0.0),
@@ -80,12 +81,12 @@ def course(values: Floats, per: Floats, treated: NDArray[np.bool_]) -> Course:
 
 
 def outcomes_needed(effect: float, half_width: float, size: int) -> int | None:
-    """How many more outcomes make the interval leave zero if the effect stays what it is; `None` if beyond 1,000 fold.
+    """How many more outcomes the interval needs to exclude zero at the current effect; `None` if beyond 1,000 fold.
 
     Args:
-        effect: the difference now.
-        half_width: of the interval now, finite.
-        size: how many outcomes there are now.
+        effect: the current difference.
+        half_width: of the current interval, finite.
+        size: the current number of outcomes.
     """
     folds = np.geomspace(1.0, 1_000.0, 4_000)
     widths = half_width * _half_width(1.0 / folds, size * folds) / _half_width(np.ones(1), np.array([float(size)]))
@@ -94,7 +95,7 @@ def outcomes_needed(effect: float, half_width: float, size: int) -> int | None:
 
 
 def first_true(found: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """The first place along the last axis that is true; -1 where none is."""
+    """The first true index along the last axis; -1 if there is none."""
     return np.where(found.any(axis=-1), found.argmax(axis=-1), -1).astype(np.int64)
 
 
@@ -105,7 +106,7 @@ def _half_width(error: Floats, weight: Floats) -> Floats:
 
 
 def _running(values: Floats, per: Floats, chosen: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
-    """Count, metric and variance of one viewer's part in it, of the chosen ones after each outcome."""
+    """Count, metric and variance of one viewer's contribution, over the chosen outcomes so far."""
     value, unit = np.where(chosen, values, 0.0), np.where(chosen, per, 0.0)
     size = np.cumsum(chosen, axis=-1).astype(np.float64)
     units = np.cumsum(unit, axis=-1)
@@ -114,7 +115,7 @@ def _running(values: Floats, per: Floats, chosen: NDArray[np.bool_]) -> tuple[Fl
         squares = np.cumsum(value * value, axis=-1) + metric * (
             metric * np.cumsum(unit * unit, axis=-1) - 2.0 * np.cumsum(value * unit, axis=-1)
         )
-        # What rounding leaves of a variance that is zero counts as zero.
+        # A variance within the rounding error counts as zero.
         squares = np.where(squares > _ROUNDING * np.cumsum(value * value, axis=-1), squares, 0.0)
         variance = squares / (size - 1.0) * (size / units) ** 2
     return size, metric, variance

@@ -1,8 +1,8 @@
-"""Simulation: how often is each test wrong when somebody looks all the time, and how soon is it right?
+"""Simulation: how often each test is wrong when its result is read repeatedly, and how soon it detects an effect.
 
-In: outcomes of real viewers, a planted effect, how often one looks. Out: rates over many experiments.
-Invariant: every test sees the same experiments at the same looks; viewers are drawn with replacement and arms by a
-coin, so what is heavy-tailed in the outcomes is so here.
+In: outcomes of viewers, a planted effect, how often the result is read. Out: rates over many experiments.
+Invariant: every test gets the same experiments at the same looks; viewers are drawn with replacement and arms by a
+coin, so the outcomes keep their heavy tails.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from reference_system.experiments.sequential import ALPHA, FEWEST, course, first
 from reference_system.experiments.viewers import Outcomes
 
 Peeks = Literal["daily", "every"]
-# What a day of the default world brings, and so the distance of daily looks.
+# Viewers per day in the default world: the distance between daily looks.
 VIEWERS_A_DAY = 250
 _RUNS_AT_ONCE = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
-    """Viewers to draw from: what they did, and what was expected of them, shape (viewers,)."""
+    """Viewers to draw from: their outcomes, and the expected surplus, shape (viewers,)."""
 
     outcomes: Outcomes
     expected: Floats
 
     @property
     def variance_reduction(self) -> float:
-        """The share of the variance that the expectation takes away: what CUPED can gain."""
+        """The share of the variance that the expectation removes: the possible gain from CUPED."""
         surplus = self.outcomes.values - self.outcomes.metric * self.outcomes.per
         return float(1.0 - np.var(surplus - self.expected) / np.var(surplus))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationPlan:
-    """What is simulated; `effect` is a share of each treated viewer's outcome."""
+    """The simulated experiments; `effect` is a share of each treated viewer's outcome."""
 
     runs: int
     viewers: int
@@ -51,7 +51,7 @@ class SimulationPlan:
 
     @property
     def looks(self) -> NDArray[np.int64]:
-        """After which viewers somebody looks, as indices."""
+        """The indices of the viewers after which the result is read."""
         step = VIEWERS_A_DAY if self.peeks == "daily" else 1
         return np.arange(max(step, FEWEST) - 1, self.viewers, step)
 
@@ -59,8 +59,9 @@ class SimulationPlan:
 class TestRates(msgspec.Struct, frozen=True, kw_only=True):
     """One test over all runs.
 
-    `said` is the share of runs in which it said that the arms differ; `missed` in which its interval was beside the
-    truth at some look (`None` for a test without one); `median_viewers` is when it said so, over the runs that did.
+    `said` is the share of runs in which it reported a difference; `missed` the share in which its interval excluded
+    the true effect at some look (`None` for a test without an interval); `median_viewers` is the median number of
+    viewers at the report, over the runs with one.
     """
 
     test: str
@@ -84,7 +85,7 @@ class Simulated(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Seen:
-    """At which look a test spoke in each run (-1: never), and in which runs it missed the truth."""
+    """The look at which a test reported a difference in each run (-1: never), and the runs in which it missed."""
 
     at: NDArray[np.int64]
     missed: NDArray[np.bool_] | None = None
@@ -93,7 +94,7 @@ class _Seen:
 def simulate_experiments(
     pool: Pool, plan: SimulationPlan, rng: np.random.Generator, progress: Callable[[float], None]
 ) -> Simulated:
-    """Run the experiments; `progress` is told the share that is done."""
+    """Run the experiments; `progress` is called with the share that is done."""
     seen: dict[str, list[_Seen]] = {}
     for done, count in _parts(plan.runs):
         progress(done / plan.runs)
@@ -122,13 +123,13 @@ _RATIO_CHECKS = ("sample ratio, always valid", "sample ratio, chi-square at ever
 
 
 def _parts(runs: int) -> Iterator[tuple[int, int]]:
-    """How many are done and how many come next, so that the memory stays small."""
+    """The batches of runs, as (done, next), which limit the memory."""
     for start in range(0, runs, _RUNS_AT_ONCE):
         yield start, min(_RUNS_AT_ONCE, runs - start)
 
 
 def _look(pool: Pool, plan: SimulationPlan, runs: int, rng: np.random.Generator) -> dict[str, _Seen]:
-    """What each test says in these runs."""
+    """The results of each test in these runs."""
     shape = (runs, plan.viewers)
     drawn = rng.integers(len(pool.expected), size=shape)
     treated = rng.random(shape) < 0.5  # noqa: PLR2004 - a fair coin

@@ -1,8 +1,8 @@
-"""Viewers: what each of them did, before an experiment and in it; and what that is on a metric.
+"""Viewers: the activity of each before and during an experiment, and its value on a metric.
 
-In: counts by viewer. Out: the two sums of a metric, and what was to be expected of the viewer from before (CUPED).
-Invariant: the expectation is a fixed function of what a viewer did before the experiment, fitted on weeks before it.
-So subtracting it changes no difference between the arms but noise, and viewers stay independent of one another.
+In: counts by viewer. Out: the two sums of a metric, and the value expected from earlier activity (CUPED).
+Invariant: the expectation is a fixed function of a viewer's activity before the experiment, fitted on weeks before it.
+So subtracting it removes only noise from the difference between the arms, and viewers stay independent.
 
 Source: A. Deng, Y. Xu, R. Kohavi, T. Walker, Improving the sensitivity of online controlled experiments by utilizing
 pre-experiment data, WSDM 2013.
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 from reference_system.arrays import Floats, Micros
 from reference_system.experiments.definition import ExperimentMetric
 
-# Viewers with few pages are drawn towards everybody's rate, as if they had seen so many more at that rate.
+# Viewers with few pages are shrunk towards the overall rate, as if they had this many more pages at that rate.
 _PRIOR_PAGES = 5.0
-# From fewer viewers an expectation would be noise.
+# An expectation fitted to fewer viewers would be noise.
 _FEWEST_TO_FIT = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Activity:
-    """What viewers did in a span of time; shapes (viewers,)."""
+    """The viewers' activity in a time span; shapes (viewers,)."""
 
     pages: Floats
     shown: Floats  # videos on these pages
@@ -34,7 +34,7 @@ class Activity:
     minutes: Floats
 
     def take(self, rows: NDArray[np.generic]) -> Activity:
-        """Some of the viewers: a mask, or indices."""
+        """Select viewers by a mask or indices."""
         return Activity(
             pages=self.pages[rows], shown=self.shown[rows], watches=self.watches[rows], minutes=self.minutes[rows]
         )
@@ -42,18 +42,18 @@ class Activity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentViewers:
-    """Viewers by the moment from which they count: in the window after it, and in the weeks before."""
+    """Viewers with the time from which they count: activity in the window after it, and in the weeks before."""
 
     first: Micros
     window: Activity
     before: Activity
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of viewers."""
         return len(self.first)
 
     def take(self, rows: NDArray[np.generic]) -> ExperimentViewers:
-        """Some of them: a mask, or indices."""
+        """Select viewers by a mask or indices."""
         return ExperimentViewers(first=self.first[rows], window=self.window.take(rows), before=self.before.take(rows))
 
 
@@ -65,39 +65,39 @@ class Exposed:
     treated: NDArray[np.bool_]
     first: Micros
     exposures: Floats
-    other_version: Floats  # of the exposures, answered by another version than the arm's
+    other_version: Floats  # exposures answered by another version than the arm's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcomes:
-    """A metric is the sum of `values` by the sum of `per`, over any viewers; shapes (viewers,)."""
+    """A metric is the sum of `values` divided by the sum of `per`, over any viewers; shapes (viewers,)."""
 
     values: Floats
     per: Floats
 
     @property
     def metric(self) -> float:
-        """Over all of them."""
+        """The metric over all viewers."""
         return float(self.values.sum() / self.per.sum())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expectation:
-    """By how much a viewer's value is expected to lie above everybody's rate, from what the viewer did before."""
+    """The expected surplus of a viewer's value over the overall rate, from earlier activity."""
 
     metric: ExperimentMetric
-    rate: float  # everybody's, before
-    prior: float  # how much of that rate's denominator it counts for
+    rate: float  # overall, before the experiment
+    prior: float  # the weight of that rate, in units of its denominator
     weights: Floats
 
     def of(self, viewers: ExperimentViewers) -> Floats:
-        """The expected surplus of each; shape (viewers,), about zero in the mean."""
+        """The expected surplus of each viewer; shape (viewers,), with a mean of about zero."""
         expected: Floats = _columns(self.metric, viewers.before, self.rate, self.prior) @ self.weights
         return expected
 
 
 def outcomes(metric: ExperimentMetric, activity: Activity) -> Outcomes:
-    """What the metric is made of."""
+    """The numerators and denominators of the metric."""
     match metric:
         case "watches-per-page":
             return Outcomes(values=activity.watches, per=activity.pages)
@@ -108,11 +108,11 @@ def outcomes(metric: ExperimentMetric, activity: Activity) -> Outcomes:
 
 
 def expectation(metric: ExperimentMetric, rehearsal: ExperimentViewers) -> Expectation | None:
-    """Fit on viewers of the weeks before, who were treated alike; `None` where they are too few to tell.
+    """Fit to viewers of the weeks before, who all had the same treatment; `None` if they are too few.
 
     Args:
-        metric: which outcome.
-        rehearsal: viewers of an experiment that was none; each has a page in the window.
+        metric: the outcome.
+        rehearsal: viewers of a simulated experiment without a treatment; each has a page in the window.
     """
     before = rehearsal.before
     if len(rehearsal) < _FEWEST_TO_FIT or not before.pages.any():
@@ -125,13 +125,13 @@ def expectation(metric: ExperimentMetric, rehearsal: ExperimentViewers) -> Expec
 
 
 def _columns(metric: ExperimentMetric, before: Activity, rate: float, prior: float) -> Floats:
-    """One, the rate at which the viewer watched before, and how much of the viewer was seen."""
+    """The regression's columns: one, the viewer's earlier rate, and the logarithm of the earlier pages."""
     past = _past(metric, before)
     own = (past.values + prior * rate) / (past.per + prior)
     return np.column_stack([np.ones(len(own)), own, np.log1p(before.pages)])
 
 
 def _past(metric: ExperimentMetric, before: Activity) -> Outcomes:
-    """What the metric was made of before; minutes by page, for nobody had a window then."""
+    """The numerators and denominators before the experiment; minutes are per page, because there was no window."""
     found = outcomes(metric, before)
     return Outcomes(values=found.values, per=before.pages) if metric == "watch-minutes" else found

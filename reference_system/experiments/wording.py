@@ -1,7 +1,7 @@
-"""Wording: what a report's figures mean, in a sentence.
+"""Wording: states a report's result in a sentence.
 
-In: a report's figures. Out: the verdict, whether it may be used, and what else a reader has to know.
-Invariant: arms that chance did not make give no verdict on the treatment.
+In: a report's figures. Out: the result as a sentence (`verdict`), whether it may be used, and notes.
+Invariant: with a sample ratio mismatch there is no result for the treatment.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ UNITS = {
     "watch-rate": "watches per video shown",
     "watch-minutes": "minutes of watching per viewer and day",
 }
-# Some answers come from the other version on purpose, when the treatment fails; many of them dilute the effect.
+# If the treatment fails, the other version answers on purpose; many such answers dilute the effect.
 _FEW = 0.02
 
 
 def pronounced(experiment: Experiment, report: ExperimentReport) -> ExperimentReport:
-    """The report with its verdict."""
+    """The report with `usable`, `verdict` and `notes`."""
     broken = report.sample_ratio is not None and report.sample_ratio.broken
     return msgspec.structs.replace(
         report,
@@ -34,7 +34,7 @@ def pronounced(experiment: Experiment, report: ExperimentReport) -> ExperimentRe
 
 def _broken(found: SampleRatio | None) -> str:
     shares = "" if found is None else f"{found.found_share:.1%} of the viewers, expected {found.expected_share:.1%}"
-    return f"not to be used: chance did not make these arms (treatment {shares}); find out why before anything else"
+    return f"not to be used: sample ratio mismatch (treatment {shares}); find the cause first"
 
 
 def _verdict(experiment: Experiment, report: ExperimentReport) -> str:
@@ -45,7 +45,7 @@ def _verdict(experiment: Experiment, report: ExperimentReport) -> str:
         return _on(report.effect, UNITS[experiment.metric])
     if min(arm.analysed for arm in arms) < FEWEST:
         counts = f"treatment {report.treatment.analysed}, control {report.control.analysed}"
-        return f"too early: {FEWEST} viewers of each arm must have had their day ({counts})"
+        return f"too early: {FEWEST} viewers of each arm must have completed their day ({counts})"
     return "every viewer did the same: there is nothing to compare"
 
 
@@ -66,7 +66,7 @@ def _on(effect: Effect, unit: str) -> str:
 
 
 def _about(count: int) -> str:
-    """Two digits: the effect that the number rests on is not better known."""
+    """Two digits: the estimated effect is not more precise."""
     return f"{int(float(f'{count:.1e}')):,}"
 
 
@@ -79,7 +79,7 @@ def _notes(experiment: Experiment, report: ExperimentReport) -> list[str]:
             notes.append(_diluted(name, arm))
     effect = report.effect
     if effect is not None and effect.sure is not None and effect.low <= 0.0 <= effect.high:
-        notes.append("the interval of now holds zero again: the effect may have changed since")
+        notes.append("the current interval holds zero again: the effect may have changed since")
     if report.without_page:
         notes.append(f"{report.without_page:,} exposed viewers saw no page (trials, load tests): not analysed")
     return notes
@@ -87,4 +87,4 @@ def _notes(experiment: Experiment, report: ExperimentReport) -> list[str]:
 
 def _diluted(name: str, arm: ArmResult) -> str:
     share = arm.other_version / arm.exposures
-    return f"{share:.1%} of the answers to the {name} came from another version, not {arm.version}: it is diluted"
+    return f"{share:.1%} of the {name}'s answers came from another version, not {arm.version}: the effect is diluted"

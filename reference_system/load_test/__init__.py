@@ -1,5 +1,5 @@
-"""Load test: a plan of requests → what the service did.
+"""Load test: sends a plan of requests and measures the service.
 
-In: rate, duration, shape and seed. Out: samples, figures per second and over the whole, plots and a page.
-Invariant: requests are sent when they are due, whether or not the service keeps up; a late generator says so.
+In: rate, duration, shape and seed. Out: samples, figures per second and for the whole run, plots and a page.
+Invariant: requests are sent when they are due, whether or not the service keeps up; generator lag is reported.
 """

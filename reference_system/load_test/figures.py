@@ -1,7 +1,7 @@
-"""What a load test measured: figures, per second and over the whole, and reasons to doubt them.
+"""The figures of a load test, per second and for the whole run, and reasons to doubt them.
 
-In: samples and the plan. Out: records that are the run file.
-Invariant: a request that failed counts as slower than every answer, so failing fast improves no percentile.
+In: samples and the plan. Out: records for the run file.
+Invariant: a failed request counts as slower than every answer, so failing fast improves no percentile.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from reference_system.arrays import Floats
 
 EVERYTHING = "all"
-# The generator is to blame for a p99 if it was this late itself, and that is a part of the p99 worth naming.
+# The generator is a bottleneck if its own p99 of lag exceeds both this bound and this share of the p99 of latency.
 LAG_BOUND_MS = 5.0
 LAG_SHARE_OF_P99 = 0.1
-# Below this share of what arrived, the service did not keep up.
+# If a smaller share of the arrivals was answered, the service did not keep up.
 KEPT_UP = 0.95
-# A p99 that rests on fewer requests than this above it is a guess.
+# A p99 with fewer requests than this above it is not reliable.
 REQUESTS_ABOVE_P99 = 10
 _MS = 1_000.0
 
 
 class Latencies(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table. A percentile is absent where the requests that failed reach down to it."""
+    """One row of the table. A percentile that falls among the failed requests is absent."""
 
     requests: int
     errors: dict[str, int]
@@ -41,7 +41,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServiceCost(msgspec.Struct, frozen=True, kw_only=True):
-    """The service's processes during the measurement, whoever asked: the simulated world goes on asking."""
+    """The cost of the service's processes during the measurement, including requests of the simulated world."""
 
     cpu_share: float  # CPU-seconds per second, so 1 is one core
     requests_per_second: float
@@ -49,7 +49,7 @@ class ServiceCost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RequestRates(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests per second: what was asked for, what the Poisson process drew, what was answered well."""
+    """Requests per second: requested, drawn by the Poisson process, answered successfully."""
 
     requested: float
     arrived: float
@@ -57,7 +57,7 @@ class RequestRates(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lag(msgspec.Struct, frozen=True, kw_only=True):
-    """How late the generator sent, after the moments at which requests were due; it is part of every latency."""
+    """How late the generator sent requests after their due times; it is part of every latency."""
 
     p50_ms: float | None
     p99_ms: float | None
@@ -65,7 +65,7 @@ class Lag(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a run; the warm-up is left out."""
+    """The result of a run, without the warm-up."""
 
     endpoints: dict[str, Latencies]
     rates: RequestRates
@@ -76,11 +76,11 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Second(msgspec.Struct, frozen=True, kw_only=True):
-    """One second of the run, warm-up included, by the moment at which requests were due."""
+    """One second of the run, including the warm-up, by due time."""
 
     second: int
     arrived: int
-    answered: int  # well, in this second, whenever they were due
+    answered: int  # successfully in this second, regardless of due time
     failed: int
     p50_ms: float | None
     p95_ms: float | None
@@ -116,7 +116,7 @@ def figures_of(
 
 
 def latencies(samples: Samples, chosen: SampleFlags) -> Latencies:
-    """One row: the chosen requests."""
+    """One row, for the chosen requests."""
     outcome = samples.outcome[chosen]
     good = outcome == 0
     times = _MS * samples.latency[chosen]
@@ -138,7 +138,7 @@ def latencies(samples: Samples, chosen: SampleFlags) -> Latencies:
 
 
 def seconds_of(samples: Samples, plan: LoadPlan) -> list[Second]:
-    """The run, second by second."""
+    """The figures of each second of the run."""
     due_second = samples.due.astype(np.int64)
     found = []
     for second in range(int(np.ceil(plan.whole_seconds))):
@@ -172,7 +172,7 @@ def _answered_between(samples: Samples, start: float, end: float) -> SampleFlags
 
 
 def _doubts(row: Latencies, rates: RequestRates, lag: Lag) -> list[str]:
-    """Why a reader should not take the figures at face value."""
+    """Reasons to doubt the figures."""
     doubts = []
     slowest = max(LAG_BOUND_MS, LAG_SHARE_OF_P99 * (row.p99_ms or 0.0))
     late = lag.p99_ms is not None and lag.p99_ms > slowest
@@ -187,5 +187,5 @@ def _doubts(row: Latencies, rates: RequestRates, lag: Lag) -> list[str]:
     if row.requests < 100 * REQUESTS_ABOVE_P99:
         doubts.append(f"p99 rests on the slowest {row.requests // 100} of {row.requests} requests: run for longer")
     if row.degraded:
-        doubts.append(f"{row.degraded} of {row.requests} answers were degraded: cheaper than whole ones")
+        doubts.append(f"{row.degraded} of {row.requests} answers were degraded: cheaper than complete ones")
     return doubts

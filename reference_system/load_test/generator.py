@@ -1,7 +1,7 @@
-"""Locust in a process of its own, watched from outside.
+"""Runs Locust in a separate process and measures it from outside.
 
-In: the plan. Out: samples, and what the service's and the generator's processes took meanwhile.
-Invariant: when this returns or raises, the generator has ended.
+In: the plan. Out: samples, and the CPU time of the service's and the generator's processes during the run.
+Invariant: when `run_generator` returns or raises, the generator has ended.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ if TYPE_CHECKING:
 LOCUSTFILE = PROJECT_ROOT / "load_tests" / "open_loop.py"
 SERVED = "workbook_requests_total"
 _POLL_SECONDS = 0.25
-# The last reading comes so long before the end that the generator is still there to be read.
+# The last reading is this long before the end, while the generator still runs.
 _READ_BEFORE_END_SECONDS = 0.75
-# Locust and its libraries are imported, all arrivals are drawn.
+# Time to import Locust and its libraries and to draw all arrivals.
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What one run gave. A cost is absent where a process or its metrics could not be read."""
+    """The result of one run. A cost is absent where a process or its metrics could not be read."""
 
     samples: Samples
     service: ServiceCost | None
@@ -61,7 +61,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading:
-    """Counters at one moment; `served` counts every request that the service answered."""
+    """Counters at one time; `served` counts every request that the service answered."""
 
     moment: float
     service_cpu: float | None
@@ -75,8 +75,8 @@ def run_generator(
     """Run the plan to its end, calling `watch` a few times a second.
 
     Raises:
-        SetupError: the plan goes to another machine.
-        ServiceError: the generator failed; with its last line.
+        SetupError: if the plan goes to another machine.
+        ServiceError: if the generator fails; with its last line.
     """
     require_loopback(plan.url)
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +85,7 @@ def run_generator(
         with (work / "log").open("wb") as log:
             process = subprocess.Popen(
                 _command(plan),
-                cwd=folder,  # Locust reads configuration from where it starts
+                cwd=folder,  # Locust reads configuration from its working directory
                 env=_environment(settings, work, samples),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -114,7 +114,7 @@ def _command(plan: LoadPlan) -> list[str]:
 
 def _environment(settings: Settings, work: Path, samples: Path) -> dict[str, str]:
     ours = child_environment(settings)
-    # Locust takes options from LOCUST_…: those of a reader's shell are not part of the plan.
+    # Locust reads options from LOCUST_…: those of the user's shell are not part of the plan.
     environment = {name: value for name, value in ours.items() if not name.startswith("LOCUST_")}
     environment[PLAN_VARIABLE] = str(work / "plan.json")
     environment[PROGRESS_VARIABLE] = str(work / "progress.json")
@@ -129,7 +129,7 @@ def _watch_to_the_end(
     path: Path,
     watch: Callable[[GeneratorProgress], None],
 ) -> tuple[_Reading | None, _Reading | None]:
-    """The readings at the two ends of the measured part."""
+    """Watch the process to its end; returns the readings at both ends of the measured part."""
     first = last = None
     server = _server(settings)
     deadline = monotonic() + _START_SECONDS + plan.whole_seconds + plan.timeout_seconds
@@ -206,7 +206,7 @@ def _service_cost(first: _Reading | None, last: _Reading | None) -> ServiceCost 
         last.service_cpu - first.service_cpu,
         last.served - first.served,
     )
-    # A service that was restarted in between counts from zero again.
+    # The counters of a service that was restarted in between begin at zero.
     if served <= 0 or cpu < 0:
         return None
     return ServiceCost(

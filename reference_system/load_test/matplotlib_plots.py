@@ -1,7 +1,7 @@
-"""Three plots of a load test: latency over time, how latencies are distributed, rates over time.
+"""Three plots of a load test: latency over time, distribution of latency, rates over time.
 
 In: samples and figures. Out: one PNG.
-Invariant: every panel shows every request; nothing is averaged over time that a stall could hide in.
+Invariant: every panel shows every request; no average over time hides a stall.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from reference_system.load_test.plan import LoadPlan
     from reference_system.load_test.samples import Samples
 
-# Okabe and Ito: told apart without seeing all colours.
+# Okabe and Ito's palette: distinguishable with colour vision deficiency.
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#8a939e"
 _ENDPOINT_COLOURS = (_BLUE, _GREEN)
 _PERCENTILES = (("p50_ms", "p50", _BLUE), ("p95_ms", "p95", _ORANGE), ("p99_ms", "p99", _RED))
@@ -36,7 +36,7 @@ _share = FuncFormatter(lambda value, _: f"{100 * value:g} %")
 
 
 def draw_load(samples: Samples, plan: LoadPlan, figures: Figures, seconds: Sequence[Second], *, title: str) -> bytes:
-    """The three panels, one above the other, as PNG."""
+    """The three panels, one above the other, as a PNG."""
     figure = Figure(figsize=(10, 11), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=9, color="#444", x=0.01, ha="left")
@@ -48,7 +48,7 @@ def draw_load(samples: Samples, plan: LoadPlan, figures: Figures, seconds: Seque
         axes.grid(visible=True, color="#e6e8eb", linewidth=0.7)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-        # Beside the title: inside it would cover what matters most, the tail.
+        # Next to the title: inside the axes it would cover the tail.
         axes.legend(
             loc="lower right", bbox_to_anchor=(1.0, 1.0), fontsize=8, frameon=False, ncols=6, columnspacing=1.2
         )
@@ -75,9 +75,9 @@ def _latency_over_time(axes: Axes, samples: Samples, plan: LoadPlan, seconds: Se
 
 
 def _latency_distribution(axes: Axes, samples: Samples, plan: LoadPlan, figures: Figures) -> None:
-    """The share of requests that took longer, both axes logarithmic: a percentile is a height, the tail has room.
+    """The share of requests that took longer, on logarithmic axes: a percentile is a height, the tail is visible.
 
-    A request that failed took longer than any time, so a curve with failures ends above the floor.
+    A failed request counts as longer than any time, so a curve with failures ends above zero.
     """
     measured = samples.due >= plan.warm_up_seconds
     latency = np.where(samples.outcome == 0, np.maximum(_MS * samples.latency, _SMALLEST_MS), np.inf)
@@ -106,7 +106,7 @@ def _latency_distribution(axes: Axes, samples: Samples, plan: LoadPlan, figures:
 
 def _rates_over_time(axes: Axes, plan: LoadPlan, seconds: Sequence[Second]) -> None:
     ends = [*(second.second for second in seconds), len(seconds)]
-    axes.axhline(plan.rate, color=_GREY, linestyle="--", linewidth=1.2, label=f"asked for: {plan.rate:g}/s")
+    axes.axhline(plan.rate, color=_GREY, linestyle="--", linewidth=1.2, label=f"requested: {plan.rate:g}/s")
     axes.stairs(
         [second.arrived for second in seconds], ends, color=_BLUE, linewidth=1.3, baseline=None, label="arrived"
     )
@@ -116,7 +116,7 @@ def _rates_over_time(axes: Axes, plan: LoadPlan, seconds: Sequence[Second]) -> N
         color=_GREEN,
         linewidth=1.3,
         baseline=None,
-        label="answered well",
+        label="answered successfully",
     )
     failed = [second.failed for second in seconds]
     if any(failed):

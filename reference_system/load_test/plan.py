@@ -19,13 +19,13 @@ from reference_system.paths import PROJECT_ROOT
 
 PATHS = {"fraud": "/v1/fraud/score", "recommendation": "/v1/recommendations"}
 PROFILES = PROJECT_ROOT / "load_tests" / "profiles.toml"
-# Monitoring leaves these requests out: they are nobody's payments and will never get a label.
+# Monitoring excludes these requests: they are not payments and never get a label.
 TRANSACTION_PREFIX = "load-"
 _SMALLEST_AMOUNT, _LARGEST_AMOUNT = 0.01, 25_000.0
 
 
 class RequestShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the requests are like; `skew` is the exponent of the popularity law."""
+    """The properties of the requests; `skew` is the exponent of the popularity law."""
 
     skew: float
     median_amount: float
@@ -34,13 +34,13 @@ class RequestShape(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class RequestProfile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the arrivals are shared between the endpoints."""
+    """The share of each endpoint in the arrivals."""
 
     shares: dict[str, float]
 
 
 class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything the generator needs; travels to it as JSON. Times are in seconds."""
+    """Everything the generator needs, passed as JSON. Times are in seconds."""
 
     url: str
     run: str
@@ -55,7 +55,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     viewers: int
     # A request without an answer by then has failed.
     timeout_seconds: float = 10.0
-    # A bound so large that only a service that has stopped reaches it; each request holds one connection.
+    # Large enough that only a stopped service reaches it; each request holds one connection.
     max_in_flight: int = 2_000
 
     @property
@@ -66,7 +66,7 @@ class LoadPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedRequest:
-    """One request: `due` in seconds after the start, whatever the service does by then."""
+    """One request: `due` in seconds after the start, independent of the service."""
 
     due: float
     endpoint: str
@@ -112,9 +112,9 @@ def require_loopback(url: str) -> None:
 
 
 def arrivals(plan: LoadPlan) -> list[PlannedRequest]:
-    """A Poisson process at the plan's rate: every arrival of the run, in order of its due time.
+    """A Poisson process at the plan's rate: every arrival of the run, in the order of due times.
 
-    Given their number, the moments of a Poisson process are uniform draws, sorted.
+    Given their number, the times of a Poisson process are sorted uniform draws.
     """
     times, picks, people = (np.random.default_rng([plan.seed, stream]) for stream in range(3))
     count = int(times.poisson(plan.rate * plan.whole_seconds))

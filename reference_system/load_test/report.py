@@ -1,7 +1,7 @@
 """The run file of a load test, its plots and its page.
 
-In: a finished run and its samples. Out: `<run>.json`, `<run>.png`, `<run>.html` beside the samples (`<run>.npz`).
-Invariant: the page needs no network and nothing beside it; every file appears as a whole.
+In: a finished run and its samples. Out: `<run>.json`, `<run>.png`, `<run>.html` next to the samples (`<run>.npz`).
+Invariant: the page needs no network and no other file; every file is written atomically.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from reference_system.load_test.samples import Samples
 
 HEADINGS = ("endpoint", "requests", "p50 ms", "p95 ms", "p99 ms", "max ms", "degraded", "errors")
-# Where the requests that failed reach down to a percentile, it has no value.
+# A percentile that falls among the failed requests has no value.
 _NO_VALUE = "failed"
 
 
 class RunFile(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that is known about one load test."""
+    """The complete record of one load test."""
 
     command: str
     facts: RunFacts
     plan: LoadPlan
-    settings: dict[str, Any]  # as they are, for the record: nothing reads them back
+    settings: dict[str, Any]  # for the record: nothing reads them back
     figures: Figures
     seconds: list[Second]
     folder: str
@@ -52,7 +52,7 @@ def write_load_run(run: RunFile, samples: Samples) -> None:
 
 
 def table_rows(figures: Figures) -> list[list[str]]:
-    """The table below `HEADINGS`; the sum is left out where there is one endpoint only."""
+    """The rows of the table; with one endpoint the sum is omitted."""
     single = len(figures.endpoints) == 2  # noqa: PLR2004 - one endpoint and the sum
     return [cells(name, row) for name, row in figures.endpoints.items() if not (single and name == EVERYTHING)]
 
@@ -65,22 +65,22 @@ def cells(name: str, row: Latencies) -> list[str]:
 
 
 def sentences(run: RunFile) -> list[str]:
-    """What the table does not say."""
+    """Facts that are not in the table."""
     rates, lag, service = run.figures.rates, run.figures.lag, run.figures.service
     share = run.figures.generator_cpu_share
     rate = (
-        f"rate: {rates.requested:g} requests/s asked for, {rates.arrived:.1f} arrived (a Poisson process), "
-        f"{rates.achieved:.1f} answered well; the first {run.plan.warm_up_seconds:g} s are left out"
+        f"rate: {rates.requested:g} requests/s requested, {rates.arrived:.1f} arrived (a Poisson process), "
+        f"{rates.achieved:.1f} answered successfully; the first {run.plan.warm_up_seconds:g} s are left out"
     )
     generator = (
         f"generator: late by {_number(lag.p50_ms)} ms (p50), {_number(lag.p99_ms)} ms (p99), "
         f"{_number(lag.max_ms)} ms (max), counted in the latencies"
     )
-    lines = [rate, generator if share is None else f"{generator}; it took {share:.0%} of a core"]
+    lines = [rate, generator if share is None else f"{generator}; it used {share:.0%} of a core"]
     if service is not None:
         lines.append(
             f"service: {service.cpu_ms_per_request:.2f} ms of CPU a request, {service.cpu_share:.0%} of a core for "
-            f"{service.requests_per_second:.0f} requests/s, those of the simulated world among them"
+            f"{service.requests_per_second:.0f} requests/s, including those of the simulated world"
         )
     return lines
 
@@ -96,7 +96,7 @@ def _number(value: float | None) -> str:
 
 
 def _title(run: RunFile) -> str:
-    """One line under which a plot can be shown alone."""
+    """A title that identifies the run when a plot is shown alone."""
     commit = run.facts.commit
     code = "no commit" if commit is None else f"commit {commit.id[:8]}{' and changes' if commit.dirty else ''}"
     machine = run.facts.machine
@@ -127,8 +127,8 @@ img {{ width: 100% }} .doubt {{ background: #fff4d6; border-left: 4px solid #c98
 {doubts}
 <table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>
 <ul>{facts}</ul>
-<p>Latency counts from the moment at which a request was due, whether or not the service kept up. A request that failed
-counts as slower than every answer; the slowest answer is the maximum.</p>
+<p>Latency counts from the time at which a request was due, whether or not the service kept up. A failed request counts
+as slower than every answer; the slowest answer is the maximum.</p>
 <img alt="Latency over time, distribution of latency, rates over time" src="data:image/png;base64,{image}">
 <details><summary>Machine, commit, versions</summary><pre>{record}</pre></details>
 </html>

@@ -1,7 +1,7 @@
-"""What the generator of load writes and `workbook load` reads: a sample per request, and the state of the run.
+"""The files that the load generator writes and `workbook load` reads: a sample per request, and the run's progress.
 
-In: one call per request. Out: `samples.npz`, columns of equal length; `progress.json`, replaced as a whole.
-Invariant: a request appears exactly once, with the moment at which it was due.
+In: one call per request. Out: `samples.npz`, columns of equal length; `progress.json`, replaced atomically.
+Invariant: a request appears exactly once, with its due time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SampleFlags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 class GeneratorProgress(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a run is. Negative `elapsed`: not begun. Counts leave the warm-up out once it is over."""
+    """The progress of a run. Negative `elapsed`: not begun. Counts exclude the warm-up once it is over."""
 
     elapsed: float
     answered: int
@@ -43,7 +43,7 @@ class Samples:
     """Columns, in the order in which the requests ended; times in seconds.
 
     `due` counts from the start of the run; `lag` is how late the generator sent; `latency` counts from `due`;
-    `outcome` is an index in `outcomes`, whose first entry is empty: a good answer.
+    `outcome` is an index into `outcomes`, whose first entry is empty: success.
     """
 
     due: Floats
@@ -58,17 +58,17 @@ class Samples:
 
 @dataclass(slots=True)
 class Recorder:
-    """Collects samples cheaply while the run is on."""
+    """Collects samples at low cost during the run."""
 
     endpoints: tuple[str, ...]
     outcomes: list[str] = field(default_factory=lambda: [""])
     # due, lag, latency, endpoint, outcome and degraded of one request after another
     values: array[float] = field(default_factory=lambda: array("d"))
 
-    def add(  # noqa: PLR0913 - one argument a column
+    def add(  # noqa: PLR0913 - one argument per column
         self, *, due: float, lag: float, latency: float, endpoint: str, outcome: str, degraded: bool
     ) -> None:
-        """One request has ended."""
+        """Add a request that has ended."""
         if outcome not in self.outcomes:
             self.outcomes.append(outcome)
         self.values.extend(
@@ -122,7 +122,7 @@ def load_samples(path: Path) -> Samples:
 
 
 def write_progress(path: Path, progress: GeneratorProgress) -> None:
-    """Replace the file, so that a reader never sees half of it."""
+    """Replace the file atomically."""
     replace_file(path, msgspec.json.encode(progress))
 
 

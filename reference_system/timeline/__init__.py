@@ -1,4 +1,4 @@
-"""Timeline: the story of the models, from the promotion log, the monitoring reports and the scenarios.
+"""Timeline of the models, from the promotion log, the monitoring reports and the scenarios.
 
-In: what those three wrote. Out: entries in event time, and their plot.
+In: the records of these three. Out: entries in event time, and their plot.
 """

@@ -1,7 +1,7 @@
-"""The story of the models as a picture.
+"""Plot of the models' timeline.
 
-In: a story. Out: a PNG or an SVG: average precision and watch rate over event time, with what happened marked.
-Invariant: provisional days are drawn hollow.
+In: a story. Out: a PNG or an SVG: average precision and watch rate over event time, with the entries marked.
+Invariant: provisional days have hollow markers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _MARKED = {"scenario": "tab:purple", "alarm": "tab:red", "retraining": "tab:oran
 
 
 def draw_story(story: Story, path: Path) -> None:
-    """Write the picture; the suffix says in which format."""
+    """Write the plot in the format of the suffix."""
     told = {each.use_case for each in story.happenings}
     panels = [(use_case, panel) for use_case, panel in _PANELS.items() if use_case in told or not told]
     figure = Figure(figsize=(11, 3.5 * len(panels)), layout="constrained")
@@ -80,7 +80,7 @@ def _line(axes: Axes, name: str, points: Sequence[tuple[int, float, bool]]) -> N
 
 
 def _mark(axes: Axes, happenings: Sequence[StoryLine]) -> None:
-    """A line for each moment, named after everything that happened then."""
+    """Draw a line at each time, labelled with all its entries."""
     moments: dict[datetime, list[StoryLine]] = {}
     for each in happenings:
         if each.kind in _MARKED:

@@ -1,7 +1,7 @@
-"""The story of the models: what happened to the world, what was noticed, what was done, how good the answers were.
+"""The timeline of the models: scenarios, alarms, decisions, and the quality of the answers.
 
-In: decisions, scenario runs, the latest report. Out: moments in the order of event time, and figures by day.
-Invariant: nothing is computed here: every line was written by the part that it is about, at its moment.
+In: decisions, scenario runs, the latest report. Out: entries in the order of event time, and figures by day.
+Invariant: nothing is computed here: every entry was recorded by its own component when it happened.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ USE_CASE_OF_SCENARIO = {
     Scenario.TASTE_SHIFT: "recommendation",
     Scenario.VIRAL_VIDEO: "recommendation",
 }
-# What a model has to do with each page or payment comes last among what happens at one moment.
+# The order of entries with equal times: changes of the versions that serve come last.
 _ORDER = (
     "scenario",
     "alarm",
@@ -40,7 +40,7 @@ _ORDER = (
 
 
 class StoryLine(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the story; `text` is the main reason, `reasons` are all of them."""
+    """One entry; `text` is the main reason, `reasons` are all of them."""
 
     event_timestamp: datetime
     use_case: str
@@ -55,7 +55,7 @@ class StoryLine(msgspec.Struct, frozen=True, kw_only=True):
 class PageDay(msgspec.Struct, frozen=True, kw_only=True):
     """One day of the pages that models chose; `day` is days since 1970.
 
-    `watches` are watches a page, `by_chance` those of the pages drawn by chance on that day.
+    `watches` are watches per page, `by_chance` those of the pages drawn at random on that day.
     """
 
     day: int
@@ -68,9 +68,9 @@ class PageDay(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Story(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it; `figures_as_of` is the moment of the report that the days come from.
+    """The whole timeline; `figures_as_of` is the time of the report that the days come from.
 
-    `worth` is what the pages of each policy were worth over all its days.
+    `worth` has the watches per page of each policy over all its days.
     """
 
     happenings: tuple[StoryLine, ...]
@@ -90,7 +90,7 @@ def story_of(
     use_case: str | None = None,
     since: datetime | None = None,
 ) -> Story:
-    """The story of one use case or of both, from a moment on."""
+    """The timeline of one use case or of both, from `since` on."""
     told = [
         each
         for each in (*_of_decisions(decisions), *_of_scenarios(runs))
@@ -127,7 +127,7 @@ def _of_decisions(decisions: Sequence[LoggedDecision]) -> Iterator[StoryLine]:
             event_timestamp=one.event_timestamp,
             use_case=one.use_case,
             kind=one.kind,
-            # The gate's first reason is its answer.
+            # The gate's first reason is its decision.
             text=": ".join(one.reasons[: 2 if one.kind == "gate" else 1]),
             version=one.version,
             previous=one.previous,

@@ -1,7 +1,7 @@
-"""The world: card holders, terminals, viewers, videos, and the patterns that change among them.
+"""The simulated world: card holders, terminals, viewers, videos, and patterns that change over time.
 
-In: a seed, the settings and the scenarios that were started by hand. Out: events in time order; in history into the
-lake, live to Kafka after asking the real-time service as a shop or an app would.
-Invariant: one code path makes both; what happens in a slice of simulated time depends on the seed, that slice and the
-scenarios alone, so a restart neither repeats nor skips an event.
+In: a seed, the settings and the scenarios that were started by hand. Out: events in time order; history goes to the
+lake, live events to Kafka, after requests to the real-time service like those of a shop or an app.
+Invariant: one code path generates both; the events of a slice of simulated time depend only on the seed, that slice
+and the scenarios, so a restart neither repeats nor skips an event.
 """

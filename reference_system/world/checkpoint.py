@@ -1,8 +1,8 @@
-"""The checkpoint: what the world must remember to go on where it stopped.
+"""The checkpoint: the state from which the world continues after a stop.
 
-In: a world between two ticks. Out: one msgpack file, replaced whole; the same world again.
-Invariant: what is pending at the checkpoint happens after a restart, once; a world made with other settings is
-refused, because indices would mean other people.
+In: a world between two ticks. Out: one msgpack file, replaced atomically; the same world again.
+Invariant: events that are pending at the checkpoint happen once after a restart; a world made with other settings is
+refused, because indices would refer to other entities.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ CHECKPOINT = "checkpoint.msgpack"
 
 
 class WorldIdentity(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings that make a world the world it is."""
+    """The settings that identify a world."""
 
     seed: int
     history_start: str
@@ -42,7 +42,7 @@ class _Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def identity_of(settings: Settings) -> WorldIdentity:
-    """The identity that the settings give."""
+    """The identity of the world with these settings."""
     return WorldIdentity(
         seed=settings.seed,
         history_start=settings.history_start.isoformat(),
@@ -65,7 +65,7 @@ def save(folder: Path, settings: Settings, world: World, released: int) -> None:
 
 
 def restore(folder: Path, settings: Settings) -> tuple[World, int]:
-    """The world of the checkpoint and the moment up to which its events have been published.
+    """The world of the checkpoint and the time up to which its events have been published.
 
     Raises:
         StateError: if there is none, it is damaged, or it belongs to other settings.
@@ -74,7 +74,7 @@ def restore(folder: Path, settings: Settings) -> tuple[World, int]:
     try:
         checkpoint = msgspec.msgpack.decode(path.read_bytes(), type=_Checkpoint)
         packed = checkpoint.pending
-        # A checkpoint of before there were second chargebacks and reversals has none of them.
+        # Older checkpoints have no second chargebacks and no reversals.
         packed["chargebacks"].setdefault("reports", [0] * len(packed["chargebacks"]["times"]))
         pending = Pending(
             payments=PaymentColumns.unpack(packed["payments"]),
@@ -92,7 +92,7 @@ def restore(folder: Path, settings: Settings) -> tuple[World, int]:
     world = make_world(settings)
     world.generated = checkpoint.generated
     world.pending = pending
-    # The slice that was decided last may lie ahead of what was released; its people and videos exist already.
+    # The last generated slice may be later than the released events; its viewers and videos exist already.
     world.viewing.grow((checkpoint.generated - 1) // MICROS_PER_DAY)
     return world, checkpoint.released
 

@@ -1,6 +1,6 @@
-"""What happens, as columns: one numpy array a field, one row an event.
+"""Events as columns: one numpy array per field, one row per event.
 
-In: arrays of equal length. Out: rows taken, joined, split by time, written to plain lists and read back.
+In: arrays of equal length. Out: rows selected, joined, split by time, written to plain lists and read back.
 Invariant: `times` are microseconds UTC; entities are indices into their population, -1 where a page has no video.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from reference_system.arrays import Floats, Micros
 
-# Each array says its dtype itself: how numpy builds the alias `NDArray` is its own affair and changes.
+# Each annotation states its dtype, because the structure of numpy's alias `NDArray` is internal and changes.
 Moments = Annotated[Micros, np.int64]
 IdColumn = Annotated[NDArray[np.int64], np.int64]
 NumberColumn = Annotated[Floats, np.float64]
@@ -23,14 +23,14 @@ FlagColumn = Annotated[NDArray[np.bool_], np.bool_]
 TextColumn = Annotated[NDArray[np.str_], "U64"]  # the bound of an id in events.py
 WORLD_PAGE_LENGTH = 10
 NO_VIDEO = -1
-# One row a page, one column a position.
+# One row per page, one column per position.
 PageIds = Annotated[IdColumn, WORLD_PAGE_LENGTH]
 PageNumbers = Annotated[NumberColumn, WORLD_PAGE_LENGTH]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventColumns:
-    """The columns that everything has: when it happens (or becomes known, or is due)."""
+    """The column of every kind: when it happens (or becomes known, or is due)."""
 
     times: Moments
 
@@ -39,11 +39,11 @@ class EventColumns:
         return len(self.times)
 
     def take(self, index: NDArray[Any] | slice) -> Self:
-        """The rows that an index, a mask or a slice names."""
+        """Select rows by an index, a mask or a slice."""
         return type(self)(**{name: values[index] for name, values in self.arrays().items()})
 
     def sorted(self) -> Self:
-        """The rows by time; those of one moment keep their order."""
+        """The rows ordered by time; those with equal times keep their order."""
         return self.take(np.argsort(self.times, kind="stable"))
 
     def split(self, until: int) -> tuple[Self, Self]:
@@ -95,14 +95,14 @@ class PaymentColumns(EventColumns):
     customers: IdColumn
     terminals: IdColumn
     amounts: NumberColumn
-    frauds: FlagColumn  # the truth: only chargebacks tell it, days later
+    frauds: FlagColumn  # the ground truth, known only from chargebacks, days later
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chargebacks(EventColumns):
-    """Disputed payments; `times` is when the dispute becomes known, `paid` the payment's moment.
+    """Disputed payments; `times` is when the dispute becomes known, `paid` the payment's time.
 
-    `reports` is 0 for a payment's first chargeback, 1 for its second. In reversals `times` is when it is taken back.
+    `reports` is 0 for a payment's first chargeback, 1 for its second. In reversals `times` is when it is reversed.
     """
 
     paid: Moments
@@ -139,7 +139,7 @@ class Pages(PageRequests):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watches(EventColumns):
-    """Videos that were watched, at the moment the viewer stopped."""
+    """Watched videos; `times` is when the viewer stopped."""
 
     impressions: TextColumn
     viewers: IdColumn
@@ -156,6 +156,6 @@ def _layout(kind: type[EventColumns]) -> dict[str, tuple[np.dtype[Any], tuple[in
 
 
 def distinct(times: Micros) -> Micros:
-    """Ascending times, each at least a microsecond after the one before: what makes ids of moments unique."""
+    """Ascending times, each at least a microsecond after the previous one, so that ids built from them are unique."""
     steps = np.arange(len(times))
     return np.maximum.accumulate(np.sort(times) - steps) + steps

@@ -1,8 +1,8 @@
-"""History: the same world, written to the lake before the first visitor comes.
+"""History: generated events of the same world, written to the lake before live traffic begins.
 
 In: the settings. Out: every event of [history_start, history_start + history_days) in the lake, the checkpoint from
-which live traffic continues, a clock that stands at the end of history, and last of all a marker.
-Invariant: without the marker a history is unfinished and is made anew; a lake with live events is never touched.
+which live traffic continues, a clock at the end of history, and finally a marker.
+Invariant: a history without the marker is unfinished and is generated again; a lake with live events is never touched.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from reference_system.world.records import arrow_columns, record_fields
 from reference_system.world.simulation import HISTORY_SLICE, Happened, World, make_world
 
 MARKER = "history.json"
-# A block is one commit for each topic. Ten days keep the memory small and the files of a day whole.
+# A block is one commit for each topic. Ten days limit the memory and keep the events of a day in one file.
 _BLOCK_DAYS = 10
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a finished history says about itself."""
+    """The record of a finished history."""
 
     identity: checkpoint.WorldIdentity
     days: int
@@ -41,11 +41,11 @@ class Marker(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 def write_history(settings: Settings, tell: Callable[[str], None]) -> Marker:
-    """Generate the history, or find it already there.
+    """Generate the history unless it exists.
 
     Args:
-        settings: which world, how long.
-        tell: takes one line of progress a block.
+        settings: of the world and its number of days.
+        tell: called with one line of progress per block.
 
     Raises:
         StateError: if the state directory holds another world, or live events without a finished history.
@@ -59,7 +59,7 @@ def write_history(settings: Settings, tell: Callable[[str], None]) -> Marker:
                 f"the history has {found.days} days and the settings ask for {settings.history_days}",
                 next_command="make clean",
             )
-        tell(f"history is there: {found.days} days, {sum(found.rows.values()):,} rows")
+        tell(f"history exists: {found.days} days, {sum(found.rows.values()):,} rows")
         return found
     _remove_unfinished(paths)
     return _generate(settings, paths, tell)
@@ -75,7 +75,7 @@ def read_marker(folder: Path) -> Marker | None:
 
 
 def generate_block(world: World, until: int) -> Happened:
-    """Let the world go on to `until` in slices of history; pages are the popularity policy's."""
+    """Advance the world to `until` in history slices, with pages of the popularity policy."""
     parts: list[Happened] = []
     while world.generated < until:
         parts.append(world.advance(world.generated + HISTORY_SLICE, HISTORY_SLICE, world.viewing.popular_pages))
@@ -110,10 +110,10 @@ def _generate(settings: Settings, paths: StatePaths, tell: Callable[[str], None]
 
 
 def _remove_unfinished(paths: StatePaths) -> None:
-    """Remove what an interrupted run left.
+    """Remove the tables of an interrupted run.
 
     Raises:
-        StateError: if the lake has live events: they are somebody's, and not to be made again.
+        StateError: if the lake has live events, which cannot be generated again.
     """
     live = [topic.name for topic in TOPICS if delta_lake.committed_offsets(paths.lake, topic)]
     if live:

@@ -1,9 +1,9 @@
-"""The real-time service, asked as a shop and an app would ask it.
+"""A client of the real-time service, which sends requests like a shop and an app.
 
 In: payments to score and viewers who open a page. Out: answers, or `None` where there was none in time; every request
 is counted by its outcome.
-Invariant: a service that is slow or gone costs a batch of requests at most `REQUEST_SECONDS` and loses no event:
-after the first request of a batch that fails, those not sent yet are skipped.
+Invariant: a slow or unavailable service delays a batch of requests by at most `REQUEST_SECONDS` and loses no event:
+after the first failed request of a batch, those not sent yet are skipped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _Decoded = TypeVar("_Decoded", bound="ScoreAnswer | PageAnswer")
 
 
 class ScoreAnswer(msgspec.Struct, frozen=True):
-    """What we read of the answer for a payment."""
+    """The fields read from the answer for a payment."""
 
     decision: str
     degraded: bool
@@ -43,7 +43,7 @@ class _Item(msgspec.Struct, frozen=True):
 
 
 class PageAnswer(msgspec.Struct, frozen=True):
-    """What we read of the answer for a page."""
+    """The fields read from the answer for a page."""
 
     prediction_id: str
     items: tuple[_Item, ...]
@@ -55,14 +55,14 @@ class ServingClient:
     """A client that sends a batch of requests and waits for all of them; a context manager."""
 
     def __init__(self, url: str, count: CountRequest) -> None:
-        """Take the service's address and who counts `(endpoint, outcome)`; nothing is opened yet."""
+        """Take the service's address and a counter of `(endpoint, outcome)`; no connection is opened yet."""
         self._url = url
         self._count = count
         self._runner = asyncio.Runner()
         self._session: aiohttp.ClientSession | None = None
 
     def __enter__(self) -> Self:
-        """Open the connections' pool."""
+        """Open the connection pool."""
         self._runner.run(self._open())
         return self
 
@@ -75,7 +75,7 @@ class ServingClient:
         self._runner.close()
 
     def score(self, payments: PaymentColumns) -> list[ScoreAnswer | None]:
-        """The decisions about payments that wait for one."""
+        """Request the decisions about payments."""
         bodies = [
             {
                 "transaction_id": transaction,
@@ -96,7 +96,7 @@ class ServingClient:
         return self._runner.run(self._ask_all(SCORE, bodies, ScoreAnswer))
 
     def recommend(self, requests: PageRequests) -> list[PageAnswer | None]:
-        """Pages for viewers who open one."""
+        """Request pages for viewers."""
         bodies = [
             {"viewer_id": viewer, "k": WORLD_PAGE_LENGTH, "event_timestamp": moment_of(time)}
             for viewer, time in zip(numbered_ids("v", requests.viewers).tolist(), requests.times.tolist(), strict=True)

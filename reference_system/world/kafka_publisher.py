@@ -1,8 +1,8 @@
-"""Events to Kafka, each acknowledged.
+"""Publishes events to Kafka, each acknowledged.
 
 In: events in time order. Out: the same events in their topics, acknowledged by the broker.
-Invariant: `publish` returns when every event is acknowledged; what failed is sent again with the same id, so a retry
-after a lost acknowledgement makes a duplicate that its id gives away, never a gap.
+Invariant: `publish` succeeds when every event is acknowledged; a failed event is sent again with the same id, so a
+retry after a lost acknowledgement causes a duplicate that its id identifies, never a gap.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from kafka.errors import KafkaError
 from reference_system.events import Event, Topic, encode
 from reference_system.kafka_producers import drop, durable_producer
 
-# Longer than a delivery may take, shorter than the heartbeat's 15 s: a world that waits is alive and says so.
+# Longer than a delivery may take, shorter than the heartbeat's 15 s: a waiting world still reports that it is alive.
 _FLUSH_SECONDS = 8.0
 
 Message = tuple[Topic, Event]
 
 
 class KafkaPublisher:
-    """A producer that is made again when it failed; a context manager."""
+    """A producer that is recreated after a failure; a context manager."""
 
     def __init__(self, bootstrap: str) -> None:
-        """Take the broker's `host:port`; nothing is opened yet."""
+        """Take the broker's `host:port`; no connection is opened yet."""
         self._bootstrap = bootstrap
         self._producer: KafkaProducer | None = None
 
     def __enter__(self) -> Self:
-        """The producer is made with the first event."""
+        """The first event creates the producer."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,7 +39,7 @@ class KafkaPublisher:
         self._drop()
 
     def publish(self, messages: Sequence[Message], *, keep_on: Callable[[str], bool]) -> bool:
-        """Send until all are acknowledged, or until `keep_on`, which is told what failed, says no.
+        """Send until all are acknowledged, or until `keep_on`, called with the failure, returns false.
 
         Returns:
             Whether all are acknowledged.
@@ -54,7 +54,7 @@ class KafkaPublisher:
         return True
 
     def _send(self, messages: Sequence[Message]) -> tuple[list[Message], str]:
-        """Send all once; those that were not acknowledged, in their order, and the last reason."""
+        """Send all once; returns those that were not acknowledged, in their order, and the last reason."""
         problem = ""
         futures = []
         try:
@@ -62,7 +62,7 @@ class KafkaPublisher:
             for topic, event in messages:
                 key = topic.key_of(event).encode()
                 futures.append(producer.send(topic.name, key=key, value=encode(event)))
-            # Without a deadline it can wait for ever for a batch that was in flight when the broker was killed.
+            # Without a timeout it can wait forever for a batch that was in flight when the broker was killed.
             producer.flush(timeout=_FLUSH_SECONDS)
         except KafkaError as error:
             problem = f"{type(error).__name__} {error}".strip()

@@ -1,12 +1,12 @@
-"""The live world: the owner of the clock.
+"""The live world, which owns the clock.
 
 In: a restored world, the broker, the real-time service. Out: the events up to now at every tick, then a checkpoint.
-Invariant: the clock never jumps. A tick reaches what every reader's clock shows at that moment, which is at most
-`GRACE_SECONDS` past the last heartbeat; so after a pause (a stop, a sleeping machine, a broker that is down while the
-tick waits for it) time goes on where it stood.
+Invariant: the clock never jumps. A tick advances to the time that every reader's clock shows, which is at most
+`GRACE_SECONDS` past the last heartbeat; so after a pause (a stop, a suspended machine, a broker that is down while the
+tick waits for it) time continues where it stopped.
 
-Payments are scored before they are published. A payment that serving blocks is published all the same: declined
-payments have no labels, and what that does to training is an exercise of its own.
+Payments are scored before they are published. A payment that serving blocks is published, too: declined payments have
+no labels, and the effect of that on training is a separate exercise.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from reference_system.world.records import LONGEST_IMPRESSION_ID, index_of, reco
 from reference_system.world.scenarios import SCENARIOS, active_at, read_runs
 from reference_system.world.simulation import LIVE_SLICE, Happened, World
 
-# One session in ten is explored: its pages come from the popularity policy, under which every video has a chance.
-# Without them no later model could be judged on live pages, for the service shows only what it thinks well of.
+# One session in ten is explored: its pages come from the popularity policy, which shows every video with a positive
+# probability. Without them no later model could be evaluated on live pages: the service shows only its top videos.
 EXPLORED_SESSIONS = 10
 
 
 @dataclass(slots=True, kw_only=True)
 class LiveWorld:
-    """One running world; `released` is the moment up to which its events are published."""
+    """One running world; `released` is the time up to which its events are published."""
 
     settings: Settings
     world: World
@@ -50,11 +50,11 @@ class LiveWorld:
 
     @property
     def paths(self) -> StatePaths:
-        """Where the clock, the checkpoint and the scenarios are."""
+        """The paths of the clock, the checkpoint and the scenarios."""
         return StatePaths(self.settings.state_dir)
 
     def start_clock(self) -> None:
-        """Let time go on where it stood; without a heartbeat that can be read, where the checkpoint stands."""
+        """Continue time where it stopped; without a readable heartbeat, at the checkpoint."""
         try:
             stood_at = micros(SimulatedClock(self.paths.clock).now())
         except StateError:
@@ -62,16 +62,16 @@ class LiveWorld:
         self._beat(max(stood_at, self.released), self.settings.speed)
 
     def stop_clock(self) -> None:
-        """Let time stand still."""
+        """Stop time."""
         self._beat(micros(SimulatedClock(self.paths.clock).now()), 0.0)
 
     def tick(self, keep_on: Callable[[str], bool]) -> bool:
         """Publish everything up to now.
 
-        The heartbeat comes first: nobody receives an event whose moment its clock has not reached.
+        The heartbeat is written first, so that no reader receives an event that is later than its clock.
 
         Args:
-            keep_on: is told why events could not be published and says whether to try again.
+            keep_on: called with the reason why events could not be published; returns whether to try again.
 
         Returns:
             Whether the tick is done; if not, the next one, of this process or another, repeats it.
@@ -108,7 +108,7 @@ class LiveWorld:
         )
 
     def _messages(self, happened: Happened) -> list[Message]:
-        """Everything that happened, in the order in which it becomes known."""
+        """All events, in the order in which they become known."""
         due: dict[str, Micros] = {
             "transactions": happened.payments.times,
             "chargebacks": happened.chargebacks.times,
@@ -124,7 +124,7 @@ class LiveWorld:
         return [message for _, message in sorted(messages, key=lambda pair: pair[0])]
 
     def _pages(self, requests: PageRequests, viral: int | None) -> Pages:
-        """The service's pages; the popularity policy's for explored sessions and where the service gave none."""
+        """Pages of the service; of the popularity policy for explored sessions and where the service gave none."""
         explored = requests.sessions % EXPLORED_SESSIONS == 0
         asked = iter(self.serving.recommend(requests.take(~explored)))
         answers = [None if skip else next(asked) for skip in explored]
@@ -157,7 +157,7 @@ def _shown(answer: PageAnswer | None, known: int) -> list[tuple[int, float]] | N
 def _served(
     requests: PageRequests, rows: Sequence[Sequence[tuple[int, float]]], answers: Sequence[PageAnswer]
 ) -> Pages:
-    """Pages as the service chose them, with the probabilities that it says they had."""
+    """Pages as the service chose them, with the propensities that it reported."""
     return Pages(
         times=requests.times,
         viewers=requests.viewers,

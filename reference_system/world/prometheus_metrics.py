@@ -1,6 +1,6 @@
-"""What the world tells about itself, for Prometheus.
+"""Prometheus metrics of the world.
 
-In: what was published, what serving answered, the event time. Out: `workbook_world_events_total`,
+In: published events, outcomes of requests, the event time. Out: `workbook_world_events_total`,
 `workbook_world_requests_total` and `workbook_world_event_time_seconds`.
 """
 
@@ -22,7 +22,7 @@ class WorldMetrics:
         self._events = Counter("workbook_world_events", "Events published.", ["topic"], registry=registry)
         self._requests = Counter(
             "workbook_world_requests",
-            "Requests to the real-time service by what became of them.",
+            "Requests to the real-time service by outcome.",
             ["endpoint", "outcome"],
             registry=registry,
         )
@@ -33,11 +33,11 @@ class WorldMetrics:
             self._events.labels(topic.name)
 
     def count_request(self, endpoint: str, outcome: str) -> None:
-        """Note one request."""
+        """Count one request."""
         self._requests.labels(endpoint, outcome).inc()
 
     def show(self, published: Mapping[str, int], event_time: datetime) -> None:
-        """Note a tick: events by topic, and the time it reached."""
+        """Record a tick: events by topic, and the event time that it reached."""
         for topic, count in published.items():
             self._events.labels(topic).inc(count)
         self._time.set(event_time.timestamp())

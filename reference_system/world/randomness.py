@@ -1,7 +1,7 @@
-"""Chance, keyed: every draw belongs to a stream and to a key (a day, the start of a slice), never to what came before.
+"""Keyed random numbers: a draw depends on a stream and a key (a day, the start of a slice), never on earlier draws.
 
 In: the seed, a stream, a key. Out: a generator.
-Invariant: the same key gives the same draws, in any order of asking and in any process.
+Invariant: the same key gives the same draws, in any order of calls and in any process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SEED_SPACE = 2**64
 
 
 class Stream(IntEnum):
-    """What a generator is for. Numbers are part of every world's identity: append, never renumber."""
+    """The purpose of a generator. Numbers are part of every world's identity: append, never renumber."""
 
     CARDS = 1
     PAYMENTS = 2
@@ -41,6 +41,6 @@ def generator(seed: int, stream: Stream, *key: int) -> np.random.Generator:
 
 
 def draw_indices(rng: np.random.Generator, ladder: Floats, count: int) -> NDArray[np.int64]:
-    """`count` indices, each as likely as its step on the ladder (a cumulative sum of weights) is high."""
+    """`count` random indices, weighted by the steps of `ladder`, a cumulative sum of weights."""
     found: NDArray[np.int64] = np.searchsorted(ladder, rng.random(count) * ladder[-1], side="right")
     return found.clip(max=len(ladder) - 1)

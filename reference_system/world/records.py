@@ -1,7 +1,7 @@
-"""From columns to what others read: records for Kafka, Arrow columns for the lake.
+"""Converts event columns to records for Kafka and to Arrow columns for the lake.
 
-In: what happened, as columns. Out: each topic's fields, as records one by one (live) or all at once (history).
-Invariant: both ways go through `record_fields`, so they hold the same values; an id is made of moments that no two
+In: events as columns. Out: each topic's fields, as single records (live) or as Arrow columns (history).
+Invariant: both forms use `record_fields`, so they have the same values; an id is built from timestamps that no two
 events share, so history, live traffic and a repeated slice agree on it.
 """
 
@@ -34,7 +34,7 @@ from reference_system.world.columns import (
 from reference_system.world.recommendation.catalogue import WorldCatalogue
 from reference_system.world.simulation import Happened
 
-# A watch's id is its impression's with `w-` before and the position behind, and ids have at most 64 characters.
+# A watch's id is its impression's between `w-` and the position, and ids have at most 64 characters.
 LONGEST_IMPRESSION_ID = 59
 _SCHEMA_VERSION = 1
 _CATEGORY_NAMES = np.array(CATEGORIES)
@@ -55,7 +55,7 @@ Fields = Mapping[str, NDArray[Any] | ListColumn]
 def numbered_ids(letter: str, indices: IdColumn) -> TextColumn:
     """The ids of entities: `c000001` is the customer with index 0."""
     if not len(indices):
-        return np.empty(0, np.str_)  # zfill has no width for nothing
+        return np.empty(0, np.str_)  # zfill fails on an empty array
     return np.strings.add(letter, np.strings.zfill((indices + 1).astype(np.str_), 6))
 
 
@@ -66,12 +66,12 @@ def index_of(entity_id: str) -> int:
 
 
 def transaction_ids(times: Micros) -> TextColumn:
-    """The ids of payments, named after their moment: they sort like time."""
+    """The ids of payments, built from their timestamps, so that they sort by time."""
     return np.strings.add("p", times.astype(np.str_))
 
 
 def record_fields(happened: Happened, catalogue: WorldCatalogue) -> dict[Topic, Fields]:
-    """For each topic the fields of its records; moments in microseconds."""
+    """For each topic the fields of its records; times in microseconds."""
     return {
         TRANSACTIONS: _transactions(happened.payments),
         CHARGEBACKS: _chargebacks(happened.chargebacks),
@@ -120,7 +120,7 @@ def _transactions(payments: PaymentColumns) -> Fields:
 
 
 def _chargebacks(chargebacks: Chargebacks) -> Fields:
-    """The fields of chargebacks and of their reversals, which name them."""
+    """The fields of chargebacks, and of reversals, which name a chargeback."""
     transactions = transaction_ids(chargebacks.paid)
     first = np.strings.add("cb-", transactions)
     return {

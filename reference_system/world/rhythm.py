@@ -1,7 +1,7 @@
-"""The rhythm of the day and of the week: how much of a week's activity lies in a stretch of time.
+"""The daily and weekly rhythm: how much of a week's activity is in a time span.
 
-In: weights of the hours and of the weekdays. Out: shares of activity and moments that follow them.
-Invariant: an average day has mass 1, whatever the weights.
+In: weights of the hours and of the weekdays. Out: shares of activity, and random times that follow them.
+Invariant: an average day has mass 1, for any weights.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Rhythm:
         return float(last - first)
 
     def moments(self, rng: np.random.Generator, count: int, start: int, end: int) -> Micros:
-        """`count` distinct moments in [start, end), ascending, as dense as the rhythm."""
+        """`count` distinct times in [start, end), ascending, with the density of the rhythm."""
         first, last = self._activity(np.array([start, end]))
         weeks, rest = np.divmod(rng.uniform(first, last, count), _WEEK_DAYS)
         times = (_FIRST_MONDAY + weeks * _WEEK + np.interp(rest, self.knots, _EDGES)).astype(np.int64)
@@ -52,12 +52,12 @@ def rhythm(hours: tuple[float, ...], weekdays: tuple[float, ...]) -> Rhythm:
     return Rhythm(knots * (_WEEK_DAYS / knots[-1]))
 
 
-# Shops: two humps, noon and early evening, quiet nights, a strong Friday and Saturday.
+# Shops: two peaks, noon and early evening, quiet nights, a busy Friday and Saturday.
 PAYMENT_RHYTHM = rhythm(
     (0.3, 0.2, 0.15, 0.15, 0.2, 0.4, 1, 2, 3, 4, 5, 6, 6.5, 6, 5, 5, 5.5, 6.5, 6.5, 5, 3.5, 2.2, 1.3, 0.7),
     (0.95, 0.95, 0.97, 1.0, 1.2, 1.25, 0.68),
 )
-# Screens: one hump after dinner, longer on weekends.
+# Screens: one peak after dinner, more on weekends.
 VIEWING_RHYTHM = rhythm(
     (
         2,

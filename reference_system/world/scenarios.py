@@ -1,8 +1,8 @@
 """Scenarios: changes of the world that a person starts and stops.
 
 In: `scenarios.json` in the world's folder, written by the command line, read by the world at every tick.
-Out: which scenarios are on at a moment of event time, and since when.
-Invariant: the file is replaced whole; a run that was started and stopped stays in it as a record.
+Out: which scenarios are on at an event time, and since when.
+Invariant: the file is replaced atomically; a stopped run stays in it as a record.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Scenario(StrEnum):
     VIRAL_VIDEO = "viral-video"
 
 
-# What happens, and what to look at while it does.
+# The effect of each scenario, and the figures to observe.
 DESCRIPTIONS = {
     Scenario.FRAUD_ATTACK: (
         "thieves pay ordinary amounts with cards that nobody has seen before: five times as much fraud as usual",
@@ -52,7 +52,7 @@ DESCRIPTIONS = {
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One time that a scenario was on, in event time; `stopped` is None while it is."""
+    """One run of a scenario, in event time; `stopped` is `None` while it is on."""
 
     name: Scenario
     started: datetime
@@ -63,7 +63,7 @@ def named(name: str) -> Scenario:
     """The scenario with that name.
 
     Raises:
-        StateError: there is none; the message lists those that exist.
+        StateError: if there is none; the message lists those that exist.
     """
     try:
         return Scenario(name)
@@ -75,10 +75,10 @@ def named(name: str) -> Scenario:
 
 
 def read_runs(path: Path) -> tuple[Run, ...]:
-    """All runs, in the order of their starts; none if nobody ever started one.
+    """All runs, in the order of their starts; empty without a file.
 
     Raises:
-        StateError: if the file is not what this module wrote.
+        StateError: if the file cannot be read.
     """
     return read_record(path, tuple[Run, ...]) or ()
 
@@ -89,7 +89,7 @@ def write_runs(path: Path, runs: Sequence[Run]) -> None:
 
 
 def active_run(runs: Sequence[Run], name: Scenario) -> Run | None:
-    """The run of the scenario that is on, if one is."""
+    """The run of the scenario that is on, if there is one."""
     return next((run for run in runs if run.name == name and run.stopped is None), None)
 
 
@@ -103,7 +103,7 @@ def active_at(runs: Sequence[Run], moment: int) -> dict[Scenario, int]:
 
 
 def started(runs: Sequence[Run], name: Scenario, now: datetime) -> tuple[Run, ...]:
-    """The runs with one more.
+    """The runs with a new one.
 
     Raises:
         StateError: if the scenario is on already.
@@ -118,7 +118,7 @@ def started(runs: Sequence[Run], name: Scenario, now: datetime) -> tuple[Run, ..
 
 
 def stopped(runs: Sequence[Run], name: Scenario, now: datetime) -> tuple[Run, ...]:
-    """The runs with the one that is on ended.
+    """The runs with the active one stopped.
 
     Raises:
         StateError: if the scenario is not on.

@@ -1,8 +1,8 @@
-"""The world as it runs: what is decided slice by slice, and what is still to come.
+"""The running world: events are generated slice by slice and released when they are due.
 
-In: how far to go, the scenarios, and who chooses the pages. Out: everything that happened up to then.
-Invariant: slices follow one another without gap or overlap, and what was decided but has not happened yet (a watch,
-the next page, a chargeback of next week) is kept in `pending`, which a checkpoint can hold.
+In: the time to advance to, the scenarios, and a function that chooses pages. Out: every event up to that time.
+Invariant: slices follow one another without gap or overlap, and generated events that are not due yet (a watch, the
+next page, a chargeback of next week) are kept in `pending`, which a checkpoint can hold.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from reference_system.world.randomness import Stream, generator
 from reference_system.world.recommendation.viewing import Viewing, make_viewing
 from reference_system.world.scenarios import Run, Scenario, active_at
 
-# Both divide a day. History is generated in few large slices; live slices are short, because a scenario that is
-# started takes effect with the next one.
+# Both divide a day. History is generated in few large slices; live slices are short, because a new scenario takes
+# effect with the next one.
 HISTORY_SLICE = 4 * 3_600 * MICROS_PER_SECOND
 LIVE_SLICE = 300 * MICROS_PER_SECOND
 INFLATION = 1.6
-# A chargeback is known between one day after the payment and a little less than the label delay of seven days.
+# A chargeback becomes known between one day and a little less than the label delay of seven days after the payment.
 _SOONEST_DAYS, _LATEST_DAYS = 1.0, 6.9
-# Of the frauds so many are reported twice; of the genuine payments so many are disputed by mistake, which is mended
-# between two and fourteen days after the report.
+# The share of frauds that are reported twice, and of genuine payments that are disputed by mistake; a mistake is
+# reversed between two and fourteen days after the report.
 _SECOND_SHARE, _MISTAKEN_SHARE = 0.03, 0.0002
 _SECOND_WITHIN_DAYS = 2.0
 _MENDED_DAYS = (2.0, 14.0)
@@ -47,7 +47,7 @@ Choose = Callable[[PageRequests], Pages]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pending:
-    """What is decided and has not happened yet."""
+    """Generated events that are not due yet."""
 
     payments: PaymentColumns
     chargebacks: Chargebacks
@@ -59,7 +59,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
-    """What happened in a stretch of time; each kind by time."""
+    """The events of a time span; each kind is ordered by time."""
 
     payments: PaymentColumns
     chargebacks: Chargebacks
@@ -71,7 +71,7 @@ class Happened:
 
 @dataclass(slots=True)
 class World:
-    """One world. `generated` is the end of the last slice, `pending` what follows from the slices so far."""
+    """One world. `generated` is the end of the last slice, `pending` the events that are not due yet."""
 
     seed: int
     cards: Cards
@@ -81,7 +81,7 @@ class World:
     pending: Pending
 
     def advance(self, until: int, slice_micros: int, choose: Choose, runs: Sequence[Run] = ()) -> Happened:
-        """Everything that happens before `until`: `generate`, then `release_cards` and `release_viewing`."""
+        """Every event before `until`: `generate`, then `release_cards` and `release_viewing`."""
         self.generate(until, slice_micros, runs)
         payments, chargebacks, publications, reversals = self.release_cards(until)
         pages, watches = self.release_viewing(until, choose, runs)
@@ -95,7 +95,7 @@ class World:
         )
 
     def generate(self, until: int, slice_micros: int, runs: Sequence[Run] = ()) -> None:
-        """Decide slice after slice until they reach `until`."""
+        """Generate slices until they reach `until`."""
         while self.generated < until:
             start, end = self.generated, self.generated + slice_micros
             self.viewing.grow(start // MICROS_PER_DAY)
@@ -115,7 +115,7 @@ class World:
             self.generated = end
 
     def release_cards(self, until: int) -> tuple[PaymentColumns, Chargebacks, Publications, Chargebacks]:
-        """The payments, chargebacks, publications and reversals that are due before `until`: no longer pending."""
+        """Remove from `pending` the payments, chargebacks, publications and reversals before `until`; return them."""
         payments, later_payments = self.pending.payments.split(until)
         chargebacks, later_chargebacks = self.pending.chargebacks.split(until)
         publications, later_publications = self.pending.publications.split(until)
@@ -130,7 +130,7 @@ class World:
         return payments, chargebacks, publications, reversals
 
     def release_viewing(self, until: int, choose: Choose, runs: Sequence[Run] = ()) -> tuple[Pages, Watches]:
-        """The pages and watches before `until`: pages are chosen, viewers react, and so on until nobody asks."""
+        """The pages and watches before `until`: pages are chosen and viewers react until no request is left."""
         requests, watches = self.pending.requests, [self.pending.watches]
         pages: list[Pages] = []
         due, later = requests.sorted().split(until)
@@ -156,7 +156,7 @@ class World:
         return Pages.joined([linked, choose(asking)]).sorted() if len(asking) else linked
 
     def _payments(self, start: int, end: int, scenarios: dict[Scenario, int]) -> PaymentColumns:
-        """All payments of a slice, genuine and not."""
+        """All payments of a slice, genuine and fraudulent."""
         genuine = genuine_payments(self.cards, self.seed, start, end)
         parts = [genuine, self.fraud.payments(start, end)]
         if Scenario.FRAUD_ATTACK in scenarios:
@@ -171,9 +171,9 @@ class World:
         )
 
     def _disputes(self, payments: PaymentColumns, start: int) -> tuple[Chargebacks, Chargebacks]:
-        """What will be reported of a slice's payments, and which of the reports will be taken back.
+        """The chargebacks of a slice's payments, and their reversals.
 
-        Every victim reports, some a second time; some holders dispute a genuine payment that they do not recognise.
+        Every victim reports, some twice; some card holders dispute a genuine payment that they do not recognise.
         """
         victims = _reports(payments.take(payments.frauds), generator(self.seed, Stream.CHARGEBACKS, start))
         rng = generator(self.seed, Stream.DISPUTES, start)
@@ -201,7 +201,7 @@ def _reports(payments: PaymentColumns, rng: np.random.Generator) -> Chargebacks:
 
 
 def make_world(settings: Settings) -> World:
-    """The world at the beginning of its history."""
+    """The world at the start of its history."""
     cards = make_cards(settings)
     return World(
         seed=settings.seed,

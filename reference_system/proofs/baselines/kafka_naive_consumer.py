@@ -44,7 +44,7 @@ class NaiveConsumer:
 
         Args:
             bootstrap: the broker's `host:port`.
-            topics: what to consume.
+            topics: the topics to consume.
             partitions: of each topic.
             tally: its SQLite file.
             push: sends one event's totals to Feast.

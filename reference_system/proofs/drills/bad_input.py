@@ -25,7 +25,7 @@ _PARTS = 4
 _MOST_COPIES = 3
 # Seconds until a consumer is killed, between two parts of the messages.
 _LIFE_SECONDS = (0.2, 0.8)
-# Two weeks of event time, whatever the number of events.
+# Two weeks of event time, for any number of events.
 _SPAN_SECONDS = 14 * 86_400.0
 _LATE_SHARE, _DISORDERED_SHARE = 0.05, 0.5
 _WITHIN_HOURS, _BEYOND_HOURS = (0.0, 20.0), (26.0, 96.0)

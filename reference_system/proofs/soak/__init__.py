@@ -1,1 +1,1 @@
-"""Soak test: a complete system runs for hours, and bounds limit what may rise."""
+"""Soak test: runs a complete system for hours and checks its resource use and lag against bounds."""

@@ -1,4 +1,4 @@
-"""Card holders and terminals, and what card holders pay when nobody deceives them.
+"""Card holders and terminals, and their genuine payments.
 
 In: the settings and a slice of time. Out: genuine payments.
 Invariant: work grows with the number of payments and people, never with their product.
@@ -43,7 +43,7 @@ class Cards:
         return len(self.rates) * PAYMENTS_PER_CUSTOMER_DAY
 
     def some_customers(self, rng: np.random.Generator, count: int) -> IdColumn:
-        """Customers, drawn as often as they pay."""
+        """Customers, drawn in proportion to their payment rates."""
         return draw_indices(rng, self.rates, count)
 
     def some_terminals(self, rng: np.random.Generator, customers: IdColumn) -> IdColumn:
@@ -53,18 +53,18 @@ class Cards:
         return np.where(rng.random(len(customers)) < _TRAVEL_SHARE, anywhere, near)
 
     def usual_amounts(self, rng: np.random.Generator, customers: IdColumn, terminals: IdColumn) -> Floats:
-        """What each customer would usually pay at the terminal."""
+        """The usual amount of each customer at the terminal."""
         spread = rng.lognormal(-(_SPREAD_OF_PAYMENTS**2) / 2, _SPREAD_OF_PAYMENTS, len(customers))
         return self.typical_amounts[customers] * self.price_levels[terminals] * spread
 
 
 def make_cards(settings: Settings) -> Cards:
-    """The population that the seed gives."""
+    """The population of a seed."""
     rng = generator(settings.seed, Stream.CARDS)
     customers, terminals = settings.customers, settings.terminals
     regions = max(1, terminals // _TERMINALS_PER_REGION)
     homes = rng.integers(0, regions, customers)
-    # Terminal t lies in region t % regions; squaring makes the first ones of each region the busy ones.
+    # Terminal t is in region t % regions; squaring makes the first terminals of each region the busy ones.
     sizes = (terminals - homes + regions - 1) // regions
     places = (sizes[:, None] * rng.random((customers, _NEARBY)) ** 2).astype(np.int64)
     return Cards(
@@ -92,5 +92,5 @@ def genuine_payments(cards: Cards, seed: int, start: int, end: int) -> PaymentCo
 
 
 def in_cents(amounts: Floats) -> Floats:
-    """Amounts that a terminal can show: at least a cent, bounded, two decimals."""
+    """Amounts that a terminal accepts: at least a cent, bounded, two decimals."""
     return amounts.clip(0.01, _MAX_AMOUNT).round(2)

@@ -1,10 +1,10 @@
-"""Fraud: episodes that start and stop.
+"""Fraud episodes.
 
-Large amounts on stolen numbers, cards in a thief's hands for days, bursts of tiny payments that test stolen cards,
-and terminals whose payments turn out fraudulent for weeks. How many episodes of each kind begin on a day varies from
-season to season, so what a model learned grows old.
+Large amounts on stolen numbers, stolen cards that are used for days, bursts of tiny payments that test stolen cards,
+and compromised terminals whose payments are fraudulent for weeks. The number of episodes of each kind that begin on a
+day varies by season, so models become outdated.
 
-In: the population and a slice of time. Out: the payments of thieves; which payments a terminal spoils.
+In: the population and a slice of time. Out: the payments of thieves; the payments that a terminal makes fraudulent.
 Invariant: the episodes that begin on a day depend on the seed and that day alone.
 """
 
@@ -21,25 +21,25 @@ from reference_system.world.fraud.cards import TYPICAL_AMOUNT, Cards, in_cents
 from reference_system.world.randomness import Stream, generator
 
 _MINUTE = 60 * MICROS_PER_SECOND
-# Episodes that begin on an average day among 5,500 payments; larger and smaller worlds in proportion.
+# Episodes that begin on an average day with 5,500 payments; in proportion for larger and smaller worlds.
 _REFERENCE_PAYMENTS = 5_500.0
 _LARGE, _STOLEN, _TESTING, _TERMINALS = range(4)
 _EPISODES_PER_DAY = (7.5, 1.5, 0.55, 0.46)
 _SEASON_DAYS = 10
-_QUIET_SHARE = 0.3  # of the seasons of card testing
+_QUIET_SHARE = 0.3  # of the seasons, which have no card testing
 _LONGEST_CARD_DAYS = 6
 _LONGEST_TERMINAL_DAYS = 45
 _SPOILED_SHARE = 0.9
-# The attack opens cards under invented names: nobody has seen them before, and each pays a few times, on one day.
+# The attack uses new cards under invented names; each pays a few times, on one day.
 _ATTACK_PAYMENTS_A_CARD = 2.5
 _ATTACK_FACTOR = 4.0  # attack payments for each ordinary fraud
 _ORDINARY_FRAUDS = 50.0
-_ATTACK_SPREAD = 0.5  # of the logarithm of the amounts, a little less than everybody's
+_ATTACK_SPREAD = 0.5  # of the logarithm of the amounts, a little less than for all payments
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Episodes:
-    """What begins on one day: thieves' payments, and terminals that are spoiled from `since` to `until`."""
+    """The episodes of one day: thieves' payments, and terminals that are compromised from `since` to `until`."""
 
     payments: PaymentColumns
     terminals: IdColumn
@@ -49,7 +49,7 @@ class Episodes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FraudPatterns:
-    """All patterns of one world; `begun` remembers the episodes of recent days."""
+    """All patterns of one world; `begun` caches the episodes of recent days."""
 
     seed: int
     cards: Cards
@@ -67,7 +67,7 @@ class FraudPatterns:
         return PaymentColumns.joined([part.take((part.times >= start) & (part.times < end)) for part in parts])
 
     def spoiled(self, payments: PaymentColumns, start: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """Which of the payments, of the slice that begins at `start`, a spoiled terminal turns into frauds."""
+        """Which payments, of the slice that begins at `start`, are frauds because of a compromised terminal."""
         since = np.full(len(self.cards.price_levels), np.iinfo(np.int64).max)
         until = np.zeros(len(since), np.int64)
         day = start // MICROS_PER_DAY
@@ -80,7 +80,7 @@ class FraudPatterns:
         return within & (rng.random(len(payments)) < _SPOILED_SHARE)
 
     def attack(self, begun: int, start: int, end: int) -> PaymentColumns:
-        """The scenario `fraud-attack`: cards without a past pay ordinary amounts, at any terminal.
+        """The scenario `fraud-attack`: new cards pay ordinary amounts, at any terminal.
 
         The payments of [start, end), which lies within one day; `begun` is when the scenario began.
         """
@@ -88,7 +88,7 @@ class FraudPatterns:
         a_day = _ATTACK_FACTOR * _ORDINARY_FRAUDS * self.scale
         count = int(rng.poisson(a_day * (end - start) / MICROS_PER_DAY))
         cards_a_day = max(1, round(a_day / _ATTACK_PAYMENTS_A_CARD))
-        # Card numbers go on where those of the card holders end; every day has new ones.
+        # Card numbers continue after those of the card holders; every day has new ones.
         first = len(self.cards.rates) + (start // MICROS_PER_DAY - begun // MICROS_PER_DAY) * cards_a_day
         return _thefts(
             rng.integers(start, end, count),
@@ -124,7 +124,7 @@ class FraudPatterns:
         )
 
     def _season(self, day: int) -> Floats:
-        """How strong each pattern is in the season of this day; 1 on average."""
+        """The strength of each pattern in the season of this day; 1 on average."""
         rng = generator(self.seed, Stream.SEASONS, day // _SEASON_DAYS)
         strength = rng.gamma(6.0, 1.0 / 6.0, len(_EPISODES_PER_DAY))
         strength[_TESTING] *= (rng.random() > _QUIET_SHARE) / (1.0 - _QUIET_SHARE)
@@ -168,7 +168,7 @@ def _card_testing(cards: Cards, rng: np.random.Generator, day: int, count: int) 
 
 
 def _moments_of(rng: np.random.Generator, day: int, count: int) -> Micros:
-    """Any time of the day: thieves do not sleep."""
+    """Uniform times of the day."""
     return day * MICROS_PER_DAY + rng.integers(0, MICROS_PER_DAY, count)
 
 

@@ -1,6 +1,6 @@
-"""The catalogue: videos that appear every day, grow old, and now and then come into fashion.
+"""The catalogue: new videos appear every day, demand fades with age and sometimes rises in a wave.
 
-In: the settings and a day. Out: the videos up to that day; how much each is wanted at a moment.
+In: the settings and a day. Out: the videos up to that day; the demand for each at a time.
 Invariant: the videos of a day depend on the seed and that day alone, so indices mean the same after a restart.
 """
 
@@ -25,7 +25,7 @@ _SHORTEST, _LONGEST = 20.0, 3_600.0
 # Log-normal fame with this spread makes the videos' shares fall about like 1/rank.
 _SPREAD_OF_FAME = 1.8
 _FADING_DAYS = 9.0
-_LASTING = 0.12  # what is left of a video's attraction when its novelty has worn off
+_LASTING = 0.12  # the share of its demand that an old video keeps
 _WAVES_PER_DAY = 1.5
 _LONGEST_WAVE_DAYS = 6
 _VIRAL_QUALITY = 2.5
@@ -36,7 +36,7 @@ _MILLISECOND = 1_000
 class WorldCatalogue:
     """All videos published up to the end of day `grown_to`, by index; `published` ascends.
 
-    `qualities` are standard normal; `fame` is the logarithm of how well known a video is.
+    `qualities` are standard normal; `fame` is the logarithm of a video's base demand.
     """
 
     seed: int
@@ -62,7 +62,7 @@ class WorldCatalogue:
     def publications(self, start: int, end: int) -> Publications:
         """The videos that are announced in [start, end).
 
-        What is older than the history is announced when the history begins, the oldest first.
+        Videos older than the history are announced when the history begins, the oldest first.
         """
         opening = self.first_day * MICROS_PER_DAY
         first, last = np.searchsorted(self.published, (start if start > opening else 0, end))
@@ -71,18 +71,18 @@ class WorldCatalogue:
         return Publications(times=times, videos=videos)
 
     def known(self, moment: int) -> int:
-        """How many videos have been published by then: they have the indices below."""
+        """How many videos have been published by then; they have the lower indices."""
         return int(np.searchsorted(self.published, moment, side="right"))
 
     def demand(self, moment: int) -> tuple[Floats, Floats]:
-        """How much every video that is known at `moment` is wanted, and its age in days."""
+        """The demand for every video that is known at `moment`, and its age in days."""
         count = self.known(moment)
         ages = (moment - self.published[:count]) / MICROS_PER_DAY
         fading = _LASTING + (1.0 - _LASTING) * np.exp(-ages / _FADING_DAYS)
         return np.exp(self.fame[:count]) * fading * self.fashion(moment)[:count], ages
 
     def fashion(self, moment: int) -> Floats:
-        """The factor by which a wave lifts each video at `moment`; 1 without one."""
+        """The factor by which a wave raises the demand for each video at `moment`; 1 without one."""
         lift = np.ones(len(self.published))
         day = moment // MICROS_PER_DAY
         for begun in range(day - _LONGEST_WAVE_DAYS, day + 1):
@@ -92,7 +92,7 @@ class WorldCatalogue:
         return lift
 
     def qualities_at(self, viral: int | None) -> Floats:
-        """The videos' qualities while the video `viral` is on everybody's lips."""
+        """The videos' qualities while the video `viral` goes viral."""
         if viral is None:
             return self.qualities
         qualities = self.qualities.copy()
@@ -129,7 +129,7 @@ class WorldCatalogue:
 
 
 def make_catalogue(settings: Settings) -> WorldCatalogue:
-    """The catalogue on the eve of the history."""
+    """The catalogue on the day before the history."""
     first_day = micros(settings.history_start) // MICROS_PER_DAY
     catalogue = WorldCatalogue(
         seed=settings.seed,
@@ -144,5 +144,5 @@ def make_catalogue(settings: Settings) -> WorldCatalogue:
     )
     rng = generator(settings.seed, Stream.VIDEOS, first_day - 1)
     ages = rng.integers(1, _OLDEST_DAYS * MICROS_PER_DAY, settings.videos)
-    catalogue._add(rng, distinct(first_day * MICROS_PER_DAY - ages))  # noqa: SLF001 - its own maker
+    catalogue._add(rng, distinct(first_day * MICROS_PER_DAY - ages))  # noqa: SLF001 - its factory
     return catalogue

@@ -1,8 +1,8 @@
-"""The policy that fills a page when no model does: what is popular, what is new, and a share of chance.
+"""The page policy without a model: popular videos, new videos, and a random share.
 
 In: demand and ages of the known videos. Out: pages, with the exact probability that a video is on one.
-Invariant: propensities of all videos sum to the length of the page, and each is positive, so what this policy showed
-can be used to judge another one.
+Invariant: propensities of all videos sum to the length of the page, and each is positive, so pages of this policy can
+be used to evaluate other policies.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from reference_system.world.columns import WORLD_PAGE_LENGTH, IdColumn
 POLICY = BY_CHANCE
 _POPULAR, _FRESH, _ANY = 0.5, 0.2, 0.3
 _FRESH_DAYS = 3.0
-# Pages that share one order of the videos. Each page has its own random start, so its propensities are exact; only
-# which videos appear together is alike, and a permutation for each page would cost most of the generation's time.
+# Pages that share one random order of the videos. Each page has its own random start, so its propensities are exact;
+# only co-occurrence is correlated. A permutation for each page would take most of the generation's time.
 _PAGES_PER_ORDER = 8
 
 
@@ -26,7 +26,7 @@ def inclusion(demand: Floats, ages: Floats) -> Floats:
     freshness = np.exp(-ages / _FRESH_DAYS) + 1e-9
     shares = _POPULAR * demand / demand.sum() + _FRESH * freshness / freshness.sum() + _ANY / len(demand)
     probabilities: Floats = shares * (WORLD_PAGE_LENGTH / shares.sum())
-    # A video cannot be on a page twice: what lies above 1 goes to the others, in proportion.
+    # A video is on a page at most once: probability above 1 goes to the others, in proportion.
     while (probabilities > 1.0).any():
         sure = probabilities >= 1.0
         probabilities[sure] = 1.0
@@ -38,17 +38,17 @@ def draw_pages(rng: np.random.Generator, probabilities: Floats, count: int) -> I
     """`count` pages of distinct videos, shape (count, PAGE_LENGTH), in random order.
 
     Systematic sampling: lay the probabilities end to end in random order and step along them with stride 1. Each
-    video is met with exactly its probability.
+    video is selected with exactly its probability.
     Source: W. G. Madow, On the theory of systematic sampling II, Annals of Mathematical Statistics, 1949.
     """
     videos = len(probabilities)
     groups = -(-count // _PAGES_PER_ORDER)
     orders = rng.permuted(np.tile(np.arange(videos), (groups, 1)), axis=1)
     ladders = np.cumsum(probabilities[orders], axis=1)
-    ladders *= WORLD_PAGE_LENGTH / ladders[:, -1:]  # what rounding took
+    ladders *= WORLD_PAGE_LENGTH / ladders[:, -1:]  # correct the rounding
     group = np.arange(count) // _PAGES_PER_ORDER
     steps = rng.random(count)[:, None] + np.arange(WORLD_PAGE_LENGTH)
-    # One search for all groups: each ladder stands on top of the one before.
+    # One search for all groups: each ladder is shifted above the previous one.
     ladders += WORLD_PAGE_LENGTH * np.arange(groups)[:, None]
     found = np.searchsorted(ladders.ravel(), (steps + WORLD_PAGE_LENGTH * group[:, None]).ravel(), side="right")
     places = found.reshape(count, WORLD_PAGE_LENGTH) - (group * videos)[:, None]

@@ -1,6 +1,6 @@
-"""Viewers: how often they come and what they like, which drifts slowly.
+"""Viewers: their activity and their tastes, which drift slowly.
 
-In: the settings, a day, a moment. Out: viewers by index; their tastes at that moment.
+In: the settings, a day, a time. Out: viewers by index; their tastes at that time.
 Invariant: the viewers who join on a day depend on the seed and that day alone.
 """
 
@@ -22,7 +22,7 @@ _SPREAD_OF_ACTIVITY = 1.1
 _SPREAD_OF_TASTE = 1.25
 _DRIFT = 0.8
 _SHORTEST_PERIOD_DAYS, _LONGEST_PERIOD_DAYS = 60.0, 240.0
-# The scenario `taste-shift` gives every category's friends to the category this far down the list.
+# The scenario `taste-shift` shifts every taste to the category this far down the list.
 _JUMP = 3
 
 
@@ -50,7 +50,7 @@ class WorldViewers:
             self._add(rng, int(rng.poisson(self.per_day)))
 
     def draw(self, rng: np.random.Generator, count: int) -> IdColumn:
-        """Viewers, as often as they come."""
+        """Viewers, drawn in proportion to their activity."""
         return draw_indices(rng, np.cumsum(self.activity), count)
 
     def tastes(self, viewers: IdColumn, times: Micros, *, jumped: bool) -> Floats:
@@ -71,7 +71,7 @@ class WorldViewers:
 
 
 def make_viewers(settings: Settings) -> WorldViewers:
-    """The viewers on the eve of the history."""
+    """The viewers on the day before the history."""
     eve = micros(settings.history_start) // MICROS_PER_DAY - 1
     viewers = WorldViewers(
         seed=settings.seed,
@@ -82,5 +82,5 @@ def make_viewers(settings: Settings) -> WorldViewers:
         phases=np.empty((0, len(CATEGORIES))),
         periods=np.empty(0),
     )
-    viewers._add(generator(settings.seed, Stream.VIEWERS, eve), settings.viewers)  # noqa: SLF001 - its own maker
+    viewers._add(generator(settings.seed, Stream.VIEWERS, eve), settings.viewers)  # noqa: SLF001 - its factory
     return viewers

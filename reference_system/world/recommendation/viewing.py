@@ -1,7 +1,7 @@
-"""What viewers do: they come, look at a page from the top, watch some of it, and open the next page or leave.
+"""Viewer behaviour: viewers start a session, examine a page from the top, watch videos, open the next page or leave.
 
 In: page requests and the pages that answered them. Out: watches, and the next requests.
-Invariant: a viewer reacts to the page that was shown, whoever chose it.
+Invariant: a viewer reacts to the page that was shown, regardless of the policy that chose it.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from reference_system.world.rhythm import VIEWING_RHYTHM
 from reference_system.world.scenarios import Scenario
 
 SESSIONS_PER_VIEWER_DAY = 0.108
-# A page that held something to watch is opened further; a session is cut at a length nobody notices.
+# A viewer continues more often after a watch; few sessions reach the bound on their pages.
 CONTINUE_AFTER_NOTHING, _CONTINUE_AFTER_WATCHING = 0.52, 0.63
 MAX_PAGES = 12
 OUTSIDE_LINK = "outside_link"
 _OUTSIDE_SHARE = 0.5  # of sessions while a video goes viral
-_VIRAL_DEMAND = 0.1  # of everybody's demand
+_VIRAL_DEMAND = 0.1  # of the total demand
 # Examination falls with the position as 1 / position^0.7; click models find exponents between 0.5 and 1.
 _EXAMINATION = np.arange(1, WORLD_PAGE_LENGTH + 1) ** -0.7
 _INTEREST, _TASTE_WEIGHT, _QUALITY_WEIGHT, _FASHION_WEIGHT = -0.9, 1.15, 0.9, 0.35
 _LEAST_TASTE = 0.02
 _BROWSING_SECONDS = 12.0
-# What is written of a propensity: its last digits are the processor's.
+# The stored decimals of a propensity: its last digits depend on the processor.
 _DECIMALS = 9
 
 
@@ -55,7 +55,7 @@ class Viewing:
     catalogue: WorldCatalogue
 
     def grow(self, day: int) -> None:
-        """Let the viewers and videos of every day up to `day` appear."""
+        """Add the viewers and videos of every day up to `day`."""
         self.viewers.grow(day)
         self.catalogue.grow(day)
 
@@ -91,7 +91,7 @@ class Viewing:
         return followed, pages_of(linked, videos, np.where(videos == viral, 1.0, 0.0), OUTSIDE_LINK)
 
     def respond(self, pages: Pages, scenarios: dict[Scenario, int]) -> tuple[Watches, PageRequests]:
-        """What the viewers watch of their pages, and which pages they ask for next."""
+        """The watches of these pages, and the requests for the next pages."""
         rng = generator(self.seed, Stream.RESPONSES, int(pages.times[0]), len(pages))
         shown = pages.videos != NO_VIDEO
         interest = self._interest(pages, scenarios)
@@ -103,7 +103,7 @@ class Viewing:
         completions = np.round(1.0 / (1.0 + np.exp(-pull)), 4)
         seconds = np.where(chosen, np.round(completions * durations, 1), 0.0)
         pauses = rng.exponential(_BROWSING_SECONDS, shown.shape) + 1.0
-        # Watches of a page follow one another: each ends its pause and its length after the one before.
+        # Watches of a page are sequential: each ends its pause and its length after the previous one.
         ends = pages.times[:, None] + (np.cumsum(seconds + chosen * pauses, axis=1) * MICROS_PER_SECOND).astype(
             np.int64
         )
@@ -148,12 +148,12 @@ class Viewing:
 
 
 def make_viewing(settings: Settings) -> Viewing:
-    """The platform on the eve of the history."""
+    """The platform on the day before the history."""
     return Viewing(settings.seed, make_viewers(settings), make_catalogue(settings))
 
 
 def pages_of(requests: PageRequests, videos: IdColumn, propensities: Floats, policy: str) -> Pages:
-    """Pages that the world chose itself: the impression's id is the session's and the page's number."""
+    """Pages that the world chose; the impression's id has the session and the page's number."""
     sessions, numbers = requests.sessions.astype(np.str_), requests.numbers.astype(np.str_)
     return Pages(
         times=requests.times,

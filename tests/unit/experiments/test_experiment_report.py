@@ -97,7 +97,7 @@ def test_an_empty_arm_makes_the_result_useless():
     found = report(400, share=0.0)
 
     assert not found.usable
-    assert found.verdict.startswith("not to be used: chance did not make these arms (treatment 0.0%")
+    assert found.verdict.startswith("not to be used: sample ratio mismatch (treatment 0.0%")
 
 
 def test_viewers_who_all_do_the_same_leave_nothing_to_compare():

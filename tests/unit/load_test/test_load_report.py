@@ -92,7 +92,7 @@ def test_a_run_without_one_good_answer_still_has_a_report(tmp_path: Path):
 def test_the_sentences_give_rates_lag_and_cost(tmp_path: Path):
     run, _ = run_of(tmp_path)
     rate, generator, service = sentences(run)
-    assert "50 requests/s asked for, 50.0 arrived" in rate
+    assert "50 requests/s requested, 50.0 arrived" in rate
     assert "late by 0.5 ms (p50)" in generator
     assert "2.50 ms of CPU a request" in service
 
