@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from reference_system.cli import app
 from reference_system.clock import SimulatedClock, read_heartbeat, write_heartbeat
-from reference_system.errors import StateError
+from reference_system.errors import StateError, WorkbookError
 from reference_system.features.feast.store import open_store, read_states, write_states
 from reference_system.features.history.states import states
 from reference_system.flows.batch.mlflow_runs import log_batch_run
@@ -258,7 +258,7 @@ def test_a_range_that_is_interrupted_says_how_far_it_came_and_goes_on_from_there
 )
 @pytest.mark.usefixtures("paths")
 def test_what_cannot_be_scored_is_one_line(runs, use_case, day, fact):
-    with pytest.raises(StateError, match=fact):
+    with pytest.raises(WorkbookError, match=fact):
         score_batch.fn(use_case, day)
     assert not runs
 

@@ -299,14 +299,14 @@ def test_another_use_case_or_label_delay_needs_another_name(settings, tmp_path, 
 
 
 @pytest.mark.parametrize("held_before", [False, True])
-@pytest.mark.parametrize("step", ["append", "write_table", "publish"])
+@pytest.mark.parametrize("step", ["append", "write_table", "publish_version"])
 def test_an_import_that_breaks_off_leaves_the_dataset_as_it_was(settings, tmp_path, step, held_before):
     frame = payments(300)
     if held_before:
         bring(settings, request_for(written(frame[:100], tmp_path / "one.parquet")))
     before = read_dataset_manifest(settings, "cards") if held_before else None
     request = request_for(written(frame, tmp_path / "two.parquet"))
-    owner = {"append": delta_lake, "write_table": importing.pq, "publish": datasets}[step]
+    owner = {"append": delta_lake, "write_table": importing.pq, "publish_version": datasets}[step]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, step, lambda *_args, **_options: (_ for _ in ()).throw(OSError("no space left")))
         with pytest.raises(OSError, match="no space left"):

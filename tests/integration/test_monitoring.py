@@ -27,7 +27,7 @@ from reference_system.flows.monitoring.events import freshness_of
 from reference_system.ingestion.prometheus_metrics import IngestionMetrics
 from reference_system.lake.delta_lake import append, history_table
 from reference_system.monitoring.duckdb_windows import coverage, served_answers
-from reference_system.monitoring.fraud.duckdb_payments import fraud_features
+from reference_system.monitoring.fraud.duckdb_payments import PAYMENT_ANSWERS, fraud_features
 from reference_system.monitoring.report.mlflow_figures import MONITORING_EXPERIMENT, log_report
 from reference_system.monitoring.report.record import read_latest
 from reference_system.paths import StatePaths
@@ -210,8 +210,8 @@ def test_columns_that_payments_do_not_touch_stay_steady(look):
 def test_answers_of_a_load_test_are_in_no_window(lived):
     lake = StatePaths(lived.state_dir).lake
     start, end = live_start(lived), live_start(lived) + 2 * DAY
-    answers = served_answers(lake, "fraud", start, end)
-    assert coverage(lake, "fraud", start, end) == 1.0
+    answers = served_answers(lake, PAYMENT_ANSWERS, start, end)
+    assert coverage(lake, PAYMENT_ANSWERS, start, end) == 1.0
     assert answers.inputs.max() < 1e6
     assert len(answers.times) == len(answers.inputs)
 
@@ -220,7 +220,7 @@ def test_served_inputs_equal_the_feature_tables(lived):
     paths = StatePaths(lived.state_dir)
     start, end = live_start(lived), live_start(lived) + DAY
     times, inputs = fraud_features(paths.lake, paths.feature_tables, start, end)
-    answers = served_answers(paths.lake, "fraud", start, end)
+    answers = served_answers(paths.lake, PAYMENT_ANSWERS, start, end)
     assert np.array_equal(times, answers.times)
     assert np.array_equal(inputs, answers.inputs)
 

@@ -13,7 +13,7 @@ from mlflow_server import running_mlflow
 from prefect.testing.utilities import prefect_test_harness
 
 from reference_system.clock import Heartbeat, wall_seconds, write_heartbeat
-from reference_system.errors import StateError, TrainingError
+from reference_system.errors import StateError, TrainingError, WorkbookError
 from reference_system.event_time import micros
 from reference_system.features.feast import store as feast_store
 from reference_system.features.feast.feature_tables import Mark
@@ -231,7 +231,7 @@ def test_a_window_without_events_fails_the_run_and_leaves_the_champion(system, p
 
 
 def test_a_use_case_that_does_not_exist_is_refused_with_those_that_do():
-    with pytest.raises(TrainingError, match="fraud, recommendation"):
+    with pytest.raises(WorkbookError, match="fraud, recommendation"):
         train.fn("fraudd")
 
 
