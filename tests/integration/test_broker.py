@@ -200,9 +200,9 @@ def test_a_killed_broker_starts_again_with_its_data(
 def test_the_process_entry_point_becomes_java_and_stops_when_asked(own: Settings):
     program = (
         "import sys\n"
-        "from reference_system.commands.system.kafka import run\n"
+        "from reference_system.processes.kafka import main\n"
         "from reference_system.settings import Settings\n"
-        "run(Settings.model_validate_json(sys.argv[1]))\n"
+        "main(Settings.model_validate_json(sys.argv[1]))\n"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", program, own.model_dump_json()],

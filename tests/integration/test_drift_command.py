@@ -164,7 +164,7 @@ def test_the_page_says_which_columns_cannot_be_drawn(files, evidently, what):
     paths = [files / written(files, f"extreme-{place}.parquet", x=each) for place, each in enumerate((before, now))]
     tables = [open_table(path, lambda *_: None).view(path.name) for path in paths]
     found = compare_tables(*tables, DriftSettings())
-    page = evidently.render(*(sampled_rows(table, found, 200, 200) for table in tables), found)
+    page = evidently.render_evidently(*(sampled_rows(table, found, 200, 200) for table in tables), found)
 
     assert (reason is None) == ("Compared, but not drawn" not in page)
     assert reason is None or reason in page
@@ -222,7 +222,7 @@ def test_the_page_has_our_verdicts_and_loads_nothing(files, evidently):
     tables = [open_table(files / f"{name}.parquet", lambda *_: None).view(name) for name in ("old", "moved")]
     found = compare_tables(*tables, DriftSettings(chunk_size=1_000))
     frames = [sampled_rows(table, found, rows, 500) for table, rows in zip(tables, (4_000, 2_000), strict=True)]
-    page = evidently.render(*frames, found)
+    page = evidently.render_evidently(*frames, found)
 
     assert [len(frame) for frame in frames] == [500, 500]
     assert "Drift in 1 of 5 columns" in page
