@@ -175,7 +175,7 @@ def test_a_second_run_finds_the_history_and_writes_nothing(written: Settings):
     lines: list[str] = []
     assert write_history(written, lines.append) == first
     assert len(lines) == 1
-    assert "is there" in lines[0]
+    assert "history exists" in lines[0]
     assert sorted(path for path in written.state_dir.rglob("*") if path.is_file()) == before
 
 
